@@ -1,0 +1,114 @@
+(() => {
+  "use strict";
+  const page = JSON.parse(document.getElementById("page-data").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const NARROW = 560;
+
+  const composed = (spec) => ["hconcat", "vconcat", "concat", "repeat", "facet"].some((key) => key in spec);
+  const faceted = (spec) => ["row", "column", "facet"].some((key) => key in (spec.encoding || {}));
+
+  // Vega-Lite fits axes and legends into a given width for single views and layers only; elsewhere room is left for them.
+  function fit(original, width) {
+    const spec = structuredClone(original);
+    delete spec.title; // the page has it as a heading
+    const room = Math.max(width - (width < NARROW ? 70 : 120), 120);
+    if (!composed(spec) && !faceted(spec)) {
+      spec.width = width;
+      spec.autosize = { type: "fit-x", contains: "padding" };
+    } else if (spec.vconcat) {
+      for (const child of spec.vconcat) if (!composed(child)) child.width = room;
+    } else if (spec.facet && spec.facet.row && spec.spec) {
+      spec.spec.width = room;
+    } else if (!composed(spec) && spec.encoding.row && !spec.encoding.column) {
+      spec.width = room;
+    }
+    return spec;
+  }
+
+  function theme(width) {
+    const config = structuredClone(dark.matches ? page.themes.dark : page.themes.light);
+    Object.assign(config.legend, { orient: width < NARROW ? "bottom" : "top", columns: width < NARROW ? 2 : 3 });
+    if (width < NARROW) config.axis.labelLimit = 110;
+    return config;
+  }
+
+  // Vega-Lite warns at every fitted width beside a stepped height, which is what is wanted here; other warnings stand.
+  const logger = {
+    level: () => logger,
+    error: (...words) => (console.error(...words), logger),
+    warn: (...words) => (/^Dropping "fit-/.test(words[0]) || console.warn(...words), logger),
+    info: () => logger,
+    debug: () => logger,
+  };
+
+  // Walk the marks by keyboard: Vega gives each one in the SVG a role and its values as a label.
+  function walk(figure, plot, readout) {
+    const marks = () => [...plot.querySelectorAll('[role="graphics-symbol"][aria-label]')];
+    let at = -1;
+    const choose = (index) => {
+      const all = marks();
+      plot.querySelectorAll(".chosen").forEach((mark) => mark.classList.remove("chosen"));
+      at = all.length ? Math.min(Math.max(index, -1), all.length - 1) : -1;
+      if (at >= 0) all[at].classList.add("chosen");
+      readout.textContent = at < 0 ? "" : `${all[at].getAttribute("aria-label")} (${at + 1} of ${all.length})`;
+    };
+    plot.addEventListener("keydown", (event) => {
+      const moves = { ArrowRight: at + 1, ArrowLeft: Math.max(at - 1, 0), Home: 0, End: Infinity, Escape: -1 };
+      if (event.altKey || event.ctrlKey || event.metaKey || !(event.key in moves) || !marks().length) return;
+      event.preventDefault();
+      choose(moves[event.key]);
+    });
+    plot.addEventListener("blur", () => choose(-1));
+    return () => choose(-1);
+  }
+
+  function chart(figure) {
+    const plot = figure.querySelector(".plot");
+    const readout = figure.querySelector(".readout");
+    const forget = walk(figure, plot, readout);
+    const spec = page.specs[figure.dataset.chart];
+    let drawing = 0;
+    let shown = null;
+    let drawnWidth = 0;
+
+    async function draw() {
+      const mine = ++drawing;
+      const width = Math.floor(plot.clientWidth);
+      if (width === 0) return;
+      drawnWidth = width;
+      figure.dataset.drawn = "false";
+      const holder = document.createElement("div");
+      try {
+        const compiled = window.vegaLite.compile(fit(spec, width), { config: theme(width), logger });
+        const result = await window.vegaEmbed(holder, compiled.spec, {
+          mode: "vega",
+          actions: false,
+          renderer: "svg",
+          tooltip: { theme: dark.matches ? "dark" : "light" },
+        });
+        if (mine !== drawing) return result.finalize();
+        forget();
+        plot.replaceChildren(holder);
+        if (shown) shown.finalize();
+        shown = result;
+        figure.dataset.drawn = "true";
+      } catch (error) {
+        if (mine !== drawing) return;
+        figure.dataset.drawn = "failed";
+        readout.textContent = `This chart could not be drawn: ${error.message}`;
+        readout.classList.add("problem");
+        console.error(error);
+      }
+    }
+
+    let waiting = 0;
+    new ResizeObserver(() => {
+      if (Math.floor(plot.clientWidth) === drawnWidth) return;
+      clearTimeout(waiting);
+      waiting = setTimeout(draw, drawnWidth ? 120 : 0);
+    }).observe(plot);
+    dark.addEventListener("change", draw);
+  }
+
+  document.querySelectorAll("figure[data-chart]").forEach(chart);
+})();

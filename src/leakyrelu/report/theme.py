@@ -1,0 +1,83 @@
+"""Colors and type of every chart, once, for the page (light and dark) and for PNG.
+
+Charts name no color themselves: they encode a field, and the ``range`` of the theme colors it. That is what lets one
+chart be drawn on a light page, on a dark one and on paper.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_CATEGORIES_LIGHT: Final = ["#2f6bb3", "#c2403f", "#1e8a63", "#b06f0a", "#7350b5", "#55606e", "#0b7f92", "#a13a80"]
+_CATEGORIES_DARK: Final = ["#7db2f2", "#ff8d87", "#5fcf9f", "#efb659", "#bda3f5", "#b4bdc9", "#5ccbdd", "#ec92cd"]
+
+# A share from 0 (silent) over one half (bends: the middle is quiet) to 1 (always on, a straight line).
+_DIVERGING_LIGHT: Final = ["#b3261e", "#e6a08c", "#e9ebee", "#8fb5dd", "#1f5fa8"]
+_DIVERGING_DARK: Final = ["#ff6f61", "#a3544a", "#3a414b", "#44719f", "#74b6ff"]
+
+
+def _config(*, ink: str, quiet: str, line: str, categories: list[str], diverging: list[str], ramp: list[str]) -> Any:
+    axis = {
+        "labelColor": quiet,
+        "titleColor": ink,
+        "domainColor": line,
+        "tickColor": line,
+        "gridColor": line,
+        "gridOpacity": 0.6,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+        "labelLimit": 220,
+    }
+    return {
+        "background": "transparent",
+        "font": "system-ui, 'DejaVu Sans', sans-serif",
+        "view": {"stroke": None},
+        "axis": axis,
+        "legend": {
+            "labelColor": ink,
+            "titleColor": quiet,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "labelLimit": 260,
+            "symbolStrokeWidth": 2,
+        },
+        "header": {"labelColor": ink, "titleColor": quiet, "labelFontSize": 12, "titleFontSize": 12},
+        "title": {"color": ink, "subtitleColor": quiet, "anchor": "start", "fontSize": 15, "fontWeight": 600},
+        "range": {
+            "category": categories,
+            "diverging": diverging,
+            "heatmap": ramp,
+            "ramp": ramp,
+            "ordinal": {"scheme": "viridis"},
+        },
+        "mark": {"color": categories[0]},
+        "text": {"color": ink},
+        "rule": {"color": quiet},
+        "errorbar": {"rule": {"color": quiet}},
+        "line": {"strokeWidth": 2},
+        "point": {"size": 50, "filled": True},
+    }
+
+
+LIGHT: Final[dict[str, Any]] = _config(
+    ink="#1b1f24",
+    quiet="#57606a",
+    line="#d5dae0",
+    categories=_CATEGORIES_LIGHT,
+    diverging=_DIVERGING_LIGHT,
+    ramp=["#e3ecf7", "#2f6bb3", "#12325c"],
+)
+"""Vega-Lite ``config`` on a light ground."""
+
+DARK: Final[dict[str, Any]] = _config(
+    ink="#e8ebef",
+    quiet="#a3acb8",
+    line="#363d47",
+    categories=_CATEGORIES_DARK,
+    diverging=_DIVERGING_DARK,
+    ramp=["#22344b", "#5b97dd", "#cfe3fb"],
+)
+"""Vega-Lite ``config`` on a dark ground."""

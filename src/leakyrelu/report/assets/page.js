@@ -32,18 +32,18 @@
     return config;
   }
 
-  // Vega-Lite warns at every fitted width beside a stepped height, which is what is wanted here; other warnings stand.
-  const logger = {
-    level: () => logger,
-    error: (...words) => (console.error(...words), logger),
-    warn: (...words) => (/^Dropping "fit-/.test(words[0]) || console.warn(...words), logger),
-    info: () => logger,
-    debug: () => logger,
-  };
+  // Vega-Lite warns at every fitted width beside a stepped height, which is what is wanted here; the bundle offers no
+  // logger of its own to say so. Other warnings stand.
+  const warn = console.warn;
+  console.warn = (...words) => /Dropping "fit-[xy]"/.test(words.join(" ")) || warn.apply(console, words);
 
   // Walk the marks by keyboard: Vega gives each one in the SVG a role and its values as a label.
   function walk(figure, plot, readout) {
-    const marks = () => [...plot.querySelectorAll('[role="graphics-symbol"][aria-label]')];
+    const guides = ["axis", "legend", "title", "header"];
+    const marks = () =>
+      [...plot.querySelectorAll('[role="graphics-symbol"][aria-label]')].filter(
+        (mark) => !guides.includes(mark.getAttribute("aria-roledescription")),
+      );
     let at = -1;
     const choose = (index) => {
       const all = marks();
@@ -79,10 +79,9 @@
       figure.dataset.drawn = "false";
       const holder = document.createElement("div");
       try {
-        const compiled = window.vegaLite.compile(fit(spec, width), { config: theme(width), logger });
-        const result = await window.vegaEmbed(holder, compiled.spec, {
-          mode: "vega",
+        const result = await window.vegaEmbed(holder, fit(spec, width), {
           actions: false,
+          config: theme(width),
           renderer: "svg",
           tooltip: { theme: dark.matches ? "dark" : "light" },
         });

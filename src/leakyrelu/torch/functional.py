@@ -14,8 +14,10 @@ Three roads, one result:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NATIVE = (torch.float32, torch.float64)
 _DTYPES = (*_NATIVE, torch.float16, torch.bfloat16)
+# NumPy's arithmetic warns of overflow and invalid values; PyTorch's is silent, and here it is the host.
+_QUIET = partial(np.errstate, all="ignore")
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:  # noqa: A002
@@ -137,11 +141,11 @@ class _LeakyReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float, inplace: bool) -> Tensor:
-        y, signs = _with_signs(x, slope, inplace)
+        y, signs, strides = _with_signs(x, slope, inplace)
         ctx.save_for_backward(signs)
         ctx.save_for_forward(signs)
         ctx.set_materialize_grads(False)
-        ctx.rule = (slope, y.shape, y.stride())
+        ctx.rule = (slope, y.shape, strides)
         ctx.inplace = inplace
         if inplace:
             ctx.mark_dirty(x)
@@ -194,24 +198,23 @@ def _scale(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides
     return scaled
 
 
-def _with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor]:
-    x = x.detach() if not inplace else x
+def _with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Return the output, the signs, and the strides of the dense layout in which the signs were taken."""
     if x.device.type != "cpu" or x.dtype not in _NATIVE or x.is_neg():
-        signs = pack(x > 0)
-        return F.leaky_relu(x, slope, inplace), signs
+        mask = x > 0
+        return F.leaky_relu(x, slope, inplace), pack(mask), mask.stride()
 
     # A fresh tensor gets the strides of `x` exactly where `x` fills its memory without gaps or overlap, and elsewhere
     # the strides that PyTorch's result would have.
-    y = torch.empty_like(x, device="meta" if inplace else None)
-    if y.stride() == x.stride():
-        if inplace:
-            y = x
-        _, signs = _core.leaky_relu_with_signs(_memory(x), slope, out=_memory(y))
-        return y, torch.from_numpy(signs)
-    y = torch.empty_like(x).copy_(x)
-    flat = _memory(y)
-    _, signs = _core.leaky_relu_with_signs(flat, slope, out=flat)
-    return (x.copy_(y) if inplace else y), torch.from_numpy(signs)
+    strides = torch.empty_like(x, device="meta").stride()
+    dense = strides == x.stride()
+    y = x if inplace and dense else torch.empty_like(x)
+    source = _memory(x if dense else y.copy_(x))
+    with _QUIET():
+        _, signs = _core.leaky_relu_with_signs(source, slope, _memory(y))
+    if inplace and not dense:
+        y = x.copy_(y)
+    return y, torch.from_numpy(signs), strides
 
 
 def _from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
@@ -220,7 +223,8 @@ def _from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, st
         return _from_signs_plain(grad, signs, slope, shape, strides)
     result = torch.empty_strided(shape, strides, dtype=grad.dtype)
     flat = _memory(grad) if grad.stride() == strides else _memory(result.copy_(grad))
-    _core.leaky_relu_backward_from_signs(flat, signs.numpy(), slope, out=_memory(result))
+    with _QUIET():
+        _core.leaky_relu_backward_from_signs(flat, signs.numpy(), slope, _memory(result))
     return result
 
 

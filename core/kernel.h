@@ -1,0 +1,45 @@
+// What a kernel is: its signature, and the table row that names it.
+//
+// A kernel runs the definition (leaky_relu.h) over one run of memory, on one thread. It knows nothing of Python.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace leakyrelu {
+
+enum class DType : int { half, bfloat16, float32, float64, longdouble };
+constexpr int dtype_count = 5;
+
+// As a NumPy inner loop: the inputs and the output in this order, strides in bytes, n elements.
+//   forward, inverse: (x, alpha) -> y          backward: (grad, x, alpha) -> out
+// alpha has the compute type: float for the 16-bit types, the type itself for the others.
+using Loop = void (*)(char* const* data, const std::ptrdiff_t* stride, std::ptrdiff_t n);
+
+// Contiguous runs with packed signs: the sign of element i is bit (first_bit + i) counted from the low bit of signs[0].
+// The bits of other elements in the first and last byte are kept. alpha_step is 0 for one alpha, 1 for one an element.
+using PackLoop = void (*)(const void* x, const void* alpha, std::ptrdiff_t alpha_step, void* y, std::uint8_t* signs,
+                          std::ptrdiff_t first_bit, std::ptrdiff_t n);
+using UnpackLoop = void (*)(const void* grad, const std::uint8_t* signs, std::ptrdiff_t first_bit, const void* alpha,
+                            std::ptrdiff_t alpha_step, void* out, std::ptrdiff_t n);
+
+struct Kernels {
+  Loop forward;
+  Loop backward;
+  Loop inverse;
+  PackLoop forward_with_signs;
+  UnpackLoop backward_from_signs;
+};
+
+struct KernelRow {
+  const char* isa;
+  Kernels of[dtype_count];
+};
+
+// One function for each instruction set that this build holds.
+const KernelRow& kernels_baseline();
+const KernelRow& kernels_avx2();
+const KernelRow& kernels_avx512();
+const KernelRow& kernels_neon();
+
+}  // namespace leakyrelu

@@ -1,0 +1,5 @@
+#include "kernel_loop.h"
+
+namespace leakyrelu {
+LEAKYRELU_KERNEL_ROW(baseline)
+}  // namespace leakyrelu

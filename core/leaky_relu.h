@@ -1,0 +1,166 @@
+// THE definition of Leaky ReLU for one element, and the number types it is defined on.
+//
+//     f(x) = x        where x > 0          f(x)  = x * slope(x)
+//            alpha*x  elsewhere            f'(x) = slope(x),  slope(x) = 1 where x > 0, alpha elsewhere
+//
+// Written as one multiplication by a selected slope, not as a choice between two products: the product of the branch
+// that is not taken never exists, so it can neither overflow nor underflow nor raise a floating-point flag, and
+// x * 1 is x to the last bit. At exactly 0, and for NaN, the slope is alpha, as in PyTorch, TensorFlow and oneDNN.
+//
+// This file is compiled several times, once for each instruction set. Everything in it has internal linkage, so that
+// the linker can never merge, say, the AVX-512 copy of a function into the baseline kernel.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+namespace leakyrelu {
+namespace {
+
+// Storage types of 16 bits. They are computed in float and rounded once, to nearest even.
+struct Half {
+  std::uint16_t bits;
+};
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+template <class To, class From>
+inline To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "a bit cast keeps the size");
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// What a number type must say of itself: the type it computes in, how to get there and back, and whether x > 0.
+// x > 0 is decided on the bits, as integers between the smallest subnormal and infinity. A floating-point comparison
+// would raise the "invalid" flag for NaN, and NumPy would then warn of a NaN that nobody produced.
+template <class T>
+struct Number;
+
+template <>
+struct Number<float> {
+  using Compute = float;
+  using Bits = std::int32_t;
+  static constexpr Bits infinity = 0x7f800000;
+  static float widen(float x) { return x; }
+  static float narrow(float y) { return y; }
+};
+
+template <>
+struct Number<double> {
+  using Compute = double;
+  using Bits = std::int64_t;
+  static constexpr Bits infinity = 0x7ff0000000000000;
+  static double widen(double x) { return x; }
+  static double narrow(double y) { return y; }
+};
+
+template <>
+struct Number<BFloat16> {
+  using Compute = float;
+  using Bits = std::int16_t;
+  static constexpr Bits infinity = 0x7f80;
+  static float widen(BFloat16 x) { return bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
+  static BFloat16 narrow(float y) {
+    const auto bits = bit_cast<std::uint32_t>(y);
+    const std::uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const std::uint32_t quiet = (bits >> 16) | 0x40;  // rounding could carry a NaN into an infinity
+    const bool nan = (bits & 0x7fffffff) > 0x7f800000;
+    return {static_cast<std::uint16_t>(nan ? quiet : rounded)};
+  }
+};
+
+template <>
+struct Number<Half> {
+  using Compute = float;
+  using Bits = std::int16_t;
+  static constexpr Bits infinity = 0x7c00;
+#if defined(__F16C__)
+  static float widen(Half x) { return _cvtsh_ss(x.bits); }
+  static Half narrow(float y) { return {_cvtss_sh(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+#elif defined(__aarch64__)
+  static float widen(Half x) { return static_cast<float>(bit_cast<__fp16>(x.bits)); }
+  static Half narrow(float y) { return {bit_cast<std::uint16_t>(static_cast<__fp16>(y))}; }
+#else
+  // Without conversion instructions, in integers alone: the exponent is moved, subnormals are normalized by a float
+  // subtraction that is exact.
+  static float widen(Half x) {
+    const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000) << 16;
+    const std::uint32_t magnitude = static_cast<std::uint32_t>(x.bits & 0x7fff) << 13;
+    const std::uint32_t normal = magnitude + 0x38000000;
+    const std::uint32_t special = magnitude + 0x70000000;
+    const auto subnormal =
+        bit_cast<std::uint32_t>(bit_cast<float>(magnitude + 0x38800000) - bit_cast<float>(0x38800000));
+    const std::uint32_t finite = magnitude < 0x00800000 ? subnormal : normal;
+    return bit_cast<float>(sign | (magnitude >= 0x0f800000 ? special : finite));
+  }
+  static Half narrow(float y) {
+    const auto bits = bit_cast<std::uint32_t>(y);
+    const std::uint32_t sign = (bits >> 16) & 0x8000;
+    const std::uint32_t magnitude = bits & 0x7fffffff;
+    const std::uint32_t normal = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    // Adding 0.5 puts the last bit of a subnormal half at the last bit of the float, and the addition rounds.
+    const std::uint32_t small = magnitude < 0x38800000 ? magnitude : 0;
+    const std::uint32_t subnormal = bit_cast<std::uint32_t>(bit_cast<float>(small) + 0.5f) - 0x3f000000;
+    const std::uint32_t finite = magnitude < 0x38800000 ? subnormal : normal;
+    const std::uint32_t nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
+    const std::uint32_t large = magnitude > 0x7f800000 ? nan : 0x7c00;
+    return {static_cast<std::uint16_t>(sign | (magnitude >= 0x477ff000 ? large : finite))};
+  }
+#endif
+};
+
+template <>
+struct Number<long double> {
+  using Compute = long double;
+  static long double widen(long double x) { return x; }
+  static long double narrow(long double y) { return y; }
+};
+
+template <class T>
+using Compute = typename Number<T>::Compute;
+
+template <class T>
+inline bool positive(T x) {
+  const auto bits = bit_cast<typename Number<T>::Bits>(x);
+  return (bits > 0) & (bits <= Number<T>::infinity);
+}
+inline bool positive(long double x) { return __builtin_isgreater(x, 0.0L); }
+
+// A selection on the bits, which every compiler turns into vector code; a choice of floats it often leaves a branch.
+template <class T>
+inline Compute<T> slope(bool is_positive, Compute<T> alpha) {
+  using C = Compute<T>;
+  using Bits = typename Number<C>::Bits;
+  const Bits mask = -static_cast<Bits>(is_positive);
+  return bit_cast<C>(static_cast<Bits>((mask & bit_cast<Bits>(C(1))) | (~mask & bit_cast<Bits>(alpha))));
+}
+template <>
+inline long double slope<long double>(bool is_positive, long double alpha) {
+  return is_positive ? 1.0L : alpha;
+}
+
+template <class T>
+inline T forward(T x, Compute<T> alpha) {
+  return Number<T>::narrow(Number<T>::widen(x) * slope<T>(positive(x), alpha));
+}
+
+template <class T>
+inline T backward(T grad, bool is_positive, Compute<T> alpha) {
+  return Number<T>::narrow(Number<T>::widen(grad) * slope<T>(is_positive, alpha));
+}
+
+// For alpha > 0, where y has the sign of x.
+template <class T>
+inline T inverse(T y, Compute<T> alpha) {
+  return Number<T>::narrow(Number<T>::widen(y) / slope<T>(positive(y), alpha));
+}
+
+}  // namespace
+}  // namespace leakyrelu

@@ -1,0 +1,168 @@
+#include "operands.h"
+
+#include <cfenv>
+
+#include "dtypes.h"
+
+namespace leakyrelu {
+namespace {
+
+PyArray_DTypeMeta* dtype_class(PyArrayObject* array) {
+  return reinterpret_cast<PyArray_DTypeMeta*>(Py_TYPE(PyArray_DESCR(array)));
+}
+
+PyArray_Descr* descriptor(PyArray_DTypeMeta* dtype) {
+  Py_INCREF(dtype->singleton);
+  return dtype->singleton;
+}
+
+bool overlap_in_other_place(PyArrayObject* a, PyArrayObject* b) {
+  const char *a_begin = PyArray_BYTES(a), *b_begin = PyArray_BYTES(b);
+  return a_begin != b_begin && a_begin < b_begin + PyArray_NBYTES(b) && b_begin < a_begin + PyArray_NBYTES(a);
+}
+
+bool broadcast_error(const char* function, PyArrayObject* alpha, PyArrayObject* data) {
+  Ref alpha_shape(PyObject_GetAttrString(reinterpret_cast<PyObject*>(alpha), "shape"));
+  Ref data_shape(PyObject_GetAttrString(reinterpret_cast<PyObject*>(data), "shape"));
+  if (alpha_shape && data_shape)
+    PyErr_Format(PyExc_ValueError,
+                 "%s: alpha of shape %S does not broadcast to data of shape %S; give one number, or an array whose "
+                 "trailing axes match (a slope per channel of N, C, H, W data has shape (C, 1, 1))",
+                 function, alpha_shape.get(), data_shape.get());
+  return false;
+}
+
+// Fills alpha.layout. Returns 1, or 0 where alpha does not fit, or -1 where it varies along axes that are not
+// neighbors.
+int find_layout(PyArrayObject* alpha, PyArrayObject* data, Layout& layout) {
+  const int axes = PyArray_NDIM(data), missing = axes - PyArray_NDIM(alpha);
+  if (missing < 0) return 0;
+  const npy_intp* dims = PyArray_DIMS(data);
+  const auto alpha_dim = [&](int axis) { return axis < missing ? npy_intp(1) : PyArray_DIM(alpha, axis - missing); };
+  int first = axes, last = -1;
+  for (int axis = 0; axis < axes; ++axis) {
+    if (alpha_dim(axis) == dims[axis] && dims[axis] != 1) {
+      first = axis < first ? axis : first;
+      last = axis;
+    } else if (alpha_dim(axis) != 1) {
+      return 0;
+    }
+  }
+  layout = {};
+  for (int axis = 0; axis < axes; ++axis) {
+    if (axis >= first && axis <= last) {
+      if (alpha_dim(axis) != dims[axis]) return -1;
+      layout.channels *= dims[axis];
+    } else {
+      (axis < first && last >= 0 ? layout.outer : layout.inner) *= dims[axis];
+    }
+  }
+  return 1;
+}
+
+}  // namespace
+
+std::ptrdiff_t size_of(DType dtype) {
+  constexpr std::ptrdiff_t sizes[dtype_count] = {2, 2, sizeof(float), sizeof(double), sizeof(long double)};
+  return sizes[static_cast<int>(dtype)];
+}
+
+std::ptrdiff_t alpha_size_of(DType dtype) {
+  return dtype == DType::half || dtype == DType::bfloat16 ? sizeof(float) : size_of(dtype);
+}
+
+bool take_data(const char* function, const char* operand, PyObject* object, Data& data) {
+  Ref any(PyArray_FROM_O(object));
+  if (!any) return false;
+  PyArray_DTypeMeta* given = dtype_class(any.array());
+  PyArray_DTypeMeta* dtype = compute_dtype(given);
+  if (dtype == nullptr) {
+    refuse_dtype(function, operand, given);
+    return false;
+  }
+  data.dtype = index_of(dtype);
+  data.array = Ref(PyArray_FromArray(any.array(), descriptor(dtype), NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED));
+  return static_cast<bool>(data.array);
+}
+
+bool take_alpha(const char* function, PyObject* object, const Data& data, Alpha& alpha) {
+  Ref any(PyArray_FROM_O(object));
+  if (!any) return false;
+  if (!is_real(dtype_class(any.array()))) {
+    refuse_dtype(function, "alpha", dtype_class(any.array()));
+    return false;
+  }
+  PyArray_DTypeMeta* dtype = alpha_dtype(dtype_class(data.get()));
+  const int flags = NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST;
+  alpha.array = Ref(PyArray_FromArray(any.array(), descriptor(dtype), flags));
+  if (!alpha.array) return false;
+  if (PyArray_SIZE(alpha.array.array()) == 1 && PyArray_NDIM(alpha.array.array()) <= PyArray_NDIM(data.get())) {
+    alpha.layout = {1, 1, data.size()};
+    return true;
+  }
+  const int fits = find_layout(alpha.array.array(), data.get(), alpha.layout);
+  if (fits == 0) return broadcast_error(function, alpha.array.array(), data.get());
+  if (fits < 0) {
+    // Rare (a slope for each pair of two axes that are apart): spread out, one alpha an element.
+    Ref spread(PyArray_SimpleNewFromDescr(PyArray_NDIM(data.get()), PyArray_DIMS(data.get()), descriptor(dtype)));
+    if (!spread || PyArray_CopyInto(spread.array(), alpha.array.array()) < 0) return false;
+    alpha.array = static_cast<Ref&&>(spread);
+    alpha.layout = {1, data.size(), 1};
+  }
+  return true;
+}
+
+bool take_output(const char* function, PyObject* object, Data& data, Ref& output) {
+  PyArrayObject* like = data.get();
+  if (object == nullptr || object == Py_None) {
+    Py_INCREF(PyArray_DESCR(like));
+    output = Ref(PyArray_NewFromDescr(&PyArray_Type, PyArray_DESCR(like), PyArray_NDIM(like), PyArray_DIMS(like),
+                                      nullptr, nullptr, 0, nullptr));
+    return static_cast<bool>(output);
+  }
+  if (!PyArray_Check(object)) {
+    PyErr_Format(PyExc_TypeError, "%s: out must be a NumPy array, not %s", function, Py_TYPE(object)->tp_name);
+    return false;
+  }
+  auto* out = reinterpret_cast<PyArrayObject*>(object);
+  if (!PyArray_SAMESHAPE(out, like) || !PyArray_EquivTypes(PyArray_DESCR(out), PyArray_DESCR(like))) {
+    Ref out_shape(PyObject_GetAttrString(object, "shape"));
+    Ref shape(PyObject_GetAttrString(data.array.get(), "shape"));
+    if (out_shape && shape)
+      PyErr_Format(PyExc_ValueError, "%s: out has shape %S and dtype %S, but the result has shape %S and dtype %S",
+                   function, out_shape.get(), PyArray_DESCR(out), shape.get(), PyArray_DESCR(like));
+    return false;
+  }
+  if (PyArray_FailUnlessWriteable(out, "out") < 0) return false;
+  Py_INCREF(PyArray_DESCR(like));
+  output = Ref(PyArray_FromArray(out, PyArray_DESCR(like), NPY_ARRAY_CARRAY | NPY_ARRAY_WRITEBACKIFCOPY));
+  if (!output) return false;
+  if (overlap_in_other_place(output.array(), like)) {
+    data.array = Ref(PyArray_NewCopy(like, NPY_CORDER));
+    return static_cast<bool>(data.array);
+  }
+  return true;
+}
+
+bool finish_output(PyObject* object, Ref& output) {
+  if (PyArray_ResolveWritebackIfCopy(output.array()) < 0) return false;
+  if (object != nullptr && object != Py_None && object != output.get()) {
+    Py_INCREF(object);
+    output = Ref(object);
+  }
+  return true;
+}
+
+FloatingPointFlags::FloatingPointFlags(const char* function) : function_(function) {
+  std::feclearexcept(FE_ALL_EXCEPT);
+}
+
+bool FloatingPointFlags::report() {
+  const int raised = std::fetestexcept(FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW | FE_INVALID);
+  if (raised == 0) return true;
+  const int numpy = (raised & FE_DIVBYZERO ? NPY_FPE_DIVIDEBYZERO : 0) | (raised & FE_OVERFLOW ? NPY_FPE_OVERFLOW : 0) |
+                    (raised & FE_UNDERFLOW ? NPY_FPE_UNDERFLOW : 0) | (raised & FE_INVALID ? NPY_FPE_INVALID : 0);
+  return PyUFunc_GiveFloatingpointErrors(function_, numpy) == 0;
+}
+
+}  // namespace leakyrelu

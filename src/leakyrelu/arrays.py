@@ -1,0 +1,310 @@
+"""The public array functions.
+
+The work is done by true NumPy ufuncs (``leakyrelu._core``), so every library that implements ``__array_ufunc__`` (Dask,
+xarray, pandas, sparse, masked arrays) is served without a line here. Three things are decided in this file:
+
+* a Python float is answered in Python, which is quicker than any array machinery;
+* a tensor of a framework without that protocol goes to the door of that framework. Frameworks are looked up in
+  ``sys.modules``, never imported: whoever holds a tensor has imported its framework;
+* a type without a door is refused by name. Converting it silently to NumPy would return another type than came in,
+  and lose its device and its gradient.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from leakyrelu import _core
+
+__all__ = [
+    "leaky_relu",
+    "leaky_relu_backward",
+    "leaky_relu_backward_from_signs",
+    "leaky_relu_inverse",
+    "leaky_relu_with_signs",
+]
+
+_FOREIGN_PROTOCOLS = ("__array__", "__array_interface__", "__cuda_array_interface__", "__dlpack__")
+
+
+def leaky_relu(
+    x: Any,
+    alpha: Any = 0.01,
+    *,
+    out: Any = None,
+    where: Any = True,
+    dtype: Any = None,
+) -> Any:
+    """Leaky ReLU: ``f(x) = x`` where ``x > 0``, ``alpha * x`` elsewhere.
+
+    Equal to ``max(alpha * x, x)`` for ``0 <= alpha <= 1``; the piecewise rule holds for any real alpha.
+
+    Parameters
+    ----------
+    x
+        Real numbers of any shape and memory layout: an array, nested lists, a Python number, or any object that
+        implements ``__array_ufunc__`` (Dask, xarray, pandas, ...). A PyTorch tensor goes to `leakyrelu.torch` and comes
+        back a tensor with its gradient.
+    alpha
+        The slope for ``x <= 0``: a number, or any array that broadcasts against `x` (a slope per channel is a PReLU).
+        It never decides the dtype of the result.
+    out, where, dtype
+        As for every NumPy ufunc. Where `where` is false, `out` keeps its values (without `out` they are undefined).
+
+    Returns
+    -------
+    The values, of the kind and shape of `x` (broadcast with `alpha`). float16, bfloat16, float32, float64 and
+    longdouble keep their dtype, the 16-bit ones being computed in float32 and rounded once; bool and integers give
+    float64, as `numpy.true_divide` does; a Python float gives a Python float.
+
+    Raises
+    ------
+    TypeError
+        For complex, text, object, time and structured data or alpha, and for array types without a door.
+    ValueError
+        If the shapes do not broadcast.
+
+    Notes
+    -----
+    NaN stays NaN; ``alpha = 0`` and ``x = -inf`` gives NaN by the IEEE product, as in PyTorch; the sign of ``-0.0`` is
+    kept. float32 and float64 are bit-identical with ``torch.nn.functional.leaky_relu``. Leaky ReLU: Maas, Hannun, Ng,
+    "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leakyrelu import leaky_relu
+    >>> leaky_relu(np.array([-2.0, 0.0, 3.0]))
+    array([-0.02,  0.  ,  3.  ])
+    >>> leaky_relu(-2.0, 0.5)
+    -1.0
+    """
+    if type(x) is float and type(alpha) is float and out is None and where is True and dtype is None:
+        return x if x > 0.0 else alpha * x
+    if type(x) is not np.ndarray:
+        if (tensors := _torch_if_tensor(x)) is not None:
+            _only_numpy_has("leaky_relu", out=out, where=where, dtype=dtype)
+            return tensors.leaky_relu(x, alpha)
+        _refuse_foreign("leaky_relu", x=x)
+    _refuse_foreign("leaky_relu", alpha=alpha, out=out)
+    return _core.leaky_relu(x, alpha, out=out, where=where, dtype=dtype)
+
+
+def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
+    """Gradient of Leaky ReLU: ``grad`` where ``x > 0``, ``alpha * grad`` elsewhere.
+
+    The derivative at exactly 0 and for NaN is `alpha`, as in PyTorch, TensorFlow and oneDNN (JAX uses 1).
+
+    Parameters
+    ----------
+    grad
+        The gradient with respect to the output.
+    x
+        The input of the forward pass. The output serves as well where ``alpha > 0``: it has the same signs.
+    alpha
+        The slope of the forward pass: a number, or an array that broadcasts.
+    out
+        As for every NumPy ufunc; `grad` itself is allowed.
+
+    Returns
+    -------
+    The gradient with respect to `x`, in the common dtype of `grad` and `x`.
+
+    Raises
+    ------
+    TypeError
+        As `leaky_relu`. For PyTorch tensors use autograd: `leakyrelu.torch.leaky_relu`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leakyrelu import leaky_relu_backward
+    >>> leaky_relu_backward(np.ones(3), np.array([-2.0, 0.0, 3.0]), 0.1)
+    array([0.1, 0.1, 1. ])
+    """
+    _refuse_foreign("leaky_relu_backward", grad=grad, x=x, alpha=alpha, out=out)
+    return _core.leaky_relu_backward(grad, x, alpha, out=out)
+
+
+def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
+    """Inverse of Leaky ReLU for ``alpha > 0``: ``y`` where ``y > 0``, ``y / alpha`` elsewhere.
+
+    Recovers the input from the output up to rounding; what underflowed to zero in the forward pass stays zero.
+
+    Parameters
+    ----------
+    y
+        The output of `leaky_relu`.
+    alpha
+        The slope of the forward pass, greater than 0: a number, or an array that broadcasts.
+    out
+        As for every NumPy ufunc; `y` itself is allowed.
+
+    Returns
+    -------
+    The input of the forward pass, of the kind and dtype of `y`.
+
+    Raises
+    ------
+    ValueError
+        If any alpha is 0, negative or NaN: then the function has no inverse.
+    TypeError
+        As `leaky_relu`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leakyrelu import leaky_relu_inverse
+    >>> leaky_relu_inverse(np.array([-0.5, 0.0, 3.0]), 0.25)
+    array([-2.,  0.,  3.])
+    """
+    _refuse_foreign("leaky_relu_inverse", y=y, alpha=alpha, out=out)
+    _require_positive(alpha)
+    return _core.leaky_relu_inverse(y, alpha, out=out)
+
+
+def leaky_relu_with_signs(x: Any, alpha: Any = 0.01, *, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Leaky ReLU and the packed signs of its input in one pass: what the backward pass needs, one bit an element.
+
+    Parameters
+    ----------
+    x
+        NumPy array (or nested lists, or a number) of real numbers. Dtypes as in `leaky_relu`.
+    alpha
+        The slope for ``x <= 0``: a number, or an array that broadcasts to the shape of `x`.
+    out
+        Array for the values, of the shape and dtype of the result; `x` itself is allowed.
+
+    Returns
+    -------
+    y
+        The values of `leaky_relu`.
+    signs
+        uint8, ``ceil(x.size / 8)`` bytes: bit ``i % 8`` (counted from the low bit) of byte ``i // 8`` is 1 where
+        element ``i`` of `x`, in C order, is greater than 0; trailing bits are 0.
+        ``numpy.unpackbits(signs, count=x.size, bitorder="little")`` unpacks them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `leaky_relu`; also for array types other than NumPy's, whose chunks or devices packed bits do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leakyrelu import leaky_relu_with_signs
+    >>> leaky_relu_with_signs(np.array([-2.0, 0.0, 3.0]))
+    (array([-0.02,  0.  ,  3.  ]), array([4], dtype=uint8))
+    """
+    _require_numpy("leaky_relu_with_signs", x=x, alpha=alpha, out=out)
+    return _core.leaky_relu_with_signs(x, alpha, out)
+
+
+def leaky_relu_backward_from_signs(
+    grad: Any, signs: np.ndarray, alpha: Any = 0.01, *, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Gradient of Leaky ReLU from packed signs: ``grad`` where the bit is 1, ``alpha * grad`` where it is 0.
+
+    Parameters
+    ----------
+    grad
+        The gradient with respect to the output: NumPy array of the shape that `x` had.
+    signs
+        What `leaky_relu_with_signs` returned for that `x`.
+    alpha
+        The slope of the forward pass: a number, or an array that broadcasts to the shape of `grad`.
+    out
+        Array for the result; `grad` itself is allowed.
+
+    Returns
+    -------
+    The gradient with respect to `x`, of the shape and dtype of `grad`.
+
+    Raises
+    ------
+    TypeError
+        If `signs` is not uint8, or `grad` or `alpha` is not real.
+    ValueError
+        If `signs` has not one axis of ``ceil(grad.size / 8)`` bytes, or `alpha` does not broadcast.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leakyrelu import leaky_relu_backward_from_signs, leaky_relu_with_signs
+    >>> y, signs = leaky_relu_with_signs(np.array([-2.0, 0.0, 3.0]), 0.1)
+    >>> leaky_relu_backward_from_signs(np.ones(3), signs, 0.1)
+    array([0.1, 0.1, 1. ])
+    """
+    _require_numpy("leaky_relu_backward_from_signs", grad=grad, signs=signs, alpha=alpha, out=out)
+    return _core.leaky_relu_backward_from_signs(grad, signs, alpha, out)
+
+
+def _torch_if_tensor(value: object) -> Any:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return None
+    import leakyrelu.torch as door
+
+    return door
+
+
+def _only_numpy_has(function: str, *, out: Any, where: Any, dtype: Any) -> None:
+    given = [f"{name}=" for name, used in (("out", out is not None), ("dtype", dtype is not None)) if used]
+    if where is not True:
+        given.append("where=")
+    if given:
+        raise TypeError(
+            f"{function}: {', '.join(given)} is for NumPy arrays and x is a PyTorch tensor; use "
+            f"leakyrelu.torch.{function}(x, negative_slope, inplace=...), tensor.to(dtype) or torch.where"
+        )
+
+
+def _is_foreign(value: object) -> bool:
+    kind = type(value)
+    if isinstance(value, np.ndarray | np.generic) or hasattr(kind, "__array_ufunc__"):
+        return False
+    return any(hasattr(kind, protocol) for protocol in _FOREIGN_PROTOCOLS)
+
+
+def _refuse_foreign(function: str, **operands: Any) -> None:
+    for name, value in operands.items():
+        for one in value if type(value) is tuple and name == "out" else (value,):
+            if one is not None and type(one) is not float and _is_foreign(one):
+                raise TypeError(
+                    f"{function}: {name} is a {_full_name(one)}, which has no door here and does not implement "
+                    f"__array_ufunc__; convert it yourself, for example with numpy.asarray({name}), or use its own "
+                    f"framework's function"
+                )
+
+
+def _require_numpy(function: str, **operands: Any) -> None:
+    for name, value in operands.items():
+        plain = value is None or isinstance(value, np.memmap | np.generic) or type(value) is np.ndarray
+        if plain or not (_is_foreign(value) or hasattr(type(value), "__array_ufunc__")):
+            continue
+        raise TypeError(
+            f"{function}: {name} is a {_full_name(value)}, and packed signs are for NumPy arrays; convert it with "
+            f"numpy.asarray({name}), or use leaky_relu and leaky_relu_backward, which take any array"
+        )
+
+
+def _require_positive(alpha: Any) -> None:
+    if not isinstance(alpha, np.ndarray | np.generic | int | float | list | tuple):
+        return  # a lazy or labelled array: looking at its values would compute it
+    values = np.asarray(alpha)
+    if values.dtype.kind not in "biuf":
+        return  # the ufunc refuses it by name
+    wrong = values[~(values > 0)]
+    if wrong.size:
+        raise ValueError(
+            f"leaky_relu_inverse: alpha must be greater than 0, but it holds {wrong.flat[0]}; with a slope of 0 or "
+            f"less several inputs share an output, so keep the input, or the signs (leaky_relu_with_signs), instead"
+        )
+
+
+def _full_name(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NATIVE = (torch.float32, torch.float64)
 _DTYPES = (*_NATIVE, torch.float16, torch.bfloat16)
+_FORMATS = (torch.contiguous_format, torch.channels_last)
 # NumPy's arithmetic warns of overflow and invalid values; PyTorch's is silent, and here it is the host.
 _QUIET = partial(np.errstate, all="ignore")
 
@@ -79,18 +80,17 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     >>> y.tolist(), x.grad.tolist()
     ([-0.5, 0.0, 3.0], [0.25, 0.25, 1.0])
     """
-    if torch.jit.is_scripting():
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return F.leaky_relu(input, negative_slope, inplace)
     if not _keeps_signs(input) or (inplace and input.is_leaf):
         if inplace and _signs_would_flip(input, negative_slope):
-            return input.copy_(F.leaky_relu(input, negative_slope))
+            return input.copy_(F.leaky_relu(input.clone(), negative_slope))
         return F.leaky_relu(input, negative_slope, inplace)
     slope = _slope(input, negative_slope)
     if inplace and input._is_view():
         # Which views may be written, and where their gradient goes, PyTorch knows: copy_ asks it.
-        return input.copy_(_LeakyReLU.apply(input, slope, False))
-    result: Tensor = _LeakyReLU.apply(input, slope, inplace)
-    return result
+        return input.copy_(_LeakyReLU.apply(input, slope, False))  # type: ignore[no-untyped-call]
+    return _LeakyReLU.apply(input, slope, inplace)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _keeps_signs(x: Any) -> bool:
@@ -152,13 +152,13 @@ class _LeakyReLU(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
         if grad is None:
             return None, None, None
         return _scale(grad, *ctx.saved_tensors, *ctx.rule), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor | None, *_: None) -> Tensor | None:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor | None, *_: None) -> Tensor | None:
         if tangent is None:
             return None
         scaled = _scale(tangent, *ctx.saved_tensors, *ctx.rule)
@@ -180,12 +180,12 @@ class _Scale(torch.autograd.Function):
         return _from_signs(grad, signs, slope, shape, strides)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None, None]:
         scaled = None if grad is None else _scale(grad, *ctx.saved_tensors, *ctx.rule)
         return scaled, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor | None, *_: None) -> Tensor | None:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor | None, *_: None) -> Tensor | None:
         return None if tangent is None else _scale(tangent, *ctx.saved_tensors, *ctx.rule)
 
 
@@ -194,21 +194,22 @@ def _scale(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides
     if type(grad) not in _PLAIN or torch._C._functorch.is_legacy_batchedtensor(grad) or not _is_eager():
         # Batched gradients (`is_grads_batched`), compiled autograd, modes: operations that PyTorch can see into.
         return _from_signs_plain(grad, signs, slope, shape, strides)
-    scaled: Tensor = _Scale.apply(grad, signs, slope, shape, strides)
-    return scaled
+    return _Scale.apply(grad, signs, slope, shape, strides)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Return the output, the signs, and the strides of the dense layout in which the signs were taken."""
-    if x.device.type != "cpu" or x.dtype not in _NATIVE or x.is_neg():
+    if not x.is_cpu or x.dtype not in _NATIVE or x.is_neg() or not x.numel():
         mask = x > 0
         return F.leaky_relu(x, slope, inplace), pack(mask), mask.stride()
 
-    # A fresh tensor gets the strides of `x` exactly where `x` fills its memory without gaps or overlap, and elsewhere
-    # the strides that PyTorch's result would have.
-    strides = torch.empty_like(x, device="meta").stride()
-    dense = strides == x.stride()
-    y = x if inplace and dense else torch.empty_like(x)
+    # PyTorch lays its result out as a format that fits `x`; else with the strides of `x`, where `x` fills its memory
+    # without gaps or overlap; else as near to them as a dense tensor can. A fresh tensor answers which it is.
+    layout = next((f for f in _FORMATS if x.is_contiguous(memory_format=f)), torch.preserve_format)
+    fresh = torch.empty_like(x, memory_format=layout, device="meta" if inplace else None)
+    strides = fresh.stride()
+    dense = layout is not torch.preserve_format or strides == x.stride()
+    y = fresh if not inplace else x if dense else torch.empty_like(x)
     source = _memory(x if dense else y.copy_(x))
     with _QUIET():
         _, signs = _core.leaky_relu_with_signs(source, slope, _memory(y))
@@ -219,7 +220,7 @@ def _with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor,
 
 def _from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
     grad = grad.detach()
-    if grad.device.type != "cpu" or grad.dtype not in _NATIVE or grad.is_neg() or not signs.is_cpu:
+    if not grad.is_cpu or grad.dtype not in _NATIVE or grad.is_neg() or not signs.is_cpu:
         return _from_signs_plain(grad, signs, slope, shape, strides)
     result = torch.empty_strided(shape, strides, dtype=grad.dtype)
     flat = _memory(grad) if grad.stride() == strides else _memory(result.copy_(grad))

@@ -112,7 +112,7 @@ class CenteredLeakyReLU(nn.Module):
 
 
 def _finite(value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             f"negative_slope must be a number, not {type(value).__name__}: {value!r}; "
             "leakyrelu.slope.centered(depth) computes one from the depth of the network"

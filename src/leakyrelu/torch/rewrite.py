@@ -96,13 +96,11 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01) -> Replacement:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
-    if not isinstance(negative_slope, Real) or isinstance(negative_slope, bool):
-        raise TypeError(f"negative_slope must be a number, not {type(negative_slope).__name__}: {negative_slope!r}")
-    negative_slope = float(negative_slope)
+    slope = _number(negative_slope)
     if type(model) is nn.ReLU:
         raise ValueError(
             "the model is itself an nn.ReLU, and replace_relu swaps modules inside a model; "
-            f"use leakyrelu.torch.LeakyReLU({negative_slope}) in its place"
+            f"use leakyrelu.torch.LeakyReLU({slope}) in its place"
         )
 
     modules = list(model.named_modules(remove_duplicate=False))
@@ -112,7 +110,7 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01) -> Replacement:
     new: dict[nn.ReLU, LeakyReLU] = {}
     for name, old in found:
         if old not in new:
-            new[old] = LeakyReLU(negative_slope, old.inplace).train(old.training)
+            new[old] = LeakyReLU(slope, old.inplace).train(old.training)
             if count := sum(len(getattr(old, hooks)) for hooks in _HOOKS):
                 lost[old] = (name, count)
         parent_name, _, child = name.rpartition(".")
@@ -121,7 +119,13 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01) -> Replacement:
         if isinstance(parent, nn.TransformerEncoderLayer):
             # The layer noted at construction that it has a ReLU, and would compute one in its fused evaluation.
             parent.activation_relu_or_gelu = 0
-    return Replacement(negative_slope, tuple(name for name, _ in found), tuple(left), tuple(lost.values()))
+    return Replacement(slope, tuple(name for name, _ in found), tuple(left), tuple(lost.values()))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"negative_slope must be a number, not {type(value).__name__}: {value!r}")
+    return float(value)
 
 
 def _reasons(module: nn.Module) -> Iterator[str]:

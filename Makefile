@@ -1,0 +1,47 @@
+# One command for each job. Every target sets up what it needs, from a fresh clone, in .venv of this checkout.
+SHELL := /bin/sh
+python := .venv/bin/python
+sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format picture dist wheels bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: .venv/installed-study ## train the study on real digits, print its table, write demo/study.html
+	@mkdir -p demo
+	.venv/bin/leakyrelu study --html demo/study.html --json demo/study.json
+
+test: lint ## lint, types and every test
+	$(python) -m pytest
+
+lint: .venv/installed-dev ## format check, lint, strict types
+	$(python) -m ruff format --check .
+	$(python) -m ruff check .
+	$(python) -m clang_format --dry-run -Werror core/*.h core/*.cpp
+	$(python) -m mypy
+
+format: .venv/installed-dev ## write the format that lint checks
+	$(python) -m ruff format .
+	$(python) -m ruff check --fix .
+	$(python) -m clang_format -i core/*.h core/*.cpp
+
+picture: .venv/installed-study ## docs/study.png and docs/study.json: the study at its defaults, as the README shows it
+	.venv/bin/leakyrelu study --png docs/study.png --json docs/study.json
+
+bench: .venv/installed-bench ## measure here; results go to benchmarks/results
+	$(python) -m benchmarks
+
+dist: .venv/installed-dev ## sdist and wheel in dist/
+	$(python) -m build --outdir dist .
+
+wheels: ## wheels for every Python, by cibuildwheel (needs a container engine)
+	pipx run cibuildwheel --output-dir dist
+
+clean: ## remove what the targets made
+	rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/installed-%: $(sources)
+	@tools/setup $*
+	@touch $@

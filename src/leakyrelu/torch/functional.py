@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch._jit_internal import is_scripting
 
 from leakyrelu import _core
 from leakyrelu.torch.bits import pack, unpack
@@ -80,17 +81,21 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     >>> y.tolist(), x.grad.tolist()
     ([-0.5, 0.0, 3.0], [0.25, 0.25, 1.0])
     """
-    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+    if is_scripting():
         return F.leaky_relu(input, negative_slope, inplace)
-    if not _keeps_signs(input) or (inplace and input.is_leaf):
-        if inplace and _signs_would_flip(input, negative_slope):
-            return input.copy_(F.leaky_relu(input.clone(), negative_slope))
-        return F.leaky_relu(input, negative_slope, inplace)
-    slope = _slope(input, negative_slope)
-    if inplace and input._is_view():
+    return _choose_road(input, negative_slope, inplace)
+
+
+def _choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
+    if not _keeps_signs(x) or (inplace and x.is_leaf):
+        if inplace and _signs_would_flip(x, negative_slope):
+            return x.copy_(F.leaky_relu(x.clone(), negative_slope))  # type: ignore[no-any-return]
+        return F.leaky_relu(x, negative_slope, inplace)
+    slope = _slope(x, negative_slope)
+    if inplace and x._is_view():
         # Which views may be written, and where their gradient goes, PyTorch knows: copy_ asks it.
-        return input.copy_(_LeakyReLU.apply(input, slope, False))  # type: ignore[no-untyped-call]
-    return _LeakyReLU.apply(input, slope, inplace)  # type: ignore[no-any-return, no-untyped-call]
+        return x.copy_(_LeakyReLU.apply(x, slope, False))  # type: ignore[no-any-return, no-untyped-call]
+    return _LeakyReLU.apply(x, slope, inplace)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _keeps_signs(x: Any) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch._jit_internal import is_scripting
+from torch.autograd import forward_ad
 
 from leakyrelu import _core
 from leakyrelu.torch.bits import pack, unpack
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NATIVE = (torch.float32, torch.float64)
 _DTYPES = (*_NATIVE, torch.float16, torch.bfloat16)
-_FORMATS = (torch.contiguous_format, torch.channels_last)
 # NumPy's arithmetic warns of overflow and invalid values; PyTorch's is silent, and here it is the host.
 _QUIET = partial(np.errstate, all="ignore")
 
@@ -120,7 +120,7 @@ def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
         torch.compiler.is_compiling()
         or (x.requires_grad and torch.is_grad_enabled())
         or torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
+        or forward_ad._current_level >= 0
     )
 
 
@@ -199,7 +199,9 @@ def _scale(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides
     if type(grad) not in _PLAIN or torch._C._functorch.is_legacy_batchedtensor(grad) or not _is_eager():
         # Batched gradients (`is_grads_batched`), compiled autograd, modes: operations that PyTorch can see into.
         return _from_signs_plain(grad, signs, slope, shape, strides)
-    return _Scale.apply(grad, signs, slope, shape, strides)  # type: ignore[no-any-return, no-untyped-call]
+    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        return _Scale.apply(grad, signs, slope, shape, strides)  # type: ignore[no-any-return, no-untyped-call]
+    return _from_signs(grad, signs, slope, shape, strides)
 
 
 def _with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
@@ -208,29 +210,37 @@ def _with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor,
         mask = x > 0
         return F.leaky_relu(x, slope, inplace), pack(mask), mask.stride()
 
-    # PyTorch lays its result out as a format that fits `x`; else with the strides of `x`, where `x` fills its memory
-    # without gaps or overlap; else as near to them as a dense tensor can. A fresh tensor answers which it is.
-    layout = next((f for f in _FORMATS if x.is_contiguous(memory_format=f)), torch.preserve_format)
-    fresh = torch.empty_like(x, memory_format=layout, device="meta" if inplace else None)
-    strides = fresh.stride()
-    dense = layout is not torch.preserve_format or strides == x.stride()
-    y = fresh if not inplace else x if dense else torch.empty_like(x)
-    source = _memory(x if dense else y.copy_(x))
+    if x.is_contiguous():
+        y = x if inplace else torch.empty_like(x, memory_format=torch.contiguous_format)
+        return y, _take_signs(x, slope, y), y.stride()
+
+    # Otherwise PyTorch gives its result the strides of `x`, where `x` fills its memory without gaps or overlap, and
+    # strides as near to them as a dense tensor can have, where it does not. A fresh tensor answers which it is.
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.preserve_format
+    y = torch.empty_like(x, memory_format=layout)
+    strides = y.stride()
+    if channels_last or strides == x.stride():
+        y = x if inplace else y
+        return y, _take_signs(x, slope, y), strides
+    signs = _take_signs(y.copy_(x), slope, y)
+    return (x.copy_(y) if inplace else y), signs, strides
+
+
+def _take_signs(x: Tensor, slope: float, out: Tensor) -> Tensor:
     with _QUIET():
-        _, signs = _core.leaky_relu_with_signs(source, slope, _memory(y))
-    if inplace and not dense:
-        y = x.copy_(y)
-    return y, torch.from_numpy(signs), strides
+        _, signs = _core.leaky_relu_with_signs(_memory(x), slope, _memory(out))
+    return torch.from_numpy(signs)
 
 
 def _from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
-    grad = grad.detach()
     if not grad.is_cpu or grad.dtype not in _NATIVE or grad.is_neg() or not signs.is_cpu:
         return _from_signs_plain(grad, signs, slope, shape, strides)
     result = torch.empty_strided(shape, strides, dtype=grad.dtype)
-    flat = _memory(grad) if grad.stride() == strides else _memory(result.copy_(grad))
+    if grad.stride() != strides:
+        grad = result.copy_(grad)
     with _QUIET():
-        _core.leaky_relu_backward_from_signs(flat, signs.numpy(), slope, _memory(result))
+        _core.leaky_relu_backward_from_signs(_memory(grad), signs.numpy(), slope, _memory(result))
     return result
 
 
@@ -241,5 +251,6 @@ def _from_signs_plain(grad: Tensor, signs: Tensor, slope: float, shape: torch.Si
 
 
 def _memory(x: Tensor) -> Any:
-    """Return the memory of a dense tensor as a flat NumPy array."""
-    return x.detach().as_strided((x.numel(),), (1,)).numpy()
+    """Return the memory of a dense tensor as a NumPy array in C order."""
+    x = x.detach()
+    return x.numpy() if x.is_contiguous() else x.as_strided((x.numel(),), (1,)).numpy()

@@ -1,0 +1,133 @@
+"""Every library that implements NumPy's ufunc protocol is served and gets its own kind back; the rest is refused."""
+
+from __future__ import annotations
+
+import array
+import sys
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+import torch
+import xarray as xr
+
+import leakyrelu
+from leakyrelu import leaky_relu, leaky_relu_backward, leaky_relu_inverse, leaky_relu_with_signs
+
+X = np.linspace(-2.0, 2.0, 12).reshape(3, 4)
+EXPECTED = reference.leaky_relu(X, 0.1)
+
+
+def test_dask_stays_lazy_and_comes_back_dask():
+    lazy = da.from_array(X, chunks=2)
+    result = leaky_relu(lazy, 0.1)
+    assert isinstance(result, da.Array)
+    assert result.chunks == lazy.chunks
+    np.testing.assert_array_equal(result.compute(), EXPECTED)
+    np.testing.assert_allclose(leaky_relu_inverse(result, 0.1).compute(), X)
+    np.testing.assert_array_equal(
+        leaky_relu_backward(lazy, lazy, 0.1).compute(), reference.leaky_relu_backward(X, X, 0.1)
+    )
+    np.testing.assert_array_equal(leaky_relu(X, da.from_array(np.float64(0.1))).compute(), EXPECTED)
+    assert leaky_relu(lazy.astype(np.float32), 0.1).dtype == np.float32
+
+
+def test_xarray_keeps_labels_and_attributes():
+    labelled = xr.DataArray(X, dims=("time", "unit"), coords={"time": [10, 20, 30]}, attrs={"units": "mV"}, name="v")
+    result = leaky_relu(labelled, 0.1)
+    assert isinstance(result, xr.DataArray)
+    xr.testing.assert_identical(result, labelled.copy(data=EXPECTED))
+    per_unit = xr.DataArray([0.1, 0.2, 0.3, 0.4], dims="unit")
+    np.testing.assert_array_equal(leaky_relu(labelled, per_unit), reference.leaky_relu(X, per_unit.values))
+    dataset = leaky_relu(xr.Dataset({"v": labelled}), 0.1)
+    xr.testing.assert_equal(dataset["v"], result)
+
+
+def test_pandas_keeps_index_and_columns():
+    frame = pd.DataFrame(X, index=list("abc"), columns=list("wxyz"))
+    result = leaky_relu(frame, 0.1)
+    pd.testing.assert_frame_equal(result, pd.DataFrame(EXPECTED, index=frame.index, columns=frame.columns))
+    series = leaky_relu(frame["w"], 0.1)
+    pd.testing.assert_series_equal(series, pd.Series(EXPECTED[:, 0], index=frame.index, name="w"))
+
+
+def test_masked_array_keeps_its_mask():
+    masked = np.ma.masked_greater(X, 1.0)
+    result = leaky_relu(masked, 0.1)
+    assert isinstance(result, np.ma.MaskedArray)
+    np.testing.assert_array_equal(result.mask, masked.mask)
+    np.testing.assert_array_equal(result.compressed(), EXPECTED[~masked.mask])
+
+
+def test_memory_map(tmp_path):
+    mapped = np.memmap(tmp_path / "x.bin", dtype=np.float64, mode="w+", shape=X.shape)
+    mapped[:] = X
+    np.testing.assert_array_equal(leaky_relu(mapped, 0.1), EXPECTED)
+    leaky_relu(mapped, 0.1, out=mapped)
+    mapped.flush()
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "x.bin").reshape(X.shape), EXPECTED)
+    y, signs = leaky_relu_with_signs(mapped, 0.1, out=mapped)
+    assert y is mapped
+    np.testing.assert_array_equal(signs, reference.signs(X))
+
+
+def test_torch_tensor_goes_to_its_door_and_keeps_its_gradient():
+    tensor = torch.tensor([-2.0, 3.0], requires_grad=True)
+    result = leaky_relu(tensor, 0.25)
+    assert isinstance(result, torch.Tensor)
+    result.sum().backward()
+    assert tensor.grad.tolist() == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("out", X), ("dtype", np.float32), ("where", np.array(True)), ("where", False)]
+)
+def test_numpy_keywords_are_refused_for_a_tensor(keyword, value):
+    with pytest.raises(TypeError, match=rf"leaky_relu: {keyword}= is for NumPy arrays and x is a PyTorch tensor; use"):
+        leaky_relu(torch.zeros(1), 0.1, **{keyword: value})
+
+
+class Tensor:
+    """As a framework's tensor looks from here: convertible to NumPy, but without the ufunc protocol."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("converted silently")
+
+
+def test_a_type_without_a_door_is_refused_by_name():
+    foreign = Tensor()
+    for name, call in (
+        ("x", lambda: leaky_relu(foreign)),
+        ("alpha", lambda: leaky_relu(X, foreign)),
+        ("out", lambda: leaky_relu(X, out=foreign)),
+        ("out", lambda: leaky_relu(X, out=(foreign,))),
+        ("grad", lambda: leaky_relu_backward(foreign, X)),
+        ("x", lambda: leaky_relu_backward(X, foreign)),
+        ("y", lambda: leaky_relu_inverse(foreign)),
+    ):
+        with pytest.raises(TypeError, match=rf"{name} is a .*Tensor, which has no door here.*numpy\.asarray\({name}\)"):
+            call()
+    with pytest.raises(TypeError, match=r"alpha is a torch\.Tensor, which has no door here"):
+        leaky_relu(X, torch.zeros(4))
+    with pytest.raises(TypeError, match=r"grad is a torch\.Tensor"):
+        leaky_relu_backward(torch.zeros(4), X)
+
+
+def test_packed_signs_are_for_numpy_arrays():
+    for foreign in (Tensor(), da.from_array(X), pd.Series(X[0]), np.ma.masked_greater(X, 1)):
+        with pytest.raises(TypeError, match=r"x is a .*, and packed signs are for NumPy arrays; convert it with"):
+            leaky_relu_with_signs(foreign)
+        with pytest.raises(TypeError, match=r"grad is a .*, and packed signs are for NumPy arrays"):
+            leakyrelu.leaky_relu_backward_from_signs(foreign, np.zeros(2, np.uint8))
+
+
+def test_plain_python_containers_are_arrays():
+    assert leaky_relu(array.array("d", [-1.0, 2.0]), 0.5).tolist() == [-0.5, 2.0]
+    assert leaky_relu(range(-1, 2), 0.5).tolist() == [-0.5, 0.0, 1.0]
+
+
+def test_frameworks_are_looked_up_not_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert leaky_relu([-1.0], 0.5).tolist() == [-0.5]

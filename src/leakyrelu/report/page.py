@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Chart", "Table", "write_page", "write_png"]
+__all__ = ["Chart", "Table", "require", "write_page", "write_png"]
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NUMBER = re.compile(r"[-+−±<>≤≥~]?\s*\d[\d\s,._]*(e[-+]?\d+)?\s*[%×x]?(\s*(s|ms))?|[-–—]?|nan|n/a", re.IGNORECASE)
@@ -93,7 +93,7 @@ def write_page(
         The extra ``report`` is not installed.
     """
     _check(charts, tables)
-    jinja2 = _require("jinja2")
+    jinja2 = require("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -132,7 +132,7 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
         The extra ``report`` is not installed.
     """
     _refuse_urls(spec, "the chart")
-    vl_convert = _require("vl_convert")
+    vl_convert = require("vl_convert")
     plain = _plain(spec)
     if plain.get("width") == "container":
         plain["width"] = _PNG_WIDTH
@@ -141,7 +141,8 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
     Path(path).write_bytes(png)
 
 
-def _require(module: str) -> Any:
+def require(module: str) -> Any:
+    """Import a package of the extra ``report``, or say how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -209,7 +210,7 @@ def _plain(node: Any) -> Any:
 def _vegalite_version(specs: Sequence[dict[str, Any]]) -> str | None:
     """Find the bundled Vega-Lite for the specifications, which name theirs as ``.../v6.4.1.json``."""
     wanted = {match[1] for spec in specs if (match := re.search(r"/v(\d+\.\d+)[\d.]*\.json$", spec.get("$schema", "")))}
-    available: list[str] = [version.removeprefix("v") for version in _require("vl_convert").get_vegalite_versions()]
+    available: list[str] = [version.removeprefix("v") for version in require("vl_convert").get_vegalite_versions()]
     for version in sorted(wanted, key=_version_key, reverse=True):
         same_major = [have for have in available if have.split(".")[0] == version.split(".")[0]]
         if version in available:
@@ -224,7 +225,7 @@ def _version_key(version: str) -> tuple[int, ...]:
 
 
 def _library(specs: Sequence[dict[str, Any]]) -> str:
-    bundle: str = _require("vl_convert").javascript_bundle(vl_version=_vegalite_version(specs))
+    bundle: str = require("vl_convert").javascript_bundle(vl_version=_vegalite_version(specs))
     # Inside a script element these two are markup; in JavaScript strings the escaped forms mean the same.
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 

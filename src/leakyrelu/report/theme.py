@@ -11,9 +11,9 @@ from typing import Any, Final
 _CATEGORIES_LIGHT: Final = ["#2f6bb3", "#c2403f", "#1e8a63", "#b06f0a", "#7350b5", "#55606e", "#0b7f92", "#a13a80"]
 _CATEGORIES_DARK: Final = ["#7db2f2", "#ff8d87", "#5fcf9f", "#efb659", "#bda3f5", "#b4bdc9", "#5ccbdd", "#ec92cd"]
 
-# A share from 0 (silent) over one half (bends: the middle is quiet) to 1 (always on, a straight line).
-_DIVERGING_LIGHT: Final = ["#b3261e", "#e6a08c", "#e9ebee", "#8fb5dd", "#1f5fa8"]
-_DIVERGING_DARK: Final = ["#ff6f61", "#a3544a", "#3a414b", "#44719f", "#74b6ff"]
+# A share from silent over one half (a unit that bends in the middle: quiet) to always on; last, not known.
+_DIVERGING_LIGHT: Final = ["#b3261e", "#e08e79", "#f2cfc3", "#e4e7eb", "#bcd3ec", "#74a4d8", "#1f5fa8", "#000000"]
+_DIVERGING_DARK: Final = ["#ff5f52", "#b85a4d", "#6b4540", "#3a414b", "#38536f", "#4a80b8", "#74b6ff", "#ffffff"]
 
 
 def _config(*, ink: str, quiet: str, line: str, categories: list[str], diverging: list[str], ramp: list[str]) -> Any:

@@ -1,0 +1,216 @@
+"""The diagnosis of a network as one HTML page: each layer a strip of its units, colored by how often they are positive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leakyrelu.report.page import Chart, Table, require, write_page
+from leakyrelu.report.table import headline, median_share, notes, percent, ratio_text, slope_text
+
+if TYPE_CHECKING:
+    import os
+
+    from leakyrelu.census import Layer, Report
+
+# Bins of the positive share, from silent to always on; the two ends are exact, nothing else counts as them.
+BINS = ("silent", "under 10 %", "10 to 35 %", "35 to 65 %", "65 to 90 %", "over 90 %", "always on")
+_EDGES = (0.10, 0.35, 0.65, 0.90)
+UNKNOWN = "only NaN"
+_LISTED = 40  # unit numbers written out per layer; the JSON has all
+
+
+def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str) -> None:
+    """See `Report.to_html`."""
+    if not report.layers:
+        raise ValueError("the report has no layers, so there is nothing to draw")
+    write_page(
+        path,
+        title=title,
+        summary="\n\n".join(headline(report)),
+        charts=[_strips(report), _distribution(report), _centering(report)],
+        tables=[_layers(report), *_named_units(report)],
+        footnote="\n\n".join(
+            [
+                "A unit is an output channel. Its positive share is counted over every sample and position from the "
+                "sign of what goes into the activation, so it means the same at every slope. A silent unit was never "
+                "positive: under ReLU no gradient reaches it, under Leaky ReLU it learns as fast as the slope says.",
+                *(note + "." for note in notes(report)),
+            ]
+        ),
+    )
+
+
+def bin_of(share: float) -> str:
+    """Name the bin of a positive share."""
+    if np.isnan(share):
+        return UNKNOWN
+    if share in (0.0, 1.0):
+        return BINS[0] if share == 0.0 else BINS[-1]
+    return BINS[1 + int(np.searchsorted(_EDGES, share, side="right"))]
+
+
+def _strips(report: Report) -> Chart:
+    alt = require("altair")
+    rows: list[dict[str, Any]] = []
+    for layer in report.layers:
+        # Sorted, so that the length of a color is the share of units: one look says how much of a layer is silent.
+        order = np.argsort(layer.positive_share, kind="stable")
+        for place, unit in enumerate(order):
+            share = float(layer.positive_share[unit])
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "unit": int(unit),
+                    "from": round(100 * place / layer.units, 4),
+                    "to": round(100 * (place + 1) / layer.units, 4),
+                    "state": bin_of(share),
+                    "share": percent(share),
+                    "mean": _short(layer.output_mean[unit]),
+                    "std": _short(layer.output_std[unit]),
+                }
+            )
+    states = [*BINS, *([UNKNOWN] if any(row["state"] == UNKNOWN for row in rows) else [])]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_rect()
+        .encode(
+            x=alt.X("from:Q", title="units of the layer, sorted (%)", scale=alt.Scale(domain=[0, 100], nice=False)),
+            x2="to:Q",
+            y=_layer_axis(alt, report),
+            color=alt.Color(
+                "state:N",
+                title="positive share",
+                scale=alt.Scale(domain=states, range="diverging"),
+                legend=alt.Legend(columns=4, symbolType="square"),
+            ),
+            tooltip=[
+                alt.Tooltip("layer:N"),
+                alt.Tooltip("unit:Q"),
+                alt.Tooltip("share:N", title="positive"),
+                alt.Tooltip("mean:N", title="output mean"),
+                alt.Tooltip("std:N", title="output std"),
+            ],
+            description="label:N",
+        )
+        .transform_calculate(label="datum.layer + ', unit ' + datum.unit + ': positive ' + datum.share")
+        .properties(height=alt.Step(_step(report)))
+    )
+    words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(report)[-1]}."
+    return Chart("units", "Units by how often they are positive", words, chart.to_dict())
+
+
+def _distribution(report: Report) -> Chart:
+    alt = require("altair")
+    rows = []
+    for layer in report.layers:
+        known = 100 * layer.positive_share[~np.isnan(layer.positive_share)]
+        if known.size:
+            marks = np.quantile(known, [0.0, 0.25, 0.5, 0.75, 1.0])
+            rows.append({"layer": layer.name, **dict(zip("abcde", marks.round(2).tolist(), strict=True))})
+    base = alt.Chart(alt.Data(values=rows)).encode(y=_layer_axis(alt, report))
+    scale = alt.Scale(domain=[0, 100], nice=False)
+    tips = [
+        alt.Tooltip("layer:N"),
+        *(
+            alt.Tooltip(f"{field}:Q", title=name)
+            for field, name in zip("abcde", ("least", "lower quarter", "median", "upper quarter", "most"), strict=True)
+        ),
+    ]
+    chart = alt.layer(
+        base.mark_rule().encode(x=alt.X("a:Q", title="positive share (%)", scale=scale), x2="e:Q", tooltip=tips),
+        base.mark_bar(height={"band": 0.6}).encode(x=alt.X("b:Q", scale=scale), x2="d:Q", tooltip=tips),
+        base.mark_point(shape="diamond", size=40).encode(
+            x=alt.X("c:Q", scale=scale), color=alt.value(_MEDIAN), tooltip=tips
+        ),
+    ).properties(height=alt.Step(_step(report)))
+    low, high = (f(median_share(layer) for layer in report.layers) for f in (min, max))
+    words = (
+        "Positive share of the units of each layer: line from least to most, bar for the middle half, diamond for the "
+        f"median. Medians lie between {percent(low)} and {percent(high)}; half is a unit that bends in the middle."
+    )
+    return Chart("distribution", "Spread of the positive share", words, chart.to_dict())
+
+
+_MEDIAN = "#e0a100"  # stands out of the bars on a light and on a dark ground
+
+
+def _centering(report: Report) -> Chart:
+    alt = require("altair")
+    rows = [
+        {"layer": layer.name, "ratio": layer.mean_over_std}
+        for layer in report.layers
+        if np.isfinite(layer.mean_over_std)
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_bar()
+        .encode(
+            x=alt.X("ratio:Q", title="norm of means / norm of standard deviations"),
+            y=_layer_axis(alt, report),
+            tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("ratio:Q", title="mean over std", format=".3f")],
+        )
+        .properties(height=alt.Step(_step(report)))
+    )
+    worst = max(rows, key=lambda row: row["ratio"], default=None)
+    words = "How far the outputs of each layer are off zero: 0 is centered, ReLU on standard normal inputs gives 0.68."
+    if worst:
+        words += f" Farthest: {worst['layer']}, {worst['ratio']:.2f}."
+    return Chart("centering", "Are the outputs centered?", words, chart.to_dict())
+
+
+def _layers(report: Report) -> Table:
+    return Table(
+        "Layers",
+        ["layer", "kind", "slope", "units", "inputs", "silent", "always on", "positive", "effective slope", "mean/std"],
+        [
+            [
+                layer.name,
+                layer.kind,
+                slope_text(layer),
+                str(layer.units),
+                str(layer.samples),
+                f"{len(layer.silent_units)}",
+                f"{len(layer.always_on_units)}",
+                percent(median_share(layer)),
+                _short(np.nanmedian(layer.effective_slope) if layer._known.any() else np.nan),
+                ratio_text(layer.mean_over_std),
+            ]
+            for layer in report.layers
+        ],
+        "In the order of first call. Positive and effective slope: median of the units.",
+    )
+
+
+def _named_units(report: Report) -> list[Table]:
+    rows = [
+        [layer.name, what, _listing(units)] for layer in report.layers for what, units in _findings(layer) if len(units)
+    ]
+    return [Table("Units to look at", ["layer", "what", "units"], rows)] if rows else []
+
+
+def _findings(layer: Layer) -> list[tuple[str, Any]]:
+    return [
+        ("silent", layer.silent_units),
+        ("always on", layer.always_on_units),
+        ("saturated", layer.saturated_units),
+        ("saw NaN", layer.nan_units),
+    ]
+
+
+def _listing(units: Any) -> str:
+    text = ", ".join(str(unit) for unit in units[:_LISTED])
+    return text + (f" and {len(units) - _LISTED} more" if len(units) > _LISTED else "")
+
+
+def _layer_axis(alt: Any, report: Report) -> Any:
+    return alt.Y("layer:N", title=None, sort=[layer.name for layer in report.layers])
+
+
+def _step(report: Report) -> int:
+    return 26 if len(report.layers) <= 12 else 16
+
+
+def _short(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3g}"

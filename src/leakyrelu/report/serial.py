@@ -1,0 +1,93 @@
+"""A report as JSON and back.
+
+Counts and moments are stored exactly, so that a report read back equals the one written and can be added to another.
+What is derived from them stands beside them, for readers that are not this package.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakyrelu.census import Counts, Layer, Report
+
+if TYPE_CHECKING:
+    import os
+
+SCHEMA = "leakyrelu.report"
+VERSION = 1
+
+_DERIVED = (
+    "positive_share",
+    "silent_units",
+    "silent_bound",
+    "always_on_units",
+    "saturated_units",
+    "nan_units",
+    "effective_slope",
+    "output_mean",
+    "output_std",
+    "mean_over_std",
+    "dormancy",
+)
+
+
+def to_json(report: Report, path: str | os.PathLike[str] | None = None) -> str:
+    """See `Report.to_json`."""
+    document = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "unused": list(report.unused),
+        "layers": [_layer(layer) for layer in report.layers],
+    }
+    text = json.dumps(document, allow_nan=False)
+    if path is not None:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def from_json(text: str) -> Report:
+    """See `Report.from_json`."""
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error}): give the text that Report.to_json returned") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"the JSON has schema {schema!r}, not {SCHEMA!r}: it was not written by Report.to_json")
+    if document["version"] != VERSION:
+        raise ValueError(
+            f"the report has version {document['version']}, and this leakyrelu reads version {VERSION}: "
+            "use the release that wrote it, or a newer one"
+        )
+    return Report([_read(layer) for layer in document["layers"]], document["unused"])
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "negative_slope": _plain(layer.negative_slope),
+        "ceiling": _plain(layer.ceiling),
+        "units": layer.units,
+        "samples": layer.samples,
+        "calls": layer.calls,
+        "counts": {field.name: _plain(getattr(layer.counts, field.name)) for field in fields(Counts)},
+        **{name: _plain(getattr(layer, name)) for name in _DERIVED},
+    }
+
+
+def _read(layer: dict[str, Any]) -> Layer:
+    ceiling = math.inf if layer["ceiling"] is None else layer["ceiling"]
+    return Layer(layer["name"], layer["kind"], layer["negative_slope"], Counts(**layer["counts"]), ceiling)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

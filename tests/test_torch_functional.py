@@ -64,7 +64,11 @@ def test_special_values_times_special_gradients(dtype, slope):
 
 @pytest.mark.parametrize("slope", [0.01, -0.3, 1.7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_million_values(dtype, slope):
+@pytest.mark.parametrize("road", ["native", "plain"])
+def test_a_million_values(dtype, slope, road, monkeypatch):
+    if road == "plain":
+        # What a device without a native kernel runs.
+        monkeypatch.setattr("leakyrelu.torch.functional._NATIVE", ())
     generator = torch.Generator().manual_seed(1)
     # Every bit pattern is as likely as another: all exponents, subnormals, infinities and NaN.
     x = torch.randint(-(2**63), 2**63 - 1, (1_000_003,), generator=generator).to(BITS[dtype]).view(dtype)
@@ -468,6 +472,40 @@ def test_meta_and_fake_tensors():
         assert type(y) is type(fake)
         y.sum().backward()
         assert fake.grad.shape == (3, 4)
+
+
+def test_default_device_changes_nothing():
+    x = torch.randn(3, 8, requires_grad=True)
+    with torch.device("meta"):
+        assert kept_bytes(lambda: leaky_relu(x.t(), 0.1)) == 3
+        leaky_relu(x.t(), 0.1).sum().backward()
+    assert torch.equal(x.grad, torch.where(x > 0, 1.0, 0.1))
+
+
+def test_function_modes_see_the_call_of_pytorch():
+    class Log(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            calls.append(function)
+            return function(*args, **(kwargs or {}))
+
+    calls = []
+    x = torch.randn(3, requires_grad=True)
+    with Log():
+        leaky_relu(x, 0.1)
+    assert F.leaky_relu in calls
+
+
+def test_symbolic_trace():
+    graph = torch.fx.symbolic_trace(Wrapper())
+    assert [node.target for node in graph.graph.nodes if node.op == "call_function"] == [F.leaky_relu]
+    x = torch.randn(9)
+    assert torch.equal(graph(x), F.leaky_relu(x, 0.1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_fail_as_in_pytorch():
+    x = torch.nested.as_nested_tensor([torch.ones(2, requires_grad=True), torch.ones(1)])
+    assert error_of(leaky_relu, x, 0.5) == error_of(F.leaky_relu, x, 0.5)
 
 
 class Logged(torch.Tensor):

@@ -140,6 +140,8 @@ def test_scripted_and_traced():
     x = torch.randn(9)
     expected = F.leaky_relu(x, 0.3)
     assert torch.equal(torch.jit.script(LeakyReLU(0.3))(x), expected)
+    centered = CenteredLeakyReLU(0.3)
+    assert torch.equal(torch.jit.script(centered)(x), centered(x))
     traced = torch.jit.trace(LeakyReLU(0.3), (torch.randn(2, requires_grad=True),))
     assert torch.equal(traced(x), expected)
 

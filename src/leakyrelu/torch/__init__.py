@@ -3,5 +3,6 @@
 from leakyrelu.torch.functional import leaky_relu
 from leakyrelu.torch.layers import CenteredLeakyReLU, LeakyReLU
 from leakyrelu.torch.rewrite import replace_relu
+from leakyrelu.torch.watch import diagnose, watch
 
-__all__ = ["CenteredLeakyReLU", "LeakyReLU", "leaky_relu", "replace_relu"]
+__all__ = ["CenteredLeakyReLU", "LeakyReLU", "diagnose", "leaky_relu", "replace_relu", "watch"]

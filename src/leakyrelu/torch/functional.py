@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch._C import _get_function_stack_at, _len_torch_function_stack
 from torch._jit_internal import is_scripting
 from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
 
 from leakyrelu import _core
 from leakyrelu.torch.bits import pack, unpack
@@ -54,7 +56,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     ----------
     input
         Tensor of any shape, strides and device; float16, bfloat16, float32 or float64. Whatever else PyTorch's own
-        function takes (quantized, meta, fake, nested tensors) is handed to it.
+        function takes (quantized, meta, fake tensors) is handed to it.
     negative_slope
         Any number: 0, negative, above 1, infinite or NaN included.
     inplace
@@ -100,15 +102,14 @@ def _choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
 
 def _keeps_signs(x: Any) -> bool:
     """Whether autograd will need signs, and nobody but autograd has to see the call."""
-    if torch.compiler.is_compiling() or type(x) not in _PLAIN:
-        return False
     return (
-        x.requires_grad
+        _is_eager()
+        and type(x) in _PLAIN
+        and x.requires_grad
         and torch.is_grad_enabled()
         and x.dtype in _DTYPES
         and x.layout is torch.strided
-        and not x.is_meta
-        and _is_eager()
+        and not (x.is_meta or x.is_nested)
     )
 
 
@@ -127,10 +128,11 @@ def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
 def _is_eager() -> bool:
     """Whether no transform, mode or tracer stands between this call and the memory of the tensors."""
     return not (
-        torch._C._are_functorch_transforms_active()
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
         or torch._C._get_tracing_state()
+        or any(type(_get_function_stack_at(k)) is not DeviceContext for k in range(_len_torch_function_stack()))
     )
 
 
@@ -236,7 +238,7 @@ def _take_signs(x: Tensor, slope: float, out: Tensor) -> Tensor:
 def _from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
     if not grad.is_cpu or grad.dtype not in _NATIVE or grad.is_neg() or not signs.is_cpu:
         return _from_signs_plain(grad, signs, slope, shape, strides)
-    result = torch.empty_strided(shape, strides, dtype=grad.dtype)
+    result = torch.empty_strided(shape, strides, dtype=grad.dtype, device="cpu")
     if grad.stride() != strides:
         grad = result.copy_(grad)
     with _QUIET():

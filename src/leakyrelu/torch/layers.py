@@ -85,6 +85,9 @@ class CenteredLeakyReLU(nn.Module):
     (True, True)
     """
 
+    # TorchScript compiles properties, and this one's setter speaks more Python than it knows.
+    __jit_unused_properties__ = ("negative_slope",)
+
     def __init__(self, negative_slope: float) -> None:
         super().__init__()
         self.negative_slope = negative_slope

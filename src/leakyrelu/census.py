@@ -111,7 +111,7 @@ class Counts:
             (self.positive + self.nan).max(initial=0) > self.samples
         ):
             raise ValueError(
-                f"impossible counts: each unit saw {self.samples} inputs, but some counts are negative or add up to more"
+                f"impossible counts: each unit saw {self.samples} inputs, but some count is negative or beyond that"
             )
 
     @property
@@ -257,7 +257,7 @@ class Layer:
 
     @cached_property
     def mean_over_std(self) -> float:
-        """Norm of `output_mean` over norm of `output_std`: 0 is centered, 0.83 is ReLU on N(0, 1) inputs."""
+        """Norm of `output_mean` over norm of `output_std`: 0 is centered, 0.68 is ReLU on N(0, 1) inputs."""
         mean = float(np.sqrt(np.nansum(self.output_mean**2)))
         std = float(np.sqrt(np.nansum(self.output_std**2)))
         if std == 0.0:

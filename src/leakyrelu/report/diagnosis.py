@@ -1,4 +1,4 @@
-"""The diagnosis of a network as one HTML page: each layer a strip of its units, colored by how often they are positive."""
+"""The diagnosis of a network as one HTML page: a strip per layer, a mark per unit, colored by its positive share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BINS = ("silent", "under 10 %", "10 to 35 %", "35 to 65 %", "65 to 90 %", "over 90 %", "always on")
 _EDGES = (0.10, 0.35, 0.65, 0.90)
 UNKNOWN = "only NaN"
-_LISTED = 40  # unit numbers written out per layer; the JSON has all
+_LISTED = 12  # unit numbers written out per layer; the JSON has all
 
 
 def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str) -> None:
@@ -121,24 +121,24 @@ def _distribution(report: Report) -> Chart:
     chart = alt.layer(
         base.mark_rule().encode(x=alt.X("a:Q", title="positive share (%)", scale=scale), x2="e:Q", tooltip=tips),
         base.mark_bar(height={"band": 0.6}).encode(x=alt.X("b:Q", scale=scale), x2="d:Q", tooltip=tips),
-        base.mark_point(shape="diamond", size=40).encode(
-            x=alt.X("c:Q", scale=scale), color=alt.value(_MEDIAN), tooltip=tips
+        base.mark_tick(thickness=4, color=_MEDIAN, height={"band": 0.9}).encode(
+            x=alt.X("c:Q", scale=scale), tooltip=tips
         ),
     ).properties(height=alt.Step(_step(report)))
     low, high = (f(median_share(layer) for layer in report.layers) for f in (min, max))
     words = (
-        "Positive share of the units of each layer: line from least to most, bar for the middle half, diamond for the "
-        f"median. Medians lie between {percent(low)} and {percent(high)}; half is a unit that bends in the middle."
+        "Positive share of the units of each layer: line from least to most, bar for the middle half, yellow tick for "
+        f"the median. Medians lie between {percent(low)} and {percent(high)}; half is a unit that bends in the middle."
     )
     return Chart("distribution", "Spread of the positive share", words, chart.to_dict())
 
 
-_MEDIAN = "#e0a100"  # stands out of the bars on a light and on a dark ground
+_MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark ground
 
 
 def _centering(report: Report) -> Chart:
     alt = require("altair")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"layer": layer.name, "ratio": layer.mean_over_std}
         for layer in report.layers
         if np.isfinite(layer.mean_over_std)
@@ -187,13 +187,17 @@ def _named_units(report: Report) -> list[Table]:
     rows = [
         [layer.name, what, _listing(units)] for layer in report.layers for what, units in _findings(layer) if len(units)
     ]
-    return [Table("Units to look at", ["layer", "what", "units"], rows)] if rows else []
+    return (
+        [Table("Units to look at", ["layer", "what", "units"], rows, "All of them are in the JSON of the report.")]
+        if rows
+        else []
+    )
 
 
 def _findings(layer: Layer) -> list[tuple[str, Any]]:
     return [
         ("silent", layer.silent_units),
-        ("always on", layer.always_on_units),
+        ("always\u00a0on", layer.always_on_units),
         ("saturated", layer.saturated_units),
         ("saw NaN", layer.nan_units),
     ]

@@ -50,7 +50,9 @@ def headline(report: Report) -> list[str]:
     lines = [f"{layers}, {units} units: {found}, {report.always_on} always on"]
     if silent:
         worst = max(report.layers, key=lambda layer: len(layer.silent_units) / max(layer.units, 1))
-        lines.append(_clip(f"Worst: {worst.name}, {len(worst.silent_units)} of {worst.units} units silent", WIDTH))
+        lines.append(
+            _clip(f"Worst: layer {worst.name}, {len(worst.silent_units)} of {worst.units} units silent", WIDTH)
+        )
     return lines
 
 

@@ -1,0 +1,32 @@
+"""The side-by-side study: one deep plain network, one data set, one recipe, six activations.
+
+Every row gets the same orthogonal matrices (times the scale that preserves the signal for its slope), the same split,
+the same batches in the same order and the same optimizer. Every row is reported at its own best learning rate, chosen
+on validation data; the test data are looked at once, by the chosen runs alone.
+"""
+
+from leakyrelu.study.data import Data, DataError, Part, digits, load
+from leakyrelu.study.reading import reading
+from leakyrelu.study.result import Examination, RowResult, Run, Snapshot, StudyResult
+from leakyrelu.study.rows import Row, choose_rows
+from leakyrelu.study.run import run_study
+from leakyrelu.study.settings import QUICK, Settings
+
+__all__ = [
+    "QUICK",
+    "Data",
+    "DataError",
+    "Examination",
+    "Part",
+    "Row",
+    "RowResult",
+    "Run",
+    "Settings",
+    "Snapshot",
+    "StudyResult",
+    "choose_rows",
+    "digits",
+    "load",
+    "reading",
+    "run_study",
+]

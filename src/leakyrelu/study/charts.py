@@ -1,0 +1,296 @@
+"""The charts of the study, as Vega-Lite specifications, and the words for those who do not see them.
+
+No chart names a color: rows are colored by the theme, in the order of `_order`, so that the centered row and ReLU stand
+out everywhere. Lines are labeled at their ends; the labels are moved apart here, since Vega-Lite cannot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from leakyrelu.study.reading import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leakyrelu.study.result import RowResult, StudyResult
+
+_HEIGHT = 260  # of a plot, in pixels
+_LABEL = 15  # height of a line of text, in pixels
+_ROOM = 0.3  # of the width, kept free for the labels at the line ends
+
+
+def accuracy(result: StudyResult) -> dict[str, Any]:
+    """Median, range and single seeds of the test accuracy, one line a row."""
+    return _plain(_accuracy(result).properties(width="container"))
+
+
+def describe_accuracy(result: StudyResult) -> str:
+    """Say in words what `accuracy` shows."""
+    rows = ", ".join(f"{label(row)} {percent(row.test_accuracy)}" for row in result.rows)
+    return (
+        f"Share of test samples classified right, in percent. Large dot: median of {_seeds(result)}; line: range; "
+        f"small dots: single seeds. {rows}."
+    )
+
+
+def silent(result: StudyResult) -> dict[str, Any]:
+    """Share of silent units against the number of the layer, one line a row."""
+    series = {row.row.name: _share_by_layer(row) for row in result.rows}
+    return _plain(_lines(series, x="layer", y="silent units after training (%)", low=0.0, order=_order(result)))
+
+
+def describe_silent(result: StudyResult) -> str:
+    """Say in words what `silent` shows."""
+    rows = ", ".join(f"{label(row)} {percent(row.silent_after)}" for row in result.rows)
+    return (
+        "Share of a layer's units that are positive for no training sample, after training, in percent (median of "
+        f"{_seeds(result)}). Under ReLU such a unit is dead: no gradient reaches it. Over all layers: {rows}."
+    )
+
+
+def gradient(result: StudyResult) -> dict[str, Any]:
+    """Norm of the gradient against the number of the layer, on a logarithmic axis."""
+    series = {row.row.name: row.by_layer(lambda e: e.before.gradient_norm) for row in result.rows}
+    return _plain(_lines(series, x="layer", y="gradient norm (log scale)", log=True, order=_order(result)))
+
+
+def describe_gradient(result: StudyResult) -> str:
+    """Say in words what `gradient` shows."""
+    rows = ", ".join(f"{label(row)} {row.gradient_ratio:.2g}" for row in result.rows)
+    return (
+        f"Frobenius norm of the gradient of the loss by a layer's weights, before training (median of "
+        f"{_seeds(result)}). A flat line means that all layers learn at one pace. First layer over last: {rows}."
+    )
+
+
+def curves(result: StudyResult) -> dict[str, Any]:
+    """Median validation accuracy against the epoch, one line a row."""
+    series = {row.row.name: [100 * value for value in row.by_epoch()] for row in result.rows}
+    return _plain(_lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0, order=_order(result)))
+
+
+def describe_curves(result: StudyResult) -> str:
+    """Say in words what `curves` shows."""
+    rows = ", ".join(f"{label(row)} {percent(row.validation_accuracy)}" for row in result.rows)
+    return (
+        "Share of validation samples classified right after each epoch, in percent, at each row's own learning rate "
+        f"(median of {_seeds(result)}). After the last epoch: {rows}."
+    )
+
+
+def picture(result: StudyResult) -> dict[str, Any]:
+    """Accuracy and silent units side by side: the whole study at a glance."""
+    settings = result.settings
+    left = _accuracy(result).properties(width=360)
+    records: list[dict[str, Any]] = [
+        {"row": label(row), "name": row.row.name, "silent": 100 * row.silent_after, "text": percent(row.silent_after)}
+        for row in result.rows
+        if math.isfinite(row.silent_after)
+    ]
+    highest = max([record["silent"] for record in records] or [1.0])
+    base = alt.Chart(alt.InlineData(values=records)).encode(
+        y=alt.Y(
+            "row:N", sort=[label(row) for row in result.rows], title=None, axis=alt.Axis(labels=False, ticks=False)
+        ),
+        x=alt.X(
+            "silent:Q", title="silent units after training (%)", scale=alt.Scale(domain=[0, max(1.3 * highest, 1.0)])
+        ),
+    )
+    right = alt.layer(
+        base.mark_bar(height={"band": 0.5}).encode(color=_color("name", _order(result))),
+        base.mark_text(align="left", dx=6, fontSize=14, fontWeight="bold").encode(
+            text="text:N", color=_color("name", _order(result))
+        ),
+    ).properties(width=260, height=alt.Step(38))
+    heading = alt.TitleParams(
+        text=f"A plain network of {settings.depth} layers on {result.data['name']}: only the activation changes",
+        subtitle=f"Median of {_seeds(result)}; small dots and lines: every seed and their range",
+        fontSize=16,
+        subtitleFontSize=13,
+        offset=14,
+    )
+    return _plain(alt.hconcat(left, right, spacing=24, title=heading))
+
+
+def label(row: RowResult) -> str:
+    """Return the name of a row with its slope."""
+    name = row.row.name
+    return f"{name} {row.row.slope:.3f}" if row.row.name in ("Tailored", "Centered") else name
+
+
+def _accuracy(result: StudyResult) -> Any:
+    records: list[dict[str, Any]] = [
+        {
+            "row": label(row),
+            "name": row.row.name,
+            "median": 100 * row.test_accuracy,
+            "low": 100 * min(row.test_accuracies),
+            "high": 100 * max(row.test_accuracies),
+            "text": percent(row.test_accuracy),
+        }
+        for row in result.rows
+    ]
+    seeds = [
+        {"row": label(row), "name": row.row.name, "seed": e.seed, "accuracy": 100 * e.test_accuracy}
+        for row in result.rows
+        for e in row.examinations
+    ]
+    lowest = min(record["low"] for record in records)
+    # Dots need no axis from zero, but the right edge is what is possible, and room for the label beyond it.
+    scale = alt.Scale(domain=[max(0, 10 * math.floor(lowest / 10 - 0.3)), 100], nice=False)
+    color = _color("name", _order(result))
+    bold = {"condition": {"test": "indexof(datum.label, 'Centered') == 0", "value": "bold"}, "value": "normal"}
+    y = alt.Y("row:N", sort=[label(row) for row in result.rows], title=None, axis=alt.Axis(labelFontWeight=bold))
+    base = alt.Chart(alt.InlineData(values=records)).encode(y=y, color=color)
+    x = alt.X("median:Q", title="test accuracy (%)", scale=scale, axis=alt.Axis(tickCount=6))
+    return alt.layer(
+        base.mark_rule(strokeWidth=2, opacity=0.55).encode(x=alt.X("low:Q", scale=scale), x2="high:Q"),
+        alt.Chart(alt.InlineData(values=seeds))
+        .mark_circle(size=22, opacity=0.8)
+        .encode(
+            y=y,
+            x=alt.X("accuracy:Q", scale=scale),
+            color=color,
+            tooltip=[_tip("row", "activation"), _tip("seed", "seed"), _tip("accuracy", "test accuracy (%)", ".1f")],
+        ),
+        base.mark_circle(size=170, opacity=1).encode(
+            x=x,
+            tooltip=[
+                _tip("row", "activation"),
+                _tip("median", "median test accuracy (%)", ".1f"),
+                _tip("low", "lowest", ".1f"),
+                _tip("high", "highest", ".1f"),
+            ],
+        ),
+        base.mark_text(dy=-14, fontSize=14, fontWeight="bold").encode(x=x, text="text:N"),
+    ).properties(height=alt.Step(38))
+
+
+def _lines(
+    series: dict[str, list[float]],
+    *,
+    x: str,
+    y: str,
+    order: list[str],
+    log: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """One line a row over 1, 2, 3, ..., with its name at the end."""
+    records: list[dict[str, Any]] = [
+        {"row": name, "x": number, "y": value}
+        for name, values in series.items()
+        for number, value in enumerate(values, start=1)
+        if math.isfinite(value) and (value > 0 or not log)
+    ]
+    values = [record["y"] for record in records] or [1.0]
+    bottom = min(values) if low is None else low
+    top = max(values) if high is None else high
+    if log:
+        bottom, top = bottom / 1.15, top * 1.15
+    elif high is None:
+        top = max(1.08 * top, bottom + 1.0)
+    last = max((record["x"] for record in records), default=1)
+    ends = {record["row"]: record["y"] for record in records if record["x"] == last}
+    places = _spread(ends, bottom, top, math.log if log else float, math.exp if log else float)
+    names = [{"row": name, "x": last, "y": place, "text": name} for name, place in places.items()]
+
+    span = max(last - 1, 1)
+    ticks = sorted({1, *range(_step(last), last + 1, _step(last))})
+    color = _color("row", order)
+    across = alt.X(
+        "x:Q",
+        title=x,
+        scale=alt.Scale(domain=[1, 1 + span / (1 - _ROOM)], nice=False),
+        axis=alt.Axis(values=ticks, format="d", grid=False),
+    )
+    scale = (
+        alt.Scale(type="log", domain=[bottom, top], nice=False) if log else alt.Scale(domain=[bottom, top], nice=False)
+    )
+    up = alt.Y("y:Q", title=y, scale=scale, axis=alt.Axis(tickCount=6, format="~g" if log else "~f"))
+    dash = alt.StrokeDash("row:N", scale=alt.Scale(domain=order, range=[_dash(name) for name in order]), legend=None)
+    base = alt.Chart(alt.InlineData(values=records)).encode(x=across, y=up, color=color)
+    return alt.layer(
+        base.transform_filter("datum.row != 'Centered'").mark_line(opacity=0.9).encode(strokeDash=dash),
+        base.transform_filter("datum.row == 'Centered'").mark_line(strokeWidth=4).encode(strokeDash=dash),
+        base.mark_circle(size=90, opacity=0).encode(
+            tooltip=[_tip("row", "activation"), _tip("x", x), _tip("y", y, ".3g")]
+        ),
+        alt.Chart(alt.InlineData(values=names))
+        .mark_text(align="left", dx=6, fontSize=12, fontWeight=600)
+        .encode(x=across, y=up, color=color, text="text:N"),
+    ).properties(width="container", height=_HEIGHT)
+
+
+def _spread(
+    ends: dict[str, float],
+    bottom: float,
+    top: float,
+    forward: Callable[[float], float],
+    backward: Callable[[float], float],
+) -> dict[str, float]:
+    """Move the labels of line ends apart by at least their height, each as little as the others allow."""
+    low, high = forward(bottom), forward(top)
+    gap = (high - low) * _LABEL / _HEIGHT
+    names = sorted(ends, key=lambda name: ends[name])
+    places = [min(max(forward(ends[name]), low), high) for name in names]
+    for _ in range(200):
+        for lower in range(len(places) - 1):
+            overlap = places[lower] + gap - places[lower + 1]
+            if overlap > 0:
+                places[lower] -= overlap / 2
+                places[lower + 1] += overlap / 2
+        places = [
+            min(max(place, low + number * gap), high - (len(places) - 1 - number) * gap)
+            for number, place in enumerate(places)
+        ]
+    return {name: backward(place) for name, place in zip(names, places, strict=True)}
+
+
+def _share_by_layer(row: RowResult) -> list[float]:
+    return [100 * count / row.width for count in row.by_layer(lambda e: e.after.silent_units, trained=True)]
+
+
+def _order(result: StudyResult) -> list[str]:
+    """Names in the order of the theme's colors: the two that matter most first, whatever is left out."""
+    return [
+        "Centered",
+        "ReLU",
+        "Tailored",
+        *(row.row.name for row in reversed(result.rows) if row.row.name.startswith("Leaky")),
+    ]
+
+
+def _color(field: str, order: list[str]) -> Any:
+    return alt.Color(f"{field}:N", scale=alt.Scale(domain=order), legend=None)
+
+
+def _dash(name: str) -> list[int]:
+    return {"Leaky 0.01": [6, 3], "Leaky 0.001": [2, 3]}.get(name, [1, 0])
+
+
+def _step(last: int) -> int:
+    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**6) if last / step <= 6)
+
+
+def _tip(field: str, title: str, form: str | None = None) -> Any:
+    kind = "N" if field == "row" else "Q"
+    return (
+        alt.Tooltip(f"{field}:{kind}", title=title, format=form)
+        if form
+        else alt.Tooltip(f"{field}:{kind}", title=title)
+    )
+
+
+def _seeds(result: StudyResult) -> str:
+    return f"{result.settings.seeds} seed{'s' if result.settings.seeds > 1 else ''}"
+
+
+def _plain(chart: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = chart.to_dict()
+    spec.pop("config", None)  # altair's own defaults would win over the theme
+    return spec

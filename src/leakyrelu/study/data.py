@@ -1,0 +1,167 @@
+"""Real data for the study: the handwritten digits of scikit-learn, or a file of the user's.
+
+Split by class into 60 % training, 20 % validation and 20 % test, always the same way; features standardized with the
+mean and standard deviation of the training part.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+_LEAST_PER_CLASS = 5  # one sample for validation, one for test, three to learn from
+
+
+class DataError(ValueError):
+    """Data that cannot be studied; the message says what is wrong with which file, and what would do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples and their labels: ``x`` float32 of shape (n, features), ``y`` int64 of shape (n,)."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A classification problem, split and standardized."""
+
+    name: str
+    train: Part
+    validation: Part
+    test: Part
+    classes: int
+
+    @property
+    def features(self) -> int:
+        """Numbers in a sample."""
+        return int(self.train.x.shape[1])
+
+
+def digits() -> Data:
+    """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, 1998)."""
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'the handwritten digits come with scikit-learn, which is not installed: pip install "leakyrelu[study]", '
+            "or give data of your own",
+            name=error.name,
+        ) from None
+    x, y = load_digits(return_X_y=True)
+    return _split("handwritten digits", x, y)
+
+
+def load(path: str | os.PathLike[str]) -> Data:
+    """Read an ``.npz`` file with an array ``X`` (samples first) and an array ``y`` (one label per sample).
+
+    Features are real numbers; a sample of several dimensions, such as an image, is laid flat. Labels are integers,
+    strings or booleans, at least two different ones, each at least five times.
+
+    Raises
+    ------
+    DataError
+        The file is missing or is not that; the message says which.
+    """
+    arrays = read_npz(path, ("X", "y"))
+    return _split(Path(path).name, *_checked(arrays["X"], arrays["y"], str(path)))
+
+
+def read_npz(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Read the named arrays; never unpickles anything."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} holds a single array; save with np.savez({_file(path)!r}, {_keywords(names)})")
+            for name in names:
+                if name not in archive.files:
+                    found = ", ".join(archive.files) or "nothing"
+                    raise DataError(f"{path} has no array {name!r}, only {found}; save with {_keywords(names)}")
+            return {name: archive[name] for name in names}
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} is not a file written by np.savez") from None
+    except DataError:
+        raise
+    except ValueError as error:
+        if "pickle" in str(error).lower():
+            raise DataError(
+                f"{path} is no .npz of plain arrays: it would have to be unpickled, which can run code; "
+                "save arrays of numbers or strings with np.savez"
+            ) from None
+        raise DataError(f"{path} is not a file written by np.savez: {error}") from None
+
+
+def _checked(x: NDArray[Any], y: NDArray[Any], path: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    if x.ndim < 2:
+        raise DataError(f"{path}: X has shape {x.shape}; it must have samples first and at least one more dimension")
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{path}: X has dtype {x.dtype}; features must be real numbers")
+    if y.ndim != 1:
+        raise DataError(f"{path}: y has shape {y.shape}; it must have one dimension, a label per sample")
+    if len(x) != len(y):
+        raise DataError(f"{path}: X has {len(x)} samples and y has {len(y)} labels; the numbers must agree")
+    if x.size == 0:
+        raise DataError(f"{path}: X has shape {x.shape} and holds nothing")
+    if y.dtype.kind == "f":
+        if np.isnan(y).any():
+            raise DataError(f"{path}: y has {int(np.isnan(y).sum())} NaN labels; leave these samples out")
+        if not (np.isfinite(y).all() and (y == np.round(y)).all()):
+            raise DataError(f"{path}: y holds fractions or infinity; labels must be classes, not measurements")
+    elif y.dtype.kind not in "biuSU":
+        raise DataError(f"{path}: y has dtype {y.dtype}; labels must be integers, strings or booleans")
+    if not np.isfinite(x).all():
+        raise DataError(
+            f"{path}: X has {int((~np.isfinite(x)).sum())} values that are NaN or infinite; fill them or leave them out"
+        )
+    return x, y
+
+
+def _split(name: str, x: NDArray[Any], y: NDArray[Any]) -> Data:
+    labels, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if len(labels) < 2:
+        raise DataError(f"{name}: every label is {labels[0]}; there must be at least two classes")
+    if counts.min() < _LEAST_PER_CLASS:
+        scarce = labels[counts.argmin()]
+        raise DataError(
+            f"{name}: class {scarce} has only {counts.min()} samples of {len(y)}; every class needs "
+            f"{_LEAST_PER_CLASS}, to be in the training, validation and test data alike"
+        )
+    rng = np.random.default_rng(0)
+    parts: tuple[list[Any], ...] = ([], [], [])
+    for code in range(len(labels)):
+        members = rng.permutation(np.flatnonzero(codes == code))
+        held_out = len(members) // 5
+        for members_so_far, chosen in zip(parts, np.split(members, [-2 * held_out, -held_out]), strict=True):
+            members_so_far.append(chosen)
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    train, validation, test = (np.sort(np.concatenate(members)) for members in parts)
+    center, spread = flat[train].mean(0), flat[train].std(0)
+    standardized = ((flat - center) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+
+    def part(chosen: NDArray[np.int64]) -> Part:
+        return Part(standardized[chosen], codes[chosen].astype(np.int64))
+
+    return Data(name, part(train), part(validation), part(test), len(labels))
+
+
+def _file(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).with_suffix(".npz").name)
+
+
+def _keywords(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name}=..." for name in names)

@@ -1,0 +1,219 @@
+"""What the study found: every number an attribute, nothing drawn yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from leakyrelu.study.rows import Row
+    from leakyrelu.study.settings import Settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a seed and a learning rate.
+
+    Attributes
+    ----------
+    loss, validation_accuracy
+        One number an epoch: mean training loss over its batches, accuracy after it.
+    seconds
+        Training alone, on one thread.
+    diverged
+        Whether a loss or a weight was no longer finite.
+    """
+
+    seed: int
+    learning_rate: float
+    loss: tuple[float, ...]
+    validation_accuracy: tuple[float, ...]
+    seconds: float
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A network on the whole training data; tuples have one number a hidden layer, first to last.
+
+    Attributes
+    ----------
+    gradient_norm
+        Frobenius norm of the gradient of the mean loss by the weights.
+    silent_units, always_on_units
+        Units whose input was positive for no sample, for every sample.
+    mean_over_std
+        Norm of the units' output means over norm of their standard deviations; 0 is centered.
+    """
+
+    gradient_norm: tuple[float, ...]
+    silent_units: tuple[int, ...]
+    always_on_units: tuple[int, ...]
+    mean_over_std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A chosen run before and after training, and the one look at the test data."""
+
+    seed: int
+    test_accuracy: float
+    before: Snapshot
+    after: Snapshot
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One activation: all its runs, and the examination of those at the chosen learning rate.
+
+    Summaries are medians over the seeds. A run that diverged counts with the accuracy it had; its layers are not
+    counted, since a network of NaN has no units to speak of.
+    """
+
+    row: Row
+    width: int
+    learning_rate: float
+    runs: tuple[Run, ...]
+    examinations: tuple[Examination, ...]
+
+    @property
+    def chosen(self) -> tuple[Run, ...]:
+        """The runs at the chosen learning rate."""
+        return tuple(run for run in self.runs if run.learning_rate == self.learning_rate)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Median over the seeds."""
+        return float(np.median(self.test_accuracies))
+
+    @property
+    def test_accuracies(self) -> tuple[float, ...]:
+        """One number a seed."""
+        return tuple(examination.test_accuracy for examination in self.examinations)
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Median over the seeds, after the last epoch: what the learning rate was chosen by."""
+        return float(np.median([run.validation_accuracy[-1] for run in self.chosen]))
+
+    @property
+    def silent_before(self) -> float:
+        """Share of all hidden units that are silent at initialization."""
+        return self._median(lambda e: np.sum(e.before.silent_units) / (self.width * len(e.before.silent_units)))
+
+    @property
+    def silent_after(self) -> float:
+        """Share of all hidden units that are silent after training."""
+        return self._median(
+            lambda e: np.sum(e.after.silent_units) / (self.width * len(e.after.silent_units)), trained=True
+        )
+
+    @property
+    def gradient_ratio(self) -> float:
+        """Gradient norm of the first hidden layer over that of the last, at initialization."""
+        return self._median(lambda e: e.before.gradient_norm[0] / e.before.gradient_norm[-1])
+
+    @property
+    def mean_over_std_before(self) -> float:
+        """Mean over the layers, at initialization."""
+        return self._median(lambda e: float(np.mean(e.before.mean_over_std)))
+
+    @property
+    def mean_over_std_after(self) -> float:
+        """Mean over the layers, after training."""
+        return self._median(lambda e: float(np.mean(e.after.mean_over_std)), trained=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of one training."""
+        return float(np.median([run.seconds for run in self.chosen]))
+
+    @property
+    def diverged(self) -> int:
+        """Number of chosen runs whose loss or weights stopped being finite."""
+        return sum(run.diverged for run in self.chosen)
+
+    def by_layer(self, pick: Callable[[Examination], Sequence[float]], *, trained: bool = False) -> list[float]:
+        """Median over the seeds for each hidden layer."""
+        rows = [pick(e) for e in self._counted(trained=trained)]
+        return [float(value) for value in np.median(rows, axis=0)] if rows else []
+
+    def by_epoch(self) -> list[float]:
+        """Median validation accuracy for each epoch."""
+        return [float(value) for value in np.median([run.validation_accuracy for run in self.chosen], axis=0)]
+
+    def _median(self, pick: Callable[[Examination], float], *, trained: bool = False) -> float:
+        values = [pick(e) for e in self._counted(trained=trained)]
+        finite = [value for value in values if math.isfinite(value)]
+        return float(np.median(finite)) if finite else math.nan
+
+    def _counted(self, *, trained: bool) -> list[Examination]:
+        lost = {run.seed for run in self.chosen if run.diverged} if trained else set()
+        return [e for e in self.examinations if e.seed not in lost]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything: settings, data, machine, rows, and the lines about what was left out."""
+
+    settings: Settings
+    data: dict[str, Any]
+    machine: dict[str, Any]
+    rows: tuple[RowResult, ...]
+    left_out: tuple[str, ...]
+    workers: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain Python for JSON; what is not a finite number becomes None."""
+        summary = (
+            "validation_accuracy",
+            "test_accuracy",
+            "silent_before",
+            "silent_after",
+            "gradient_ratio",
+            "mean_over_std_before",
+            "mean_over_std_after",
+            "seconds",
+            "diverged",
+        )
+        rows = [
+            {
+                **dataclasses.asdict(result.row),
+                "initialization_scale": result.row.scale,
+                "learning_rate": result.learning_rate,
+                **{name: getattr(result, name) for name in summary},
+                "test_accuracy_range": [min(result.test_accuracies), max(result.test_accuracies)],
+                "runs": [dataclasses.asdict(run) for run in result.runs],
+                "examinations": [dataclasses.asdict(examination) for examination in result.examinations],
+            }
+            for result in self.rows
+        ]
+        plain: dict[str, Any] = _plain(
+            {
+                "settings": dataclasses.asdict(self.settings),
+                "data": self.data,
+                "machine": self.machine,
+                "rows": rows,
+                "left_out": self.left_out,
+                "workers": self.workers,
+                "seconds": self.seconds,
+            }
+        )
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

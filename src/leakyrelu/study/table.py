@@ -26,11 +26,17 @@ COLUMNS = (
 
 NOTE = (
     "Medians over the seeds. Silent: units that are positive for no training sample, at initialization → after "
-    "training. Gradient: norm in the first hidden layer over the last, at initialization. Mean / std: norm of "
-    "the units' output means over norm of their standard deviations, averaged over the layers, after training; 0 is centered. "
-    "Seconds: one training on one thread."
+    "training. Gradient: norm in the first hidden layer over the last, at initialization. Mean / std: norm of the "
+    "units' output means over norm of their standard deviations, averaged over the layers, after training; 0 is "
+    "centered. Seconds: one training on one thread."
 )
 """What the columns mean."""
+
+LEGEND = (
+    "Medians over seeds. Silent: units positive for no training sample, from initialization to after training. "
+    "Gradient: norm in the first layer over the last, at initialization. Mean/std: of the outputs, 0 is centered."
+)
+"""The same for a terminal."""
 
 _NARROW = ("", "slope", "rate", "test % (range)", "silent %\nfrom → to", "gradient\n1st/last", "mean\n/std", "sec")
 

@@ -1,0 +1,39 @@
+"""The three commands, and what they have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import leakyrelu
+from leakyrelu.cli.diagnose import diagnose
+from leakyrelu.cli.slope import slope
+from leakyrelu.cli.study import study
+
+app = typer.Typer(
+    name="leakyrelu",
+    help="Choose the slope of a Leaky ReLU by formula, see which units died, and train six activations side by side.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(study)
+app.command()(diagnose)
+app.command()(slope)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"leakyrelu {leakyrelu.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

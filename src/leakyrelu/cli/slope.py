@@ -1,0 +1,88 @@
+"""``leakyrelu slope``: both formulas at one depth, as a table and as lines of PyTorch to paste."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from leakyrelu import slope as formulas
+from leakyrelu.cli.refusal import Refusal
+
+_DASH = "–"
+
+
+def slope(
+    depth: Annotated[int, typer.Option(help="Number of activation layers.")] = 50,
+    eta: Annotated[
+        float, typer.Option(help="Tailored: cosine similarity of unrelated inputs after all layers, in (0, 1).")
+    ] = 0.9,
+    zeta: Annotated[float, typer.Option(help="Centered: slope of the network's similarity map at 1, above 1.")] = 1.5,
+) -> None:
+    """Slopes for a network of this depth, with shift, scale and gain, and lines to paste."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    _check(depth, eta, zeta)
+    columns, lines, problems = [], [], []
+    try:
+        alpha = formulas.tailored(depth, eta)
+        columns.append(_column(alpha, 0.0, formulas.gain(alpha), formulas.correlation(alpha, 0.0, depth)))
+        lines.append(f"# tailored: in linear layers behind an activation, biases 0\n{_tailored_lines(alpha)}")
+    except ValueError as error:
+        columns.append([_DASH] * 7)
+        problems.append(f"tailored: {error}")
+    try:
+        alpha = formulas.centered(depth, zeta)
+        # Its mean is 0, so unrelated inputs stay unrelated.
+        columns.append(_column(alpha, formulas.mean(alpha), formulas.variance(alpha) ** -0.5, 0.0))
+        lines.append(f"# centered: in all linear layers, biases 0\n{_centered_lines(alpha)}")
+    except ValueError as error:
+        columns.append([_DASH] * 7)
+        problems.append(f"centered: {error}")
+    if not lines:
+        raise Refusal("; ".join(problems))
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(f"depth {depth}")
+    table.add_column(f"tailored, eta = {eta:g}", justify="right")
+    table.add_column(f"centered, zeta = {zeta:g}", justify="right")
+    names = ("slope", "shift", "scale", "mean", "variance", "gain", "similarity at the end")
+    for name, *values in zip(names, *columns, strict=True):
+        table.add_row(name, *values)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    relu, usual = formulas.correlation([0.0, 0.01], 0.0, depth)
+    console.print(
+        "\nThe activation is scale * (f(x) - shift), with f(x) = x if x > 0 else slope * x.\n"
+        "Mean, variance and gain are those of f for x ~ N(0, 1). Similarity is the cosine\n"
+        f"of unrelated inputs after all layers; ReLU brings it to {relu:.3f}, slope 0.01 to {usual:.3f}.\n"
+    )
+    for problem in problems:
+        console.print(problem + "\n", markup=False)
+    console.print("from torch import nn\nfrom leakyrelu.torch import CenteredLeakyReLU, LeakyReLU\n", markup=False)
+    console.print("\n\n".join(lines), markup=False)
+
+
+def _check(depth: int, eta: float, zeta: float) -> None:
+    if depth < 1:
+        raise Refusal(f"--depth must be at least 1, got {depth}")
+    if not 0 < eta < 1:
+        raise Refusal(f"--eta must lie above 0 and below 1, got {eta:g}")
+    if not 1 < zeta < float("inf"):
+        raise Refusal(f"--zeta must be a finite number above 1, got {zeta:g}")
+
+
+def _column(alpha: float, shift: float, scale: float, similarity: float) -> list[str]:
+    moments = (formulas.mean(alpha), formulas.variance(alpha), formulas.gain(alpha))
+    values = (alpha, shift, scale, *moments, similarity)
+    return [f"{value:.6f}" for value in values]
+
+
+def _tailored_lines(alpha: float) -> str:
+    return f"activation = LeakyReLU({alpha!r})\nnn.init.orthogonal_(linear.weight, gain={formulas.gain(alpha)!r})"
+
+
+def _centered_lines(alpha: float) -> str:
+    return f"activation = CenteredLeakyReLU({alpha!r})\nnn.init.orthogonal_(linear.weight)"

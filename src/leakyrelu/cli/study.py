@@ -1,0 +1,143 @@
+"""``leakyrelu study``: the side-by-side training, with a progress bar, a table, a sentence, and files on request."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from leakyrelu.cli.refusal import Refusal, check_outputs
+
+if TYPE_CHECKING:
+    from leakyrelu.study import Data, Settings, StudyResult
+
+
+def study(
+    depth: Annotated[int | None, typer.Option(help="Hidden layers. [default: 50]")] = None,
+    width: Annotated[int | None, typer.Option(help="Units a layer. [default: 64]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data. [default: 15; quick: 5]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds. [default: 5; quick: 2]")] = None,
+    lr: Annotated[
+        list[str] | None, typer.Option(help="Learning rates, with commas or repeated. [default: 3e-4,1e-3]")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="An .npz file with arrays X (samples first) and y (labels). [default: digits]")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every number here.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the picture here.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer epochs and seeds: a first look in seconds.")] = False,
+) -> None:
+    """Train one deep plain network with six activations, and report accuracy, silent units and gradients.
+
+    ReLU; Leaky ReLU at 0.001, 0.01 and 0.2; the two slopes by formula. Same matrices, batches and optimizer for all;
+    each at its own best learning rate on validation data. A formula without a solution at this depth is left out, and
+    a line says so. Files are written only where asked for.
+    """
+    check_outputs({"--html": html, "--json": json, "--png": png}, {"--data": data})
+    if html or png:
+        for module in ("altair", "vl_convert", "jinja2"):  # now, not after the training
+            importlib.import_module(module)
+    settings = _settings(quick, lr, depth=depth, width=width, epochs=epochs, seeds=seeds)
+    result = _with_progress(_data(data), settings)
+    _print(result)
+    _write(result, html=html, json=json, png=png)
+
+
+def _settings(quick: bool, lr: list[str] | None, **given: int | None) -> Settings:
+    from leakyrelu.study import QUICK, Settings
+
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = dataclasses.replace(QUICK if quick else Settings(), **chosen)
+        return dataclasses.replace(settings, learning_rates=_rates(lr)) if lr else settings
+    except ValueError as error:
+        raise Refusal(str(error)) from None
+
+
+def _rates(texts: list[str]) -> tuple[float, ...]:
+    rates = []
+    for text in ",".join(texts).split(","):
+        try:
+            rates.append(float(text))
+        except ValueError:
+            raise ValueError(f"a learning rate must be a number, got {text!r}") from None
+    return tuple(rates)
+
+
+def _data(path: Path | None) -> Data:
+    from leakyrelu.study import DataError, digits, load
+
+    try:
+        return digits() if path is None else load(path)
+    except DataError as error:
+        raise Refusal(str(error)) from None
+
+
+def _with_progress(data: Data, settings: Settings) -> StudyResult:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from leakyrelu.study import run_study
+
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=name)
+
+        return run_study(data, settings, progress=show)
+
+
+def _print(result: StudyResult) -> None:
+    from rich.console import Console
+
+    from leakyrelu.study import reading
+    from leakyrelu.study.table import LEGEND, sources, terminal_table
+
+    console = Console(highlight=False)
+    console.print(terminal_table(result))
+    console.print()
+    for line in (LEGEND, f"Slopes: {sources(result)}.", *result.left_out):
+        console.print(line, style="dim", markup=False)
+    console.print()
+    console.print(reading(result), markup=False)
+
+
+def _write(result: StudyResult, *, html: Path | None, json: Path | None, png: Path | None) -> None:
+    try:
+        if json:
+            from leakyrelu.study.serial import write_json
+
+            write_json(result, json)
+        if html:
+            from leakyrelu.study.page import write_html
+
+            write_html(result, html)
+        if png:
+            from leakyrelu.study.page import write_picture
+
+            write_picture(result, png)
+    except OSError as error:
+        raise Refusal(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
+    for path in (json, html, png):
+        if path:
+            typer.echo(f"Wrote {path}")

@@ -83,7 +83,7 @@ def _strips(report: Report) -> Chart:
                 "state:N",
                 title="positive share",
                 scale=alt.Scale(domain=states, range="diverging"),
-                legend=alt.Legend(columns=4, symbolType="square"),
+                legend=alt.Legend(symbolType="square"),
             ),
             tooltip=[
                 alt.Tooltip("layer:N"),
@@ -121,7 +121,7 @@ def _distribution(report: Report) -> Chart:
     chart = alt.layer(
         base.mark_rule().encode(x=alt.X("a:Q", title="positive share (%)", scale=scale), x2="e:Q", tooltip=tips),
         base.mark_bar(height={"band": 0.6}).encode(x=alt.X("b:Q", scale=scale), x2="d:Q", tooltip=tips),
-        base.mark_tick(thickness=4, color=_MEDIAN, height={"band": 0.9}).encode(
+        base.mark_tick(thickness=4, color=_MEDIAN, opacity=1, height={"band": 0.9}).encode(
             x=alt.X("c:Q", scale=scale), tooltip=tips
         ),
     ).properties(height=alt.Step(_step(report)))

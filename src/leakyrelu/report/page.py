@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "Table", "require", "write_page", "write_png"]
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_NUMBER = re.compile(r"[-+−±<>≤≥~]?\s*\d[\d\s,._]*(e[-+]?\d+)?\s*[%×x]?(\s*(s|ms))?|[-–—]?|nan|n/a", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+−±<>≤≥~]?\s*\.?\d(?!.*, ).*|[-–—]?|nan|n/a", re.IGNORECASE)  # a list, "3, 8, 12", is not one
 _PNG_WIDTH = 720
 
 
@@ -53,7 +53,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows; columns whose cells are all numbers are aligned to the right."""
+    """Text in rows; columns whose cells all begin with a number are aligned to the right."""
 
     title: str
     columns: Sequence[str]

@@ -35,6 +35,7 @@ def _config(*, ink: str, quiet: str, line: str, categories: list[str], diverging
         "font": "system-ui, 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
         "axis": axis,
+        "axisQuantitative": {"labelOverlap": "greedy", "labelSeparation": 8},
         "legend": {
             "labelColor": ink,
             "titleColor": quiet,

@@ -27,7 +27,7 @@
 
   function theme(width) {
     const config = structuredClone(dark.matches ? page.themes.dark : page.themes.light);
-    Object.assign(config.legend, { orient: width < NARROW ? "bottom" : "top", columns: width < NARROW ? 2 : 3 });
+    Object.assign(config.legend, { orient: width < NARROW ? "bottom" : "top", columns: width < 420 ? 2 : width < 800 ? 3 : 4 });
     if (width < NARROW) config.axis.labelLimit = 110;
     return config;
   }

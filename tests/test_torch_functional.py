@@ -226,6 +226,25 @@ def test_channels_last_stays_channels_last(memory_format, inplace):
     assert_same_bits(leaf.grad, twin.grad)
 
 
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((1,), (2,)),
+        ((0,), (0,)),
+        ((3, 0), (0, 7)),
+        ((1, 2, 3, 4), (99, 1, 8, 2)),
+        ((2, 1, 3), (1, 50, 2)),
+        ((1, 1), (5, 9)),
+    ],
+)
+def test_strides_that_mean_nothing_come_out_as_in_pytorch(shape, strides):
+    x = torch.empty_strided(shape, strides).normal_().requires_grad_()
+    y, expected = leaky_relu(x, 0.1), F.leaky_relu(x, 0.1)
+    assert y.stride() == expected.stride()
+    assert_same_bits(y, expected)
+    assert_same_bits(*(torch.autograd.grad(result.sum(), x)[0] for result in (y, expected)))
+
+
 VIEWS = {
     "transposed": lambda t: t.t(),
     "every other column": lambda t: t[:, ::2],
@@ -409,10 +428,29 @@ def test_torch_func(inplace):
         assert torch.equal(transform(ours)(x), transform(theirs)(x))
 
 
+def test_tangent_of_a_gradient_without_a_graph():
+    x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    y = leaky_relu(x, 0.5)
+    with forward_ad.dual_level():
+        grad = forward_ad.make_dual(torch.tensor([1.0, 1.0]), torch.tensor([3.0, 4.0]))
+        (found,) = torch.autograd.grad(y, x, grad)
+        assert forward_ad.unpack_dual(found).tangent.tolist() == [1.5, 4.0]
+
+
 def test_gradient_that_does_not_come():
-    x = torch.randn(3, requires_grad=True)
-    y = leaky_relu(x, 0.1)
-    assert torch.autograd.grad((y.detach() * x).sum(), y, allow_unused=True) == (None,)
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None
+
+    for function in (leaky_relu, F.leaky_relu):
+        x = torch.randn(3, requires_grad=True)
+        Stop.apply(function(x, 0.1)).sum().backward()
+        assert x.grad is None
 
 
 def test_backward_twice_over_one_graph():
@@ -479,6 +517,27 @@ def test_default_device_changes_nothing():
     with torch.device("meta"):
         assert kept_bytes(lambda: leaky_relu(x.t(), 0.1)) == 3
         leaky_relu(x.t(), 0.1).sum().backward()
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x, x.detach())
+            tangent = forward_ad.unpack_dual(leaky_relu(dual, 0.1)).tangent
+    assert torch.equal(x.grad, torch.where(x > 0, 1.0, 0.1))
+    assert torch.equal(tangent, F.leaky_relu(x, 0.1))
+
+
+def test_dispatch_modes_see_the_operator_of_pytorch():
+    class Log(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            calls.append(function)
+            return function(*args, **(kwargs or {}))
+
+    calls = []
+    x = torch.randn(3, requires_grad=True)
+    y = leaky_relu(x, 0.1)
+    with Log():
+        leaky_relu(x, 0.1)
+        y.sum().backward()
+    assert torch.ops.aten.leaky_relu.default in calls
+    assert torch.ops.aten.leaky_relu_backward.default in calls
     assert torch.equal(x.grad, torch.where(x > 0, 1.0, 0.1))
 
 
@@ -538,6 +597,14 @@ def test_negated_views():
     assert y.tolist() == [2.0, -2.0, 0.0]
     y.sum().backward()
     assert x.grad.tolist() == [-1j, -0.5j, -0.5j]
+
+
+def test_negated_views_without_gaps():
+    x = torch.tensor([-2.0, 4.0], requires_grad=True)
+    y = leaky_relu(torch._neg_view(x), 0.5)
+    assert y.tolist() == [2.0, -2.0]
+    (found,) = torch.autograd.grad(y, x, torch._neg_view(torch.tensor([1.0, 2.0])))
+    assert found.tolist() == [1.0, 1.0]
 
 
 def test_checkpoint_and_hooks_on_saved_tensors():

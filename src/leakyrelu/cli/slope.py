@@ -56,6 +56,7 @@ def slope(
     relu, usual = formulas.correlation([0.0, 0.01], 0.0, depth)
     console.print(
         "\nThe activation is scale * (f(x) - shift), with f(x) = x if x > 0 else slope * x.\n"
+        "In the lines below the weights hold the scale of the tailored one, as their gain.\n"
         "Mean, variance and gain are those of f for x ~ N(0, 1). Similarity is the cosine\n"
         f"of unrelated inputs after all layers; ReLU brings it to {relu:.3f}, slope 0.01 to {usual:.3f}.\n"
     )

@@ -6,6 +6,7 @@ mean and standard deviation of the training part.
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,12 @@ def load(path: str | os.PathLike[str]) -> Data:
 def read_npz(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Read the named arrays; never unpickles anything."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: given a name, NumPy leaves the file open where it is no archive.
+        with open(path, "rb") as file, contextlib.ExitStack() as stack:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds a single array; save with np.savez({_file(path)!r}, {_keywords(names)})")
+            stack.enter_context(archive)
             for name in names:
                 if name not in archive.files:
                     found = ", ".join(archive.files) or "nothing"

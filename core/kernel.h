@@ -34,6 +34,7 @@ struct Kernels {
 struct KernelRow {
   const char* isa;
   Kernels of[dtype_count];
+  Kernels streaming[dtype_count];  // the same, writing contiguous output past the cache; not for work in place
 };
 
 // One function for each instruction set that this build holds.

@@ -1,10 +1,16 @@
 // The definition run over memory. Included by one kernel_<isa>.cpp for each instruction set, which says nothing but its
-// name: the compiler vectorizes these plain loops with the flags that CMakeLists.txt gives that file. The tail of a run
-// is the same loop, so no element is ever computed by a second formula.
+// name: the compiler vectorizes these plain loops with the flags that CMakeLists.txt gives that file.
+//
+// Every operation is the same walk: a value, the sign that selects its slope, an alpha. They differ in where the sign
+// comes from (the value itself, another array, packed bits) and in whether the value is multiplied or divided.
+// Contiguous runs go block by block, with the length of a block known to the compiler; heads, tails and strides go one
+// by one, through the same functions.
 #pragma once
 
+#include "convert.h"
 #include "kernel.h"
 #include "leaky_relu.h"
+#include "stream.h"
 
 // Element i of the output depends on element i of the inputs alone. Callers see to it that arrays are the same or
 // apart, so no loop carries anything from one element to the next; unsaid, work in place would run one element at a
@@ -12,179 +18,296 @@
 #if defined(__clang__)
 #define LEAKYRELU_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define LEAKYRELU_INDEPENDENT _Pragma("GCC ivdep")
+#define LEAKYRELU_INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #endif
 
 namespace leakyrelu {
 namespace {
 
+using std::ptrdiff_t;
+using std::uint8_t;
+
 template <class T>
-inline T load(const char* p) {
+constexpr int block_length = line / static_cast<int>(sizeof(T));
+
+template <class T>
+inline T load(const void* p) {
   T value;
   std::memcpy(&value, p, sizeof value);
   return value;
 }
 
 template <class T>
-inline void store(char* p, T value) {
+inline void store(void* p, T value) {
   std::memcpy(p, &value, sizeof value);
 }
 
-// One input and alpha. The contiguous cases are spelled out with constant strides, because that is what the compiler
-// needs to see in order to vectorize; every other combination of strides runs the last loop.
-template <class T, class Function>
-inline void unary(char* const* data, const std::ptrdiff_t* stride, std::ptrdiff_t n, Function f) {
+template <class T, class Operation>
+inline T one(T value, bool is_positive, Compute<T> alpha) {
+  return Number<T>::narrow(Operation::apply(Number<T>::widen(value), slope<T>(is_positive, alpha)));
+}
+
+// Where the sign comes from ------------------------------------------------------------------------------------------
+// at(i, value) is the sign of element i; Block answers the same within the block that begins at i, for a widened value.
+
+template <class T>
+struct OwnSigns {
+  static constexpr ptrdiff_t lookahead = 0;
+  bool at(ptrdiff_t, T value) const { return positive(value); }
+  struct Block {
+    Block(const OwnSigns&, ptrdiff_t) {}
+    bool at(int, Compute<T> value) const { return positive(value); }
+  };
+};
+
+template <class T>
+struct OtherSigns {
+  static constexpr ptrdiff_t lookahead = 0;
+  const T* x;
+  bool at(ptrdiff_t i, T) const { return positive(x[i]); }
+  struct Block {
+    const T* x;
+    Block(const OtherSigns& signs, ptrdiff_t i) : x(signs.x + i) {}
+    bool at(int j, Compute<T>) const { return positive(x[j]); }
+  };
+};
+
+// A table, because not every instruction set can shift each lane by its own count.
+template <class Word>
+struct SingleBits {
+  Word of[8 * sizeof(Word)] = {};
+  constexpr SingleBits() {
+    for (unsigned j = 0; j < 8 * sizeof(Word); ++j) of[j] = Word(1) << j;
+  }
+};
+template <class Word>
+constexpr SingleBits<Word> single_bit{};
+
+template <class T>
+struct PackedSigns {
+  // A block reads eight bytes at once, wherever among the bits it begins; the run keeps that far from the end.
+  static constexpr ptrdiff_t lookahead = 64;
+  const uint8_t* bytes;
+  ptrdiff_t first_bit;
+  bool at(ptrdiff_t i, T) const {
+    const ptrdiff_t bit = first_bit + i;
+    return (bytes[bit >> 3] >> (bit & 7)) & 1;
+  }
+  struct Block {
+    // As wide as what it selects, so that lanes need no conversion.
+    using Word = std::conditional_t<sizeof(Compute<T>) == 4, std::uint32_t, std::uint64_t>;
+    Word word;
+    Block(const PackedSigns& signs, ptrdiff_t i) {
+      const ptrdiff_t bit = signs.first_bit + i;
+      word = static_cast<Word>(load<std::uint64_t>(signs.bytes + (bit >> 3)) >> (bit & 7));
+    }
+    bool at(int j, Compute<T>) const { return (word & single_bit<Word>.of[j]) != 0; }
+  };
+};
+
+// One alpha, or one an element ---------------------------------------------------------------------------------------
+
+template <class C>
+struct OneAlpha {
+  C alpha;
+  explicit OneAlpha(const void* p) : alpha(load<C>(p)) {}
+  C at(ptrdiff_t) const { return alpha; }
+};
+
+template <class C>
+struct AlphaEach {
+  const C* alpha;
+  explicit AlphaEach(const void* p) : alpha(static_cast<const C*>(p)) {}
+  C at(ptrdiff_t i) const { return alpha[i]; }
+};
+
+// The walk -----------------------------------------------------------------------------------------------------------
+
+template <class Operation, class T, class Signs, class Alpha>
+inline void one_by_one(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t begin, ptrdiff_t end) {
+  for (ptrdiff_t i = begin; i < end; ++i) out[i] = one<T, Operation>(value[i], signs.at(i, value[i]), alpha.at(i));
+}
+
+template <class Operation, class T, class Signs, class Alpha>
+inline void block(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t i) {
+  constexpr int length = block_length<T>;
+  using C = Compute<T>;
+  const typename Signs::Block sign(signs, i);
+  if constexpr (sizeof(T) == 2) {
+    C wide[length], result[length];
+    widen_block<T, length>(value + i, wide);
+    LEAKYRELU_INDEPENDENT
+    for (int j = 0; j < length; ++j)
+      result[j] = Operation::apply(wide[j], slope<T>(sign.at(j, wide[j]), alpha.at(i + j)));
+    narrow_block<T, length>(result, out);
+  } else {
+    LEAKYRELU_INDEPENDENT
+    for (int j = 0; j < length; ++j) {
+      const C v = value[i + j];
+      out[j] = Operation::apply(v, slope<T>(sign.at(j, v), alpha.at(i + j)));
+    }
+  }
+}
+
+// Elements before the first one at which the output can be streamed; all of them where there is none.
+template <class T>
+inline ptrdiff_t unaligned_head(const T* out, ptrdiff_t n) {
+  const auto address = reinterpret_cast<std::uintptr_t>(out);
+  const std::uintptr_t missing = (0 - address) & (stream_alignment - 1);
+  if (missing % sizeof(T) != 0) return n;
+  const auto head = static_cast<ptrdiff_t>(missing / sizeof(T));
+  return head < n ? head : n;
+}
+
+template <bool stream, class Operation, class T, class Signs, class Alpha>
+void dense(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t n) {
+  constexpr int length = block_length<T>;
+  constexpr ptrdiff_t reach = Signs::lookahead > length ? Signs::lookahead : length;
+  ptrdiff_t i = 0;
+  if constexpr (stream) {
+    i = unaligned_head(out, n);
+    one_by_one<Operation>(value, signs, alpha, out, 0, i);
+    for (; i + reach <= n; i += length) {
+      alignas(line) T result[length];
+      block<Operation>(value, signs, alpha, result, i);
+      stream_line(out + i, result);
+    }
+    stream_fence();
+  } else {
+    for (; i + reach <= n; i += length) block<Operation>(value, signs, alpha, out + i, i);
+  }
+  one_by_one<Operation>(value, signs, alpha, out, i, n);
+}
+
+template <class T, bool stream, class Operation>
+void unary_loop(char* const* data, const ptrdiff_t* stride, ptrdiff_t n) {
   using C = Compute<T>;
   const char *x = data[0], *alpha = data[1];
   char* y = data[2];
-  constexpr std::ptrdiff_t size = sizeof(T), alpha_size = sizeof(C);
-  const bool dense = stride[0] == size && stride[2] == size;
-  if (dense && stride[1] == 0) {
-    const C a = load<C>(alpha);
-    LEAKYRELU_INDEPENDENT
-    for (std::ptrdiff_t i = 0; i < n; ++i) store<T>(y + i * size, f(load<T>(x + i * size), a));
-  } else if (dense && stride[1] == alpha_size) {
-    LEAKYRELU_INDEPENDENT
-    for (std::ptrdiff_t i = 0; i < n; ++i)
-      store<T>(y + i * size, f(load<T>(x + i * size), load<C>(alpha + i * alpha_size)));
+  const bool contiguous = stride[0] == sizeof(T) && stride[2] == sizeof(T);
+  const auto* values = reinterpret_cast<const T*>(x);
+  auto* out = reinterpret_cast<T*>(y);
+  if (contiguous && stride[1] == 0) {
+    dense<stream, Operation>(values, OwnSigns<T>{}, OneAlpha<C>(alpha), out, n);
+  } else if (contiguous && stride[1] == sizeof(C)) {
+    dense<stream, Operation>(values, OwnSigns<T>{}, AlphaEach<C>(alpha), out, n);
   } else {
-    for (std::ptrdiff_t i = 0; i < n; ++i, x += stride[0], alpha += stride[1], y += stride[2])
-      store<T>(y, f(load<T>(x), load<C>(alpha)));
+    for (ptrdiff_t i = 0; i < n; ++i, x += stride[0], alpha += stride[1], y += stride[2]) {
+      const T value = load<T>(x);
+      store<T>(y, one<T, Operation>(value, positive(value), load<C>(alpha)));
+    }
   }
 }
 
-template <class T>
-void forward_loop(char* const* data, const std::ptrdiff_t* stride, std::ptrdiff_t n) {
-  unary<T>(data, stride, n, [](T x, Compute<T> a) { return forward<T>(x, a); });
-}
-
-template <class T>
-void inverse_loop(char* const* data, const std::ptrdiff_t* stride, std::ptrdiff_t n) {
-  unary<T>(data, stride, n, [](T y, Compute<T> a) { return inverse<T>(y, a); });
-}
-
-template <class T>
-void backward_loop(char* const* data, const std::ptrdiff_t* stride, std::ptrdiff_t n) {
+template <class T, bool stream>
+void backward_loop(char* const* data, const ptrdiff_t* stride, ptrdiff_t n) {
   using C = Compute<T>;
   const char *grad = data[0], *x = data[1], *alpha = data[2];
-  char* out = data[3];
-  constexpr std::ptrdiff_t size = sizeof(T), alpha_size = sizeof(C);
-  const bool dense = stride[0] == size && stride[1] == size && stride[3] == size;
-  if (dense && stride[2] == 0) {
-    const C a = load<C>(alpha);
-    LEAKYRELU_INDEPENDENT
-    for (std::ptrdiff_t i = 0; i < n; ++i)
-      store<T>(out + i * size, backward<T>(load<T>(grad + i * size), positive(load<T>(x + i * size)), a));
-  } else if (dense && stride[2] == alpha_size) {
-    LEAKYRELU_INDEPENDENT
-    for (std::ptrdiff_t i = 0; i < n; ++i)
-      store<T>(out + i * size,
-               backward<T>(load<T>(grad + i * size), positive(load<T>(x + i * size)), load<C>(alpha + i * alpha_size)));
+  char* result = data[3];
+  const bool contiguous = stride[0] == sizeof(T) && stride[1] == sizeof(T) && stride[3] == sizeof(T);
+  const auto* values = reinterpret_cast<const T*>(grad);
+  const OtherSigns<T> signs{reinterpret_cast<const T*>(x)};
+  auto* out = reinterpret_cast<T*>(result);
+  if (contiguous && stride[2] == 0) {
+    dense<stream, Multiply>(values, signs, OneAlpha<C>(alpha), out, n);
+  } else if (contiguous && stride[2] == sizeof(C)) {
+    dense<stream, Multiply>(values, signs, AlphaEach<C>(alpha), out, n);
   } else {
-    for (std::ptrdiff_t i = 0; i < n; ++i, grad += stride[0], x += stride[1], alpha += stride[2], out += stride[3])
-      store<T>(out, backward<T>(load<T>(grad), positive(load<T>(x)), load<C>(alpha)));
+    for (ptrdiff_t i = 0; i < n; ++i, grad += stride[0], x += stride[1], alpha += stride[2], result += stride[3])
+      store<T>(result, one<T, Multiply>(load<T>(grad), positive(load<T>(x)), load<C>(alpha)));
   }
 }
 
-// Packed signs
-// ---------------------------------------------------------------------------------------------------------
-//
-// Whole bytes are made from blocks of eight. The compiler turns eight comparisons into eight bytes of 0 or 1; the
-// multiplication gathers their low bits into the top byte (each product bit is hit once, so there are no carries).
-
-inline std::uint8_t gather_bits(const std::uint8_t* flags) {
-  std::uint64_t bytes;
-  std::memcpy(&bytes, flags, 8);
-  return static_cast<std::uint8_t>((bytes * 0x0102040810204080u) >> 56);
+template <class T, bool stream>
+void backward_from_signs_loop(const void* grad, const uint8_t* signs, ptrdiff_t first_bit, const void* alpha,
+                              ptrdiff_t alpha_step, void* out, ptrdiff_t n) {
+  using C = Compute<T>;
+  const PackedSigns<T> packed{signs, first_bit};
+  const auto* values = static_cast<const T*>(grad);
+  if (alpha_step == 0)
+    dense<stream, Multiply>(values, packed, OneAlpha<C>(alpha), static_cast<T*>(out), n);
+  else
+    dense<stream, Multiply>(values, packed, AlphaEach<C>(alpha), static_cast<T*>(out), n);
 }
 
-inline void set_bit(std::uint8_t* signs, std::ptrdiff_t bit, bool value) {
-  const auto mask = static_cast<std::uint8_t>(1u << (bit & 7));
-  std::uint8_t& byte = signs[bit >> 3];
-  byte = static_cast<std::uint8_t>(value ? byte | mask : byte & ~mask);
+// Packing signs ------------------------------------------------------------------------------------------------------
+
+// Eight bytes of 0 or 1 into one byte of bits: the multiplication brings each low bit to its place in the top byte, and
+// no two of them meet, so there are no carries.
+inline uint8_t gather_bits(const uint8_t* flags) {
+  return static_cast<uint8_t>((load<std::uint64_t>(flags) * 0x0102040810204080u) >> 56);
 }
 
-inline bool get_bit(const std::uint8_t* signs, std::ptrdiff_t bit) { return (signs[bit >> 3] >> (bit & 7)) & 1; }
-
-// How many elements stand before the first byte border.
-inline std::ptrdiff_t head(std::ptrdiff_t first_bit, std::ptrdiff_t n) {
-  const std::ptrdiff_t missing = -first_bit & 7;
-  return missing < n ? missing : n;
+inline void set_bit(uint8_t* signs, ptrdiff_t bit, bool value) {
+  const auto mask = static_cast<uint8_t>(1u << (bit & 7));
+  uint8_t& byte = signs[bit >> 3];
+  byte = static_cast<uint8_t>(value ? byte | mask : byte & ~mask);
 }
 
-constexpr std::ptrdiff_t block = 64;
-
-template <class T, bool one_alpha>
-void pack_run(const T* x, const Compute<T>* alpha, T* y, std::uint8_t* signs, std::ptrdiff_t first_bit,
-              std::ptrdiff_t n) {
-  const auto a = [alpha](std::ptrdiff_t i) { return alpha[one_alpha ? 0 : i]; };
-  const auto one_by_one = [&](std::ptrdiff_t from, std::ptrdiff_t to) {
-    for (std::ptrdiff_t i = from; i < to; ++i) {
-      const T value = x[i];
-      y[i] = forward<T>(value, a(i));
-      set_bit(signs, first_bit + i, positive(value));
+template <bool stream, class T, class Alpha>
+void pack(const T* x, const Alpha& alpha, T* y, uint8_t* signs, ptrdiff_t first_bit, ptrdiff_t n) {
+  constexpr int length = block_length<T>;
+  constexpr int group = 64;  // elements whose bits are gathered together
+  const OwnSigns<T> own;
+  const auto few = [&](ptrdiff_t begin, ptrdiff_t end) {
+    for (ptrdiff_t i = begin; i < end; ++i) {  // the bit first: y may be x
+      set_bit(signs, first_bit + i, positive(x[i]));
+      y[i] = one<T, Multiply>(x[i], positive(x[i]), alpha.at(i));
     }
   };
-  std::ptrdiff_t i = head(first_bit, n);
-  one_by_one(0, i);
-  std::uint8_t* bytes = signs + ((first_bit + i) >> 3);
-  for (; i + block <= n; i += block, bytes += block / 8) {
-    std::uint8_t flags[block];
+  const ptrdiff_t to_byte_border = -first_bit & 7;
+  ptrdiff_t i = to_byte_border < n ? to_byte_border : n;
+  few(0, i);
+  // Groups of 64 keep the alignment that the first one has.
+  const bool past_cache = stream && unaligned_head(y + i, n) == 0;
+  uint8_t* bytes = signs + ((first_bit + i) >> 3);
+  for (; i + group <= n; i += group, bytes += group / 8) {
+    uint8_t flags[group];
     LEAKYRELU_INDEPENDENT
-    for (std::ptrdiff_t j = 0; j < block; ++j) flags[j] = positive(x[i + j]);
-    LEAKYRELU_INDEPENDENT
-    for (std::ptrdiff_t j = 0; j < block; ++j) y[i + j] = forward<T>(x[i + j], a(i + j));
-    for (std::ptrdiff_t j = 0; j < block / 8; ++j) bytes[j] = gather_bits(flags + 8 * j);
+    for (int j = 0; j < group; ++j) flags[j] = positive(x[i + j]);
+    if (past_cache) {
+      for (int j = 0; j < group; j += length) {
+        alignas(line) T result[length];
+        block<Multiply>(x, own, alpha, result, i + j);
+        stream_line(y + i + j, result);
+      }
+    } else {
+      for (int j = 0; j < group; j += length) block<Multiply>(x, own, alpha, y + i + j, i + j);
+    }
+    for (int j = 0; j < group / 8; ++j) bytes[j] = gather_bits(flags + 8 * j);
   }
-  one_by_one(i, n);
+  if (past_cache) stream_fence();
+  few(i, n);
 }
 
-template <class T>
-void forward_with_signs_loop(const void* x, const void* alpha, std::ptrdiff_t alpha_step, void* y, std::uint8_t* signs,
-                             std::ptrdiff_t first_bit, std::ptrdiff_t n) {
-  const auto run = alpha_step == 0 ? pack_run<T, true> : pack_run<T, false>;
-  run(static_cast<const T*>(x), static_cast<const Compute<T>*>(alpha), static_cast<T*>(y), signs, first_bit, n);
+template <class T, bool stream>
+void forward_with_signs_loop(const void* x, const void* alpha, ptrdiff_t alpha_step, void* y, uint8_t* signs,
+                             ptrdiff_t first_bit, ptrdiff_t n) {
+  using C = Compute<T>;
+  const auto* values = static_cast<const T*>(x);
+  if (alpha_step == 0)
+    pack<stream>(values, OneAlpha<C>(alpha), static_cast<T*>(y), signs, first_bit, n);
+  else
+    pack<stream>(values, AlphaEach<C>(alpha), static_cast<T*>(y), signs, first_bit, n);
 }
 
-template <class T, bool one_alpha>
-void unpack_run(const T* grad, const std::uint8_t* signs, std::ptrdiff_t first_bit, const Compute<T>* alpha, T* out,
-                std::ptrdiff_t n) {
-  const auto a = [alpha](std::ptrdiff_t i) { return alpha[one_alpha ? 0 : i]; };
-  const auto one_by_one = [&](std::ptrdiff_t from, std::ptrdiff_t to) {
-    for (std::ptrdiff_t i = from; i < to; ++i) out[i] = backward<T>(grad[i], get_bit(signs, first_bit + i), a(i));
-  };
-  std::ptrdiff_t i = head(first_bit, n);
-  one_by_one(0, i);
-  const std::uint8_t* bytes = signs + ((first_bit + i) >> 3);
-  for (; i + 8 <= n; i += 8, ++bytes) {
-    const unsigned byte = *bytes;
-    LEAKYRELU_INDEPENDENT
-    for (std::ptrdiff_t j = 0; j < 8; ++j) out[i + j] = backward<T>(grad[i + j], (byte >> j) & 1, a(i + j));
-  }
-  one_by_one(i, n);
-}
-
-template <class T>
-void backward_from_signs_loop(const void* grad, const std::uint8_t* signs, std::ptrdiff_t first_bit, const void* alpha,
-                              std::ptrdiff_t alpha_step, void* out, std::ptrdiff_t n) {
-  const auto run = alpha_step == 0 ? unpack_run<T, true> : unpack_run<T, false>;
-  run(static_cast<const T*>(grad), signs, first_bit, static_cast<const Compute<T>*>(alpha), static_cast<T*>(out), n);
-}
-
-template <class T>
+template <class T, bool stream>
 constexpr Kernels kernels_of() {
-  return {forward_loop<T>, backward_loop<T>, inverse_loop<T>, forward_with_signs_loop<T>, backward_from_signs_loop<T>};
+  return {unary_loop<T, stream, Multiply>, backward_loop<T, stream>, unary_loop<T, stream, Divide>,
+          forward_with_signs_loop<T, stream>, backward_from_signs_loop<T, stream>};
 }
 
 }  // namespace
 
 // In the order of DType.
-#define LEAKYRELU_KERNEL_ROW(name)                                                                  \
-  const KernelRow& kernels_##name() {                                                               \
-    static const KernelRow row = {#name,                                                            \
-                                  {kernels_of<Half>(), kernels_of<BFloat16>(), kernels_of<float>(), \
-                                   kernels_of<double>(), kernels_of<long double>()}};               \
-    return row;                                                                                     \
+#define LEAKYRELU_KERNELS(stream)                                                           \
+  {kernels_of<Half, stream>(), kernels_of<BFloat16, stream>(), kernels_of<float, stream>(), \
+   kernels_of<double, stream>(), kernels_of<long double, stream>()}
+
+#define LEAKYRELU_KERNEL_ROW(name)                                                           \
+  const KernelRow& kernels_##name() {                                                        \
+    static const KernelRow row = {#name, LEAKYRELU_KERNELS(false), LEAKYRELU_KERNELS(true)}; \
+    return row;                                                                              \
   }
 
 }  // namespace leakyrelu

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -146,21 +147,20 @@ inline long double slope<long double>(bool is_positive, long double alpha) {
   return is_positive ? 1.0L : alpha;
 }
 
-template <class T>
-inline T forward(T x, Compute<T> alpha) {
-  return Number<T>::narrow(Number<T>::widen(x) * slope<T>(positive(x), alpha));
-}
-
-template <class T>
-inline T backward(T grad, bool is_positive, Compute<T> alpha) {
-  return Number<T>::narrow(Number<T>::widen(grad) * slope<T>(is_positive, alpha));
-}
-
-// For alpha > 0, where y has the sign of x.
-template <class T>
-inline T inverse(T y, Compute<T> alpha) {
-  return Number<T>::narrow(Number<T>::widen(y) / slope<T>(positive(y), alpha));
-}
+// The two things that are ever done with a slope. forward(x) = multiply(x, slope of x), backward(grad, x) =
+// multiply(grad, slope of x), and the inverse, for alpha > 0 where y has the sign of x, = divide(y, slope of y).
+struct Multiply {
+  template <class C>
+  static C apply(C value, C slope) {
+    return value * slope;
+  }
+};
+struct Divide {
+  template <class C>
+  static C apply(C value, C slope) {
+    return value / slope;
+  }
+};
 
 }  // namespace
 }  // namespace leakyrelu

@@ -5,20 +5,37 @@
 
 #include "dispatch.h"
 #include "python.h"
+#include "shortcut.h"
 #include "signs.h"
+#include "threads.h"
 #include "ufuncs.h"
 
 namespace leakyrelu {
 namespace {
 
-PyObject* show_isa(PyObject*, PyObject*) {
+PyObject* config(PyObject*, PyObject*) {
   Ref available(PyList_New(0));
   if (!available) return nullptr;
   for (const KernelRow* row : available_rows()) {
     Ref name(PyUnicode_FromString(row->isa));
     if (!name || PyList_Append(available.get(), name.get()) < 0) return nullptr;
   }
-  return Py_BuildValue("{s:s,s:O}", "isa", active_row().isa, "isa_available", available.get());
+  return Py_BuildValue("{s:s,s:O,s:i,s:i}", "isa", active_row().isa, "isa_available", available.get(), "num_threads",
+                       get_num_threads(), "usable_cpus", usable_cpus());
+}
+
+PyObject* get_threads(PyObject*, PyObject*) { return PyLong_FromLong(get_num_threads()); }
+
+PyObject* set_threads(PyObject*, PyObject* argument) {
+  const long count = PyLong_AsLong(argument);
+  if (count == -1 && PyErr_Occurred()) return nullptr;
+  if (count < 1 || count > 1 << 20)
+    return PyErr_Format(
+        PyExc_ValueError,
+        "set_num_threads: %ld is not a number of threads; give 1 or more (1 to compute on the calling thread alone)",
+        count);
+  set_num_threads(static_cast<int>(count));
+  Py_RETURN_NONE;
 }
 
 PyMethodDef methods[] = {
@@ -27,19 +44,22 @@ PyMethodDef methods[] = {
     {"leaky_relu_backward_from_signs",
      reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(leaky_relu_backward_from_signs)), METH_FASTCALL,
      "leaky_relu_backward_from_signs(grad, signs, alpha, out=None, /) -> grad_input"},
-    {"config", show_isa, METH_NOARGS, "config() -> dict: the instruction set in use and those this machine can run."},
+    {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},
+    {"set_num_threads", set_threads, METH_O, "set_num_threads(count, /)"},
+    {"config", config, METH_NOARGS, "config() -> dict: instruction sets and threads."},
     {nullptr, nullptr, 0, nullptr},
 };
 
 int execute(PyObject* module) {
   if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0) return -1;
   const char* isa = std::getenv("LEAKYRELU_ISA");
-  const std::string wrong = choose(isa == nullptr ? "" : isa);
+  std::string wrong = choose(isa == nullptr ? "" : isa);
+  if (wrong.empty()) wrong = read_thread_environment();
   if (!wrong.empty()) {
     PyErr_SetString(PyExc_ImportError, wrong.c_str());
     return -1;
   }
-  return add_ufuncs(module);
+  return add_ufuncs(module) < 0 ? -1 : add_shortcut(module);
 }
 
 PyModuleDef_Slot slots[] = {

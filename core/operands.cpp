@@ -2,6 +2,10 @@
 
 #include <cfenv>
 
+#if defined(LEAKYRELU_X86)
+#include <immintrin.h>
+#endif
+
 #include "dtypes.h"
 
 namespace leakyrelu {
@@ -61,15 +65,6 @@ int find_layout(PyArrayObject* alpha, PyArrayObject* data, Layout& layout) {
 }
 
 }  // namespace
-
-std::ptrdiff_t size_of(DType dtype) {
-  constexpr std::ptrdiff_t sizes[dtype_count] = {2, 2, sizeof(float), sizeof(double), sizeof(long double)};
-  return sizes[static_cast<int>(dtype)];
-}
-
-std::ptrdiff_t alpha_size_of(DType dtype) {
-  return dtype == DType::half || dtype == DType::bfloat16 ? sizeof(float) : size_of(dtype);
-}
 
 bool take_data(const char* function, const char* operand, PyObject* object, Data& data) {
   Ref any(PyArray_FROM_O(object));
@@ -153,11 +148,25 @@ bool finish_output(PyObject* object, Ref& output) {
   return true;
 }
 
-FloatingPointFlags::FloatingPointFlags(const char* function) : function_(function) {
+#if defined(LEAKYRELU_X86)
+// The status bits of the SSE unit, which does all the arithmetic but that of longdouble. The C library's functions also
+// save and restore the x87 unit, which takes longer than a short run.
+constexpr unsigned sse_flags = 0x3f;
+#endif
+
+FloatingPointFlags::FloatingPointFlags(const char* function, DType dtype) : function_(function), dtype_(dtype) {
+#if defined(LEAKYRELU_X86)
+  if (const unsigned control = _mm_getcsr(); control & sse_flags) _mm_setcsr(control & ~sse_flags);
+  if (dtype_ != DType::longdouble) return;
+#endif
   std::feclearexcept(FE_ALL_EXCEPT);
 }
 
 bool FloatingPointFlags::report() {
+#if defined(LEAKYRELU_X86)
+  if (dtype_ != DType::longdouble && !(_mm_getcsr() & (FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW | FE_INVALID)))
+    return true;
+#endif
   const int raised = std::fetestexcept(FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW | FE_INVALID);
   if (raised == 0) return true;
   const int numpy = (raised & FE_DIVBYZERO ? NPY_FPE_DIVIDEBYZERO : 0) | (raised & FE_OVERFLOW ? NPY_FPE_OVERFLOW : 0) |

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "kernel.h"
-#include "layout.h"
 #include "python.h"
+#include "run.h"
 
 namespace leakyrelu {
 
@@ -36,17 +36,15 @@ bool take_alpha(const char* function, PyObject* object, const Data& data, Alpha&
 bool take_output(const char* function, PyObject* object, Data& data, Ref& output);
 bool finish_output(PyObject* object, Ref& output);
 
-std::ptrdiff_t size_of(DType dtype);
-std::ptrdiff_t alpha_size_of(DType dtype);
-
 // Clears the floating-point flags on entry; report() turns those raised since into NumPy's warnings or errors.
 class FloatingPointFlags {
  public:
-  explicit FloatingPointFlags(const char* function);
+  FloatingPointFlags(const char* function, DType dtype);
   bool report();
 
  private:
   const char* function_;
+  DType dtype_;
 };
 
 }  // namespace leakyrelu

@@ -3,6 +3,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #define PY_ARRAY_UNIQUE_SYMBOL leakyrelu_array_api
 #define PY_UFUNC_UNIQUE_SYMBOL leakyrelu_ufunc_api
@@ -41,5 +42,14 @@ class Ref {
  private:
   PyObject* object_ = nullptr;
 };
+
+// Other Python threads run meanwhile, unless the work is so short that the hand-over would cost more than it.
+template <class Work>
+void without_gil(std::ptrdiff_t elements, const Work& work) {
+  if (elements < 1000) return work();
+  PyThreadState* state = PyEval_SaveThread();
+  work();
+  PyEval_RestoreThread(state);
+}
 
 }  // namespace leakyrelu

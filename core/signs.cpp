@@ -1,6 +1,5 @@
 #include "signs.h"
 
-#include "dispatch.h"
 #include "operands.h"
 
 namespace leakyrelu {
@@ -53,17 +52,10 @@ PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t cou
   auto* sign_bytes = reinterpret_cast<std::uint8_t*>(PyArray_BYTES(signs.array()));
   if (bytes > 0) sign_bytes[bytes - 1] = 0;  // the trailing bits
 
-  FloatingPointFlags flags(name);
-  Py_BEGIN_ALLOW_THREADS;
-  const std::ptrdiff_t size = size_of(x.dtype), alpha_size = alpha_size_of(x.dtype);
-  const char *from = x.bytes(), *slopes = alpha.bytes();
-  char* to = PyArray_BYTES(y.array());
-  const PackLoop kernel = active_row().of[static_cast<int>(x.dtype)].forward_with_signs;
-  for_each_run(alpha.layout, 0, x.size(), [&](auto first, auto which, auto step, auto n) {
-    kernel(from + first * size, slopes + which * alpha_size, step, to + first * size, sign_bytes + first / 8, first % 8,
-           n);
+  FloatingPointFlags flags(name, x.dtype);
+  without_gil(x.size(), [&] {
+    run_with_signs(x.dtype, x.bytes(), alpha.bytes(), alpha.layout, PyArray_BYTES(y.array()), sign_bytes, x.size());
   });
-  Py_END_ALLOW_THREADS;
   if (!flags.report() || !finish_output(out, y)) return nullptr;
   return PyTuple_Pack(2, y.get(), signs.get());
 }
@@ -79,18 +71,12 @@ PyObject* leaky_relu_backward_from_signs(PyObject*, PyObject* const* args, Py_ss
   Ref signs = take_signs(name, args[1], grad.size());
   if (!signs || !take_alpha(name, args[2], grad, alpha) || !take_output(name, out, grad, result)) return nullptr;
 
-  FloatingPointFlags flags(name);
-  Py_BEGIN_ALLOW_THREADS;
-  const std::ptrdiff_t size = size_of(grad.dtype), alpha_size = alpha_size_of(grad.dtype);
-  const char *from = grad.bytes(), *slopes = alpha.bytes();
-  const auto* sign_bytes = reinterpret_cast<const std::uint8_t*>(PyArray_BYTES(signs.array()));
-  char* to = PyArray_BYTES(result.array());
-  const UnpackLoop kernel = active_row().of[static_cast<int>(grad.dtype)].backward_from_signs;
-  for_each_run(alpha.layout, 0, grad.size(), [&](auto first, auto which, auto step, auto n) {
-    kernel(from + first * size, sign_bytes + first / 8, first % 8, slopes + which * alpha_size, step, to + first * size,
-           n);
+  FloatingPointFlags flags(name, grad.dtype);
+  without_gil(grad.size(), [&] {
+    const auto* sign_bytes = reinterpret_cast<const std::uint8_t*>(PyArray_BYTES(signs.array()));
+    run_from_signs(grad.dtype, grad.bytes(), sign_bytes, alpha.bytes(), alpha.layout, PyArray_BYTES(result.array()),
+                   grad.size());
   });
-  Py_END_ALLOW_THREADS;
   if (!flags.report() || !finish_output(out, result)) return nullptr;
   return result.release();
 }

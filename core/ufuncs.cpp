@@ -8,18 +8,19 @@
 #include <array>
 #include <string>
 
-#include "dispatch.h"
 #include "dtypes.h"
+#include "run.h"
 
 namespace leakyrelu {
 namespace {
 
 constexpr int max_operands = 4;
 
-template <DType dtype, Loop Kernels::* loop>
+template <DType dtype, Loop Kernels::* operation>
 int strided_loop(PyArrayMethod_Context*, char* const* data, const npy_intp* length, const npy_intp* strides,
                  NpyAuxData*) {
-  (active_row().of[static_cast<int>(dtype)].*loop)(data, strides, *length);
+  constexpr int inputs = operation == &Kernels::backward ? 3 : 2;
+  run_strided(dtype, operation, inputs, data, strides, *length);
   return 0;
 }
 

@@ -11,14 +11,18 @@ from leakyrelu.arrays import (
     leaky_relu_inverse,
     leaky_relu_with_signs,
 )
+from leakyrelu.config import get_num_threads, set_num_threads, show_config
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "get_num_threads",
     "leaky_relu",
     "leaky_relu_backward",
     "leaky_relu_backward_from_signs",
     "leaky_relu_inverse",
     "leaky_relu_with_signs",
+    "set_num_threads",
+    "show_config",
 ]

@@ -3,7 +3,8 @@
 The work is done by true NumPy ufuncs (``leakyrelu._core``), so every library that implements ``__array_ufunc__`` (Dask,
 xarray, pandas, sparse, masked arrays) is served without a line here. Three things are decided in this file:
 
-* a Python float is answered in Python, which is quicker than any array machinery;
+* the usual calls (a Python float, a plain dense array) are answered by a native shortcut, without the ufunc machinery;
+  what the functions mean stands here, and the tests hold both ways to it;
 * a tensor of a framework without that protocol goes to the door of that framework. Frameworks are looked up in
   ``sys.modules``, never imported: whoever holds a tensor has imported its framework;
 * a type without a door is refused by name. Converting it silently to NumPy would return another type than came in,
@@ -12,12 +13,16 @@ xarray, pandas, sparse, masked arrays) is served without a line here. Three thin
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from leakyrelu import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "leaky_relu",
@@ -27,9 +32,18 @@ __all__ = [
     "leaky_relu_with_signs",
 ]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _with_shortcut(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    return functools.update_wrapper(_core.shortcut(function, function.__name__), function)
+
+
 _FOREIGN_PROTOCOLS = ("__array__", "__array_interface__", "__cuda_array_interface__", "__dlpack__")
 
 
+@_with_shortcut
 def leaky_relu(
     x: Any,
     alpha: Any = 0.01,
@@ -82,17 +96,17 @@ def leaky_relu(
     >>> leaky_relu(-2.0, 0.5)
     -1.0
     """
-    if type(x) is float and type(alpha) is float and out is None and where is True and dtype is None:
-        return x if x > 0.0 else alpha * x
     if type(x) is not np.ndarray:
         if (tensors := _torch_if_tensor(x)) is not None:
             _only_numpy_has("leaky_relu", out=out, where=where, dtype=dtype)
             return tensors.leaky_relu(x, alpha)
         _refuse_foreign("leaky_relu", x=x)
     _refuse_foreign("leaky_relu", alpha=alpha, out=out)
-    return _core.leaky_relu(x, alpha, out=out, where=where, dtype=dtype)
+    result = _core.leaky_relu(x, alpha, out=out, where=where, dtype=dtype)
+    return float(result) if type(x) is float and type(result) is np.float64 else result
 
 
+@_with_shortcut
 def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     """Gradient of Leaky ReLU: ``grad`` where ``x > 0``, ``alpha * grad`` elsewhere.
 
@@ -129,6 +143,7 @@ def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None
     return _core.leaky_relu_backward(grad, x, alpha, out=out)
 
 
+@_with_shortcut
 def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     """Inverse of Leaky ReLU for ``alpha > 0``: ``y`` where ``y > 0``, ``y / alpha`` elsewhere.
 

@@ -45,9 +45,9 @@ def headline(report: Report) -> list[str]:
     if not report.layers:
         return ["No layers: nothing was counted."]
     silent, units = report.silent, report.units
-    layers = f"{len(report.layers)} layer" + ("s" if len(report.layers) > 1 else "")
     found = "no unit silent" if silent == 0 else f"{silent} of {units} units silent ({percent(silent / units)})"
-    lines = [f"{layers}, {units} units: {found}, {report.always_on} always on"]
+    totals = f"{_plural(len(report.layers), 'layer')}, {_plural(units, 'unit')}"
+    lines = [f"{totals}: {found}, {report.always_on} always on"]
     if silent:
         worst = max(report.layers, key=lambda layer: len(layer.silent_units) / max(layer.units, 1))
         lines.append(
@@ -98,6 +98,10 @@ def _row(layer: Layer) -> tuple[str, ...]:
     )
 
 
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _count(number: int, units: int) -> str:
     return "0" if number == 0 else f"{number} ({number / units:.0%})"
 
@@ -145,11 +149,11 @@ def notes(report: Report) -> list[str]:
         found.append(f"silent: never positive in {seen} inputs, so p < {bound:.2g} at 95 % (3/n)")
     for layer in report.layers:
         if len(layer.nan_units):
-            inputs, units = int(layer.counts.nan.sum()), len(layer.nan_units)
-            found.append(f"NaN: {inputs} inputs in {units} units of {layer.name}, left out of all shares")
+            inputs, units = _plural(int(layer.counts.nan.sum()), "input"), _plural(len(layer.nan_units), "unit")
+            found.append(f"NaN: {inputs} in {units} of {layer.name}, left out of all shares")
         if len(layer.saturated_units):
-            units = len(layer.saturated_units)
-            found.append(f"saturated: {units} units of {layer.name} are always at the ceiling {layer.ceiling:g}")
+            units = _plural(len(layer.saturated_units), "unit")
+            found.append(f"saturated: {units} of {layer.name} always at the ceiling {layer.ceiling:g}")
     if report.unused:
         found.append(f"never called: {', '.join(report.unused)}")
     return found

@@ -7,12 +7,15 @@
   const composed = (spec) => ["hconcat", "vconcat", "concat", "repeat", "facet"].some((key) => key in spec);
   const faceted = (spec) => ["row", "column", "facet"].some((key) => key in (spec.encoding || {}));
 
-  // Vega-Lite fits axes and legends into a given width for single views and layers only; elsewhere room is left for them.
-  function fit(original, width) {
+  // Vega-Lite fits axes and legends into a given width for single views and layers only. Elsewhere a width can be given
+  // to the inner view alone: what stands around it is measured after a first drawing, and taken off for a second.
+  const measured = (spec) => composed(spec) || faceted(spec);
+
+  function fit(original, width, around) {
     const spec = structuredClone(original);
     delete spec.title; // the page has it as a heading
-    const room = Math.max(width - (width < NARROW ? 70 : 120), 120);
-    if (!composed(spec) && !faceted(spec)) {
+    const room = Math.max(width - around, 80);
+    if (!measured(spec)) {
       spec.width = width;
       spec.autosize = { type: "fit-x", contains: "padding" };
     } else if (spec.vconcat) {
@@ -79,12 +82,19 @@
       figure.dataset.drawn = "false";
       const holder = document.createElement("div");
       try {
-        const result = await window.vegaEmbed(holder, fit(spec, width), {
-          actions: false,
-          config: theme(width),
-          renderer: "svg",
-          tooltip: { theme: dark.matches ? "dark" : "light" },
-        });
+        const embed = (around) =>
+          window.vegaEmbed(holder, fit(spec, width, around), {
+            actions: false,
+            config: theme(width),
+            renderer: "svg",
+            tooltip: { theme: dark.matches ? "dark" : "light" },
+          });
+        let result = await embed(0);
+        if (measured(spec)) {
+          const around = holder.querySelector("svg").width.baseVal.value - width;
+          result.finalize();
+          result = await embed(around);
+        }
         if (mine !== drawing) return result.finalize();
         forget();
         plot.replaceChildren(holder);

@@ -1,0 +1,92 @@
+#include "run.h"
+
+#include "dispatch.h"
+#include "memory.h"
+#include "threads.h"
+
+namespace leakyrelu {
+namespace {
+
+const Kernels& kernels(DType dtype, bool stream) {
+  const KernelRow& row = active_row();
+  return (stream ? row.streaming : row.of)[static_cast<int>(dtype)];
+}
+
+bool in_place(char* const* data, int inputs) {
+  for (int i = 0; i < inputs - 1; ++i)
+    if (data[i] == data[inputs]) return true;
+  return false;
+}
+
+}  // namespace
+
+std::ptrdiff_t size_of(DType dtype) {
+  constexpr std::ptrdiff_t sizes[dtype_count] = {2, 2, sizeof(float), sizeof(double), sizeof(long double)};
+  return sizes[static_cast<int>(dtype)];
+}
+
+std::ptrdiff_t alpha_size_of(DType dtype) {
+  return dtype == DType::half || dtype == DType::bfloat16 ? static_cast<std::ptrdiff_t>(sizeof(float)) : size_of(dtype);
+}
+
+void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const std::ptrdiff_t* stride,
+                 std::ptrdiff_t n) {
+  const std::ptrdiff_t size = size_of(dtype);
+  const std::ptrdiff_t piece = piece_length(inputs * size);
+  if (n <= piece) {
+    (kernels(dtype, false).*operation)(data, stride, n);
+    return;
+  }
+  const bool stream =
+      stride[inputs] == size && !in_place(data, inputs) && should_stream((inputs - 1) * size * n, size * n);
+  const Loop loop = kernels(dtype, stream).*operation;
+  parallel_for(n, piece, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    char* moved[4] = {};
+    for (int i = 0; i <= inputs; ++i) moved[i] = data[i] + begin * stride[i];
+    loop(moved, stride, end - begin);
+  });
+}
+
+void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const Layout& layout,
+               std::ptrdiff_t n) {
+  const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
+  const int alpha = inputs - 1;
+  const bool stream = !in_place(data, inputs) && should_stream(alpha * size * n, size * n);
+  const Loop loop = kernels(dtype, stream).*operation;
+  parallel_for(n, piece_length(inputs * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
+      char* moved[4] = {};
+      std::ptrdiff_t stride[4] = {};
+      for (int i = 0; i <= inputs; ++i) {
+        moved[i] = i == alpha ? data[i] + which * alpha_size : data[i] + first * size;
+        stride[i] = i == alpha ? step * alpha_size : size;
+      }
+      loop(moved, stride, count);
+    });
+  });
+}
+
+void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout& layout, char* y, std::uint8_t* signs,
+                    std::ptrdiff_t n) {
+  const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
+  const PackLoop loop = kernels(dtype, x != y && should_stream(size * n, size * n)).forward_with_signs;
+  parallel_for(n, piece_length(2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
+      loop(x + first * size, alpha + which * alpha_size, step, y + first * size, signs + first / 8, first % 8, count);
+    });
+  });
+}
+
+void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha, const Layout& layout,
+                    char* out, std::ptrdiff_t n) {
+  const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
+  const UnpackLoop loop = kernels(dtype, grad != out && should_stream(size * n, size * n)).backward_from_signs;
+  parallel_for(n, piece_length(2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
+      loop(grad + first * size, signs + first / 8, first % 8, alpha + which * alpha_size, step, out + first * size,
+           count);
+    });
+  });
+}
+
+}  // namespace leakyrelu

@@ -1,0 +1,26 @@
+// A whole operation: the kernel of the active row, split over threads, streamed where that wins. Knows nothing of
+// Python.
+#pragma once
+
+#include "kernel.h"
+#include "layout.h"
+
+namespace leakyrelu {
+
+std::ptrdiff_t size_of(DType dtype);
+std::ptrdiff_t alpha_size_of(DType dtype);
+
+// As a NumPy inner loop (kernel.h): `inputs` inputs, alpha last among them, then the output.
+void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const std::ptrdiff_t* stride,
+                 std::ptrdiff_t n);
+
+// On contiguous operands, alpha lying over them as `layout` says.
+void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const Layout& layout,
+               std::ptrdiff_t n);
+
+void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout& layout, char* y, std::uint8_t* signs,
+                    std::ptrdiff_t n);
+void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha, const Layout& layout,
+                    char* out, std::ptrdiff_t n);
+
+}  // namespace leakyrelu

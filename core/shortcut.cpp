@@ -1,0 +1,289 @@
+#include "shortcut.h"
+
+#include <cstring>
+
+#include "dtypes.h"
+#include "operands.h"
+
+namespace leakyrelu {
+namespace {
+
+struct Operation {
+  const char* name;
+  Loop Kernels::* loop;
+  int inputs;  // alpha is the last
+  bool needs_positive_alpha;
+};
+
+constexpr Operation operations[] = {
+    {"leaky_relu", &Kernels::forward, 2, false},
+    {"leaky_relu_backward", &Kernels::backward, 3, false},
+    {"leaky_relu_inverse", &Kernels::inverse, 2, true},
+};
+
+struct Shortcut {
+  PyObject_HEAD vectorcallfunc call;
+  PyObject* function;
+  PyObject* attributes;
+  const Operation* operation;
+};
+
+PyObject *alpha_keyword, *out_keyword;
+
+// What a call gives, by name; null where it is not given.
+struct Arguments {
+  PyObject* inputs[3] = {};  // alpha in the last place
+  PyObject* out = nullptr;
+};
+
+bool read_arguments(const Operation& operation, PyObject* const* args, Py_ssize_t count, PyObject* names,
+                    Arguments& found) {
+  const int alpha = operation.inputs - 1;
+  if (count < alpha || count > operation.inputs) return false;
+  for (Py_ssize_t i = 0; i < count; ++i) found.inputs[i] = args[i];
+  const Py_ssize_t keywords = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  for (Py_ssize_t i = 0; i < keywords; ++i) {
+    // Keywords are interned, so identity finds them; where it does not, the function itself reads them.
+    PyObject* name = PyTuple_GET_ITEM(names, i);
+    if (name == alpha_keyword && found.inputs[alpha] == nullptr)
+      found.inputs[alpha] = args[count + i];
+    else if (name == out_keyword)
+      found.out = args[count + i] == Py_None ? nullptr : args[count + i];
+    else
+      return false;
+  }
+  return true;
+}
+
+bool is_number(PyObject* object) { return PyFloat_CheckExact(object) || PyLong_CheckExact(object); }
+
+// alpha as a double, for an absent, float or int one. The kernels round it to their type.
+bool read_number(PyObject* object, double& value) {
+  if (object == nullptr) {
+    value = 0.01;
+  } else if (PyFloat_CheckExact(object)) {
+    value = PyFloat_AS_DOUBLE(object);
+  } else {
+    value = PyLong_AsDouble(object);
+    if (value == -1.0 && PyErr_Occurred()) {
+      PyErr_Clear();  // too large for a double: the function itself says so
+      return false;
+    }
+  }
+  return true;
+}
+
+enum Order { none, c_order, fortran_order };
+
+// A plain array that a kernel can run over as one piece.
+Order order_of(PyObject* object) {
+  if (!PyArray_CheckExact(object)) return none;
+  auto* array = reinterpret_cast<PyArrayObject*>(object);
+  if (!PyArray_ISBEHAVED_RO(array)) return none;
+  return PyArray_IS_C_CONTIGUOUS(array) ? c_order : PyArray_IS_F_CONTIGUOUS(array) ? fortran_order : none;
+}
+
+bool same_layout(PyArrayObject* a, PyArrayObject* b) {
+  const int axes = PyArray_NDIM(a);
+  return axes == PyArray_NDIM(b) &&
+         (PyArray_DESCR(a) == PyArray_DESCR(b) || PyArray_EquivTypes(PyArray_DESCR(a), PyArray_DESCR(b))) &&
+         std::memcmp(PyArray_DIMS(a), PyArray_DIMS(b), axes * sizeof(npy_intp)) == 0;
+}
+
+bool same_or_apart(PyArrayObject* a, PyArrayObject* b) {
+  const char *a_begin = PyArray_BYTES(a), *b_begin = PyArray_BYTES(b);
+  const npy_intp bytes = PyArray_NBYTES(a);
+  return a_begin == b_begin || a_begin + bytes <= b_begin || b_begin + bytes <= a_begin;
+}
+
+// The result, or null without a Python error where the call must go the long way.
+PyObject* run_array(const Operation& operation, const Arguments& given) {
+  const int alpha_index = operation.inputs - 1;
+  auto* x = reinterpret_cast<PyArrayObject*>(given.inputs[0]);
+  const Order order = order_of(given.inputs[0]);
+  // 0-d results are scalars, which only the ufunc makes.
+  if (order == none || PyArray_NDIM(x) == 0) return nullptr;
+  PyArray_DTypeMeta* dtype = reinterpret_cast<PyArray_DTypeMeta*>(Py_TYPE(PyArray_DESCR(x)));
+  if (is_integer(dtype) || compute_dtype(dtype) != dtype) return nullptr;
+  for (int i = 1; i < alpha_index; ++i) {
+    if (order_of(given.inputs[i]) != order || !same_layout(x, reinterpret_cast<PyArrayObject*>(given.inputs[i])))
+      return nullptr;
+  }
+
+  Data data;
+  data.dtype = index_of(dtype);
+  Py_INCREF(x);
+  data.array = Ref(given.inputs[0]);
+  Alpha alpha;
+  union {
+    float single;
+    double twice;
+    long double extended;
+  } number;
+  const char* alpha_bytes;
+  PyObject* alpha_object = given.inputs[alpha_index];
+  if (alpha_object == nullptr || is_number(alpha_object)) {
+    double value;
+    if (!read_number(alpha_object, value) || (operation.needs_positive_alpha && !(value > 0))) return nullptr;
+    if (data.dtype == DType::float64)
+      number.twice = value;
+    else if (data.dtype == DType::longdouble)
+      number.extended = value;
+    else
+      number.single = static_cast<float>(value);
+    alpha_bytes = reinterpret_cast<const char*>(&number);
+    alpha.layout = {1, 1, data.size()};
+  } else {
+    // A slope per channel. Only in C order does it lie over the memory as it lies over the axes.
+    if (order != c_order || order_of(alpha_object) == none || operation.needs_positive_alpha) return nullptr;
+    if (!take_alpha(operation.name, alpha_object, data, alpha)) {
+      PyErr_Clear();  // broadcasting to more than x, or no number: the ufunc decides
+      return nullptr;
+    }
+    alpha_bytes = alpha.bytes();
+  }
+
+  Ref out;
+  if (given.out == nullptr) {
+    out = Ref(PyArray_NewLikeArray(x, NPY_KEEPORDER, nullptr, 0));
+    if (!out) return nullptr;
+  } else {
+    auto* target = reinterpret_cast<PyArrayObject*>(given.out);
+    if (order_of(given.out) != order || !PyArray_ISWRITEABLE(target) || !same_layout(x, target)) return nullptr;
+    for (int i = 0; i < alpha_index; ++i)
+      if (!same_or_apart(reinterpret_cast<PyArrayObject*>(given.inputs[i]), target)) return nullptr;
+    if (alpha.array && !same_or_apart(target, alpha.array.array())) return nullptr;
+    if (alpha.array && PyArray_BYTES(alpha.array.array()) == PyArray_BYTES(target)) return nullptr;
+    Py_INCREF(given.out);
+    out = Ref(given.out);
+  }
+
+  char* pointers[4] = {};
+  for (int i = 0; i < alpha_index; ++i) pointers[i] = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(given.inputs[i]));
+  pointers[alpha_index] = const_cast<char*>(alpha_bytes);
+  pointers[operation.inputs] = PyArray_BYTES(out.array());
+  FloatingPointFlags flags(operation.name, data.dtype);
+  without_gil(data.size(),
+              [&] { run_dense(data.dtype, operation.loop, operation.inputs, pointers, alpha.layout, data.size()); });
+  return flags.report() ? out.release() : nullptr;
+}
+
+PyObject* call(PyObject* self, PyObject* const* args, std::size_t count_and_flag, PyObject* names) {
+  auto* shortcut = reinterpret_cast<Shortcut*>(self);
+  const Operation& operation = *shortcut->operation;
+  const Py_ssize_t count = PyVectorcall_NARGS(count_and_flag);
+  Arguments given;
+  if (read_arguments(operation, args, count, names, given)) {
+    PyObject* first = given.inputs[0];
+    if (PyFloat_CheckExact(first)) {
+      PyObject* alpha_object = given.inputs[1];
+      double alpha;
+      if (&operation == &operations[0] && given.out == nullptr &&
+          (alpha_object == nullptr || is_number(alpha_object)) && read_number(alpha_object, alpha)) {
+        const double x = PyFloat_AS_DOUBLE(first);
+        return PyFloat_FromDouble(x > 0 ? x : alpha * x);
+      }
+    } else {
+      PyObject* result = run_array(operation, given);
+      if (result != nullptr || PyErr_Occurred()) return result;
+    }
+  }
+  return PyObject_Vectorcall(shortcut->function, args, count_and_flag, names);
+}
+
+// As an object --------------------------------------------------------------------------------------------------------
+
+int traverse(PyObject* self, visitproc visit, void* arg) {
+  auto* shortcut = reinterpret_cast<Shortcut*>(self);
+  Py_VISIT(shortcut->function);
+  Py_VISIT(shortcut->attributes);
+  Py_VISIT(Py_TYPE(self));
+  return 0;
+}
+
+int clear(PyObject* self) {
+  auto* shortcut = reinterpret_cast<Shortcut*>(self);
+  Py_CLEAR(shortcut->function);
+  Py_CLEAR(shortcut->attributes);
+  return 0;
+}
+
+void dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  clear(self);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+PyObject* repr(PyObject* self) {
+  return PyUnicode_FromFormat("<function leakyrelu.%s>", reinterpret_cast<Shortcut*>(self)->operation->name);
+}
+
+// Pickled and copied by name, as functions are.
+PyObject* reduce(PyObject* self, PyObject*) { return PyObject_GetAttrString(self, "__qualname__"); }
+
+// shortcut(function, name): the object in the place of the function. functools.update_wrapper gives it the rest.
+PyObject* make(PyTypeObject* type, PyObject* args, PyObject*) {
+  PyObject* function;
+  const char* name;
+  if (!PyArg_ParseTuple(args, "Os", &function, &name)) return nullptr;
+  for (const Operation& operation : operations) {
+    if (std::strcmp(operation.name, name) != 0) continue;
+    auto* self = reinterpret_cast<Shortcut*>(type->tp_alloc(type, 0));
+    if (self == nullptr) return nullptr;
+    self->call = call;
+    Py_INCREF(function);
+    self->function = function;
+    self->operation = &operation;
+    self->attributes = PyDict_New();
+    if (self->attributes == nullptr) {
+      Py_DECREF(self);
+      return nullptr;
+    }
+    return reinterpret_cast<PyObject*>(self);
+  }
+  return PyErr_Format(PyExc_ValueError, "there is no operation named %s", name);
+}
+
+PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Shortcut, call), READONLY, nullptr},
+    {"__dictoffset__", T_PYSSIZET, offsetof(Shortcut, attributes), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+PyGetSetDef getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+PyType_Slot slots[] = {
+    {Py_tp_new, reinterpret_cast<void*>(make)},
+    {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
+    {Py_tp_clear, reinterpret_cast<void*>(clear)},
+    {Py_tp_repr, reinterpret_cast<void*>(repr)},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {Py_tp_getset, getset},
+    {0, nullptr},
+};
+PyType_Spec spec = {
+    "leakyrelu._core.shortcut",
+    sizeof(Shortcut),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    slots,
+};
+
+}  // namespace
+
+int add_shortcut(PyObject* module) {
+  alpha_keyword = PyUnicode_InternFromString("alpha");
+  out_keyword = PyUnicode_InternFromString("out");
+  if (alpha_keyword == nullptr || out_keyword == nullptr) return -1;
+  Ref type(PyType_FromSpec(&spec));
+  return type ? PyModule_AddObjectRef(module, "shortcut", type.get()) : -1;
+}
+
+}  // namespace leakyrelu

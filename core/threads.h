@@ -1,0 +1,42 @@
+// Splits long runs over a few threads of our own.
+//
+// The rules: never more threads than the caller asked for, than the affinity mask holds or than the container's CPU
+// quota allows, both read anew at each long run; callers that arrive while others compute count as threads already in
+// use, so a pool of callers (Dask, joblib, plain Python threads) never adds up to more than one caller a core and idle
+// helpers; and a child made by fork starts with no helpers and makes its own when it first needs them.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace leakyrelu {
+
+// The number of threads that the next long run may use.
+int get_num_threads();
+
+// At least 1; more than the machine allows counts as what it allows.
+void set_num_threads(int count);
+
+// What the affinity mask and the CPU quota allow.
+int usable_cpus();
+
+// Reads LEAKYRELU_NUM_THREADS and OMP_NUM_THREADS. Returns an empty string, or what is wrong with the first.
+std::string read_thread_environment();
+
+using Task = void (*)(const void* context, std::ptrdiff_t begin, std::ptrdiff_t end);
+
+// Runs task over [0, n) in pieces whose borders are multiples of `piece`, on this thread and, if `pieces` are enough,
+// on helpers. Floating-point control (rounding) is that of the caller, and flags raised by helpers are raised here too.
+void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, Task task, const void* context);
+
+template <class Function>
+void parallel_for(std::ptrdiff_t n, std::ptrdiff_t piece, const Function& function) {
+  parallel(
+      n, piece,
+      [](const void* context, std::ptrdiff_t begin, std::ptrdiff_t end) {
+        (*static_cast<const Function*>(context))(begin, end);
+      },
+      &function);
+}
+
+}  // namespace leakyrelu

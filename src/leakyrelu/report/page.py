@@ -145,13 +145,12 @@ def require(module: str) -> Any:
     """Import a package of the extra ``report``, or say how to install it."""
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
+    except ModuleNotFoundError as error:  # of the module, or of another of the extra that it needs
         raise ImportError(
-            f'leakyrelu.report needs the package {module!r}, which is not installed: pip install "leakyrelu[report]"',
-            name=module,
-        ) from None
+            f"leakyrelu.report needs the package {error.name!r}, which is not installed: "
+            'pip install "leakyrelu[report]"',
+            name=error.name,
+        ) from error
 
 
 def _check(charts: Sequence[Chart], tables: Sequence[Table]) -> None:

@@ -28,9 +28,11 @@
     return spec;
   }
 
-  function theme(width) {
+  function theme(spec, width) {
     const config = structuredClone(dark.matches ? page.themes.dark : page.themes.light);
-    Object.assign(config.legend, { orient: width < NARROW ? "bottom" : "top", columns: width < 420 ? 2 : width < 800 ? 3 : 4 });
+    const phone = measured(spec) ? 1 : 2; // there a legend stands beside the inner view, which is narrower still
+    config.legend.orient = width < NARROW ? "bottom" : "top";
+    config.legend.columns = width < 420 ? phone : width < 800 ? 3 : 4;
     if (width < NARROW) config.axis.labelLimit = 110;
     return config;
   }
@@ -85,13 +87,14 @@
         const embed = (around) =>
           window.vegaEmbed(holder, fit(spec, width, around), {
             actions: false,
-            config: theme(width),
+            config: theme(spec, width),
             renderer: "svg",
             tooltip: { theme: dark.matches ? "dark" : "light" },
           });
         let result = await embed(0);
         if (measured(spec)) {
-          const around = holder.querySelector("svg").width.baseVal.value - width;
+          const slack = 8; // the last tick label may stand out differently the second time
+          const around = holder.querySelector("svg").width.baseVal.value - width + slack;
           result.finalize();
           result = await embed(around);
         }

@@ -1,0 +1,173 @@
+"""The table and the JSON of a report."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leakyrelu.census import Counts, Layer, Report
+from leakyrelu.report.table import percent
+
+
+def layer(name: str, positive: list[int], samples: int = 1000, slope=0.0, kind: str = "ReLU", **counts) -> Layer:
+    units = len(positive)
+    zeros, ones = np.zeros(units, int), np.ones(units)
+    fields = {"nan": zeros, "saturated": zeros, "outputs": zeros + samples, "mean": ones, "m2": ones * samples * 4}
+    values = fields | {"relu_sum": ones} | counts
+    return Layer(name, kind, slope, Counts(samples, 2, positive, **values), 6.0 if kind == "ReLU6" else np.inf)
+
+
+def test_the_whole_table():
+    report = Report(
+        [
+            layer("features.0", [500, 400, 1000, 450]),
+            layer("features.3", [0, 0, 1000, 480], slope=0.01, kind="LeakyReLU"),
+            layer("head.act", [100, 1], samples=50_000, slope=[0.1, 0.3], kind="PReLU"),
+        ],
+        unused=["aux.relu"],
+    )
+    assert repr(report) == "\n".join(
+        [
+            "3 layers, 10 units: 2 of 10 units silent (20.0 %), 2 always on",
+            "Worst: layer features.3, 2 of 4 units silent",
+            "",
+            "layer       kind          slope  units   silent  always on  positive  mean/std",
+            "features.0  ReLU              0      4        0    1 (25%)    47.5 %      0.50",
+            "features.3  LeakyReLU      0.01      4  2 (50%)    1 (25%)    24.0 %      0.50",
+            "head.act    PReLU      0.1..0.3      2        0          0     0.1 %      0.50",
+            "",
+            "silent: never positive in 1000 inputs, so p < 0.003 at 95 % (3/n)",
+            "never called: aux.relu",
+        ]
+    )
+
+
+def test_the_printed_columns_add_up():
+    report = Report([layer(f"l{i}", [0] * i + [5] * 8 + [1000] * (i // 2)) for i in range(12)])
+    lines = repr(report).split("\n")
+    rows = [line.split() for line in lines[4:16]]
+    assert sum(int(row[3]) for row in rows) == report.units
+    assert sum(int(row[4]) for row in rows) == report.silent == sum(range(12))
+    assert lines[1] == "Worst: layer l11, 11 of 24 units silent"
+
+
+@given(
+    st.lists(
+        st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=90),
+        min_size=1,
+        max_size=4,
+        unique=True,
+    ),
+    st.text("abcXY", min_size=1, max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 10**12),
+)
+def test_no_line_is_wider_than_80_columns(names, kind, silent, samples):
+    layers = [layer(name, [0] * silent + [samples], samples, kind=kind, nan=[0] * silent + [0]) for name in names]
+    layers.append(layer("x" * 91, [1] * 99999, 10, slope=np.linspace(-1234.5, 987654, 99999), kind=kind))
+    text = repr(Report(layers, unused=names))
+    assert max(map(len, text.split("\n"))) <= 80
+
+
+def test_the_end_of_a_long_name_is_kept():
+    text = repr(Report([layer("encoder.layers." + "deep." * 20 + "feed_forward.act", [0, 1])]))
+    assert "…" in text
+    assert "feed_forward.act  ReLU" in text
+
+
+def test_deep_networks_show_what_matters():
+    layers = [layer(f"layer.{i}", [0, 5] if i in (20, 21, 40) else [5, 5]) for i in range(60)]
+    lines = repr(Report(layers)).split("\n")
+    assert [line.split()[0] for line in lines[4:12]] == [
+        "layer.0",
+        "...",
+        "layer.20",
+        "layer.21",
+        "...",
+        "layer.40",
+        "...",
+        "layer.59",
+    ]
+    assert "  ... 19 layers without a silent unit" in lines
+    assert sum("without a silent" in line for line in lines) == 3
+
+
+def test_notes_for_nan_and_ceilings():
+    text = repr(Report([layer("a", [3, 0], nan=[7, 0]), layer("b", [1000, 9], kind="ReLU6", saturated=[1000, 3])]))
+    assert "NaN: 7 inputs in 1 unit of a, left out of all shares" in text
+    assert "saturated: 1 unit of b always at the ceiling 6" in text
+
+
+def test_nothing_counted():
+    assert repr(Report([])) == "No layers: nothing was counted."
+    assert "no unit silent, 0 always on" in repr(Report([layer("a", [5])]))
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0 %"), (1.0, "100 %"), (1e-9, "0.1 %"), (1 - 1e-9, "99.9 %"), (0.5, "50.0 %"), (np.nan, "-")],
+)
+def test_only_none_and_all_are_written_as_such(share, text):
+    assert percent(share) == text
+
+
+def sample() -> Report:
+    return Report(
+        [
+            layer("a", [0, 500, 1000], mean=[0.1, 1 / 3, -1e-300]),
+            layer("b", [0, 1], slope=[0.25, 0.1], kind="PReLU", nan=[1000, 0], outputs=[0, 1000]),
+            layer("c", [1000], kind="ReLU6", saturated=[1000]),
+        ],
+        unused=["d"],
+    )
+
+
+def test_json_has_every_number():
+    document = json.loads(sample().to_json())
+    assert (document["schema"], document["version"], document["unused"]) == ("leakyrelu.report", 1, ["d"])
+    a, b, c = document["layers"]
+    assert (a["name"], a["kind"], a["units"], a["samples"], a["calls"]) == ("a", "ReLU", 3, 1000, 2)
+    assert (a["positive_share"], a["silent_units"], a["always_on_units"]) == ([0.0, 0.5, 1.0], [0], [2])
+    assert a["silent_bound"] == [0.003]
+    assert a["output_mean"] == [0.1, 1 / 3, -1e-300]
+    assert a["output_std"] == [2.0] * 3
+    assert a["effective_slope"] == [0.0, 0.5, 1.0]
+    assert a["ceiling"] is None
+    assert b["negative_slope"] == [0.25, 0.1]
+    assert b["positive_share"] == [None, 0.001]  # JSON has no NaN
+    assert b["nan_units"] == [0]
+    assert (c["ceiling"], c["saturated_units"], c["mean_over_std"]) == (6.0, [0], 0.5)
+
+
+def test_json_comes_back_exactly(tmp_path):
+    report = sample()
+    path = tmp_path / "report.json"
+    text = report.to_json(path)
+    assert path.read_text(encoding="utf-8") == text + "\n"
+    again = Report.from_json(path.read_text(encoding="utf-8"))
+    assert again.to_json() == text
+    assert repr(again) == repr(report)
+    for one, other in zip(report.layers, again.layers, strict=True):
+        np.testing.assert_array_equal(one.counts.mean, other.counts.mean)
+    assert (again + report)["a"].samples == 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"not JSON \(.*\): give the text that Report\.to_json returned"),
+        ("[]", r"the JSON has schema None, not 'leakyrelu\.report': it was not written by Report\.to_json"),
+        ('{"schema": "other"}', r"has schema 'other'"),
+        (
+            '{"schema": "leakyrelu.report", "version": 9}',
+            r"the report has version 9, and this leakyrelu reads version 1",
+        ),
+    ],
+)
+def test_other_json_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        Report.from_json(text)

@@ -208,7 +208,7 @@ def _scale(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides
 
 def _with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Return the output, the signs, and the strides of the dense layout in which the signs were taken."""
-    if not x.is_cpu or x.dtype not in _NATIVE or x.is_neg() or not x.numel():
+    if not x.is_cpu or x.dtype not in _NATIVE or x.is_neg():
         mask = x > 0
         return F.leaky_relu(x, slope, inplace), pack(mask), mask.stride()
 

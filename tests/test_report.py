@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,3 +174,21 @@ def test_json_comes_back_exactly(tmp_path):
 def test_other_json_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         Report.from_json(text)
+
+
+def test_the_example_in_the_docs_runs(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        exec("\n".join(blocks), {})
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    # Training rounds otherwise on another machine: the numbers may differ, what they say and where they stand may not.
+    shape = r"[ \d().%]+"
+    assert printed.endswith(" silent units\n")
+    assert re.sub(shape, " ", printed).startswith(re.sub(shape, " ", shown))
+    assert int(re.search(r"(\d+) of 384 units silent", printed)[1]) > 40

@@ -269,8 +269,8 @@ class Layer:
         """``E|h_i|`` over its mean in the layer, where h is the ReLU part of the activation; 0 in a layer all silent.
 
         The score of Sokar, Agarwal, Castro and Evci, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning",
-        ICML 2023, taken on the ReLU part so that it means the same at every slope. They call a unit dormant at or below
-        0.1 (or 0.025); a score of 1 is the average unit.
+        ICML 2023, taken on the ReLU part so that it means the same at every slope. 1 is the average unit of the layer;
+        they call a unit tau-dormant when its score is at most tau.
         """
         activity = _ratio(self.counts.relu_sum, self._known)
         known = activity[~np.isnan(activity)]

@@ -4,6 +4,10 @@
 #include <sched.h>
 #include <unistd.h>
 
+#if defined(LEAKYRELU_X86)
+#include <immintrin.h>
+#endif
+
 #include <atomic>
 #include <cfenv>
 #include <condition_variable>
@@ -161,6 +165,17 @@ void forget_pool() {
   callers = 0;
 }
 
+// Flags that helpers raised, raised on this thread.
+void raise_flags(int raised) {
+#if defined(LEAKYRELU_X86)
+  // In the SSE unit. feraiseexcept() would set some of them in the x87 unit, where short runs do not look
+  // (operands.cpp).
+  _mm_setcsr(_mm_getcsr() | static_cast<unsigned>(raised & FE_ALL_EXCEPT));
+#else
+  std::feraiseexcept(raised & FE_ALL_EXCEPT);
+#endif
+}
+
 int positive_number(const char* text) {
   if (text == nullptr) return 0;
   char* end = nullptr;
@@ -213,7 +228,7 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, Task task, const void* con
     Job job{task, context, n, piece, {}};
     std::fegetenv(&job.environment);
     pool.load()->run(job, helpers);
-    if (const int raised = job.raised.load()) std::feraiseexcept(raised & FE_ALL_EXCEPT);
+    if (const int raised = job.raised.load()) raise_flags(raised);
     pool_taken = false;
   }
   --callers;

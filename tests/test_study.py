@@ -457,42 +457,44 @@ def made_up(accuracies: dict[str, list[float]], silent: dict[str, float] | None 
                 {"ReLU": [0.8, 0.82, 0.84], "Tailored": [0.9] * 3, "Centered": [0.94, 0.95, 0.96]},
                 {"ReLU": 0.25, "Tailored": 0.01},
             ),
-            "At depth 50 on some data, Centered (slope 0.796) was the most accurate with 95.0 % of the test samples right, "
-            "13.0 points above ReLU's 82.0 % (medians of 3 seeds, whose ranges do not overlap); after training the share "
-            "of silent units was 25.0 % under ReLU and 0.0 % under Centered.",
+            "At depth 50 on some data, Centered (slope 0.796) was the most accurate with 95.0 % of the test "
+            "samples right, 13.0 points above ReLU's 82.0 % (medians of 3 seeds, whose ranges do not overlap); "
+            "after training the share of silent units was 25.0 % under ReLU and 0.0 % under Centered.",
         ),
         (
             made_up(
                 {"ReLU": [0.8, 0.82, 0.97], "Tailored": [0.96] * 3, "Centered": [0.95] * 3},
                 {"ReLU": 0.25, "Tailored": 0.01},
             ),
-            "At depth 50 on some data, Tailored (slope 0.431) was the most accurate with 96.0 % of the test samples right, "
-            "14.0 points above ReLU's 82.0 % (medians of 3 seeds, but their ranges overlap: a hint, no more); after "
-            "training the share of silent units was 25.0 % under ReLU, 1.0 % under Tailored and 0.0 % under Centered.",
+            "At depth 50 on some data, Tailored (slope 0.431) was the most accurate with 96.0 % of the test "
+            "samples right, 14.0 points above ReLU's 82.0 % (medians of 3 seeds, but their ranges overlap: a "
+            "hint, no more); after training the share of silent units was 25.0 % under ReLU, 1.0 % under "
+            "Tailored and 0.0 % under Centered.",
         ),
         (
             made_up({"ReLU": [0.97, 0.98], "Leaky 0.2": [0.95, 0.96], "Centered": [0.9, 0.9]}, {"ReLU": 0.1}),
-            "At depth 50 on some data, no slope did better than ReLU with 97.5 % of the test samples right; the best of "
-            "the others was Leaky 0.2 (slope 0.2) with 95.5 % (medians of 2 seeds, whose ranges do not overlap), and after "
-            "training the share of silent units was 10.0 % under ReLU and 0.0 % under Leaky 0.2.",
+            "At depth 50 on some data, no slope did better than ReLU with 97.5 % of the test samples right; the"
+            " best of the others was Leaky 0.2 (slope 0.2) with 95.5 % (medians of 2 seeds, whose ranges do not"
+            " overlap), and after training the share of silent units was 10.0 % under ReLU and 0.0 % under "
+            "Leaky 0.2.",
         ),
         (
             made_up({"ReLU": [0.9, 0.9], "Centered": [0.9, 0.9]}),
-            "At depth 50 on some data, no slope did better than ReLU with 90.0 % of the test samples right; the best of "
-            "the others was Centered (slope 0.796) with 90.0 % (medians of 2 seeds: a tie), and after training the share "
-            "of silent units was 0.0 % under ReLU and 0.0 % under Centered.",
+            "At depth 50 on some data, no slope did better than ReLU with 90.0 % of the test samples right; the"
+            " best of the others was Centered (slope 0.796) with 90.0 % (medians of 2 seeds: a tie), and after "
+            "training the share of silent units was 0.0 % under ReLU and 0.0 % under Centered.",
         ),
         (
             made_up({"ReLU": [0.5], "Leaky 0.01": [0.6]}),
-            "At depth 50 on some data, Leaky 0.01 (slope 0.01) was the most accurate with 60.0 % of the test samples "
-            "right, 10.0 points above ReLU's 50.0 % (one seed: a hint, no more); after training the share of silent units "
-            "was 0.0 % under ReLU and 0.0 % under Leaky 0.01.",
+            "At depth 50 on some data, Leaky 0.01 (slope 0.01) was the most accurate with 60.0 % of the test "
+            "samples right, 10.0 points above ReLU's 50.0 % (one seed: a hint, no more); after training the "
+            "share of silent units was 0.0 % under ReLU and 0.0 % under Leaky 0.01.",
         ),
         (
             made_up({"ReLU": [0.1], "Centered": [0.6]}, {"Centered": 0.0}, diverged=("ReLU",)),
-            "At depth 50 on some data, Centered (slope 0.796) was the most accurate with 60.0 % of the test samples "
-            "right, 50.0 points above ReLU's 10.0 % (one seed: a hint, no more); after training the share of silent units "
-            "was 0.0 % under Centered, and every run of ReLU diverged.",
+            "At depth 50 on some data, Centered (slope 0.796) was the most accurate with 60.0 % of the test "
+            "samples right, 50.0 points above ReLU's 10.0 % (one seed: a hint, no more); after training the "
+            "share of silent units was 0.0 % under Centered, and every run of ReLU diverged.",
         ),
     ],
     ids=["centered", "overlap", "relu", "tie", "one seed", "diverged"],

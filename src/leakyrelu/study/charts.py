@@ -131,11 +131,18 @@ def _accuracy(result: StudyResult) -> Any:
             "low": 100 * min(row.test_accuracies),
             "high": 100 * max(row.test_accuracies),
             "text": percent(row.test_accuracy),
+            "words": f"{label(row)}: median test accuracy {percent(row.test_accuracy)}",
         }
         for row in result.rows
     ]
     seeds = [
-        {"row": label(row), "name": row.row.name, "seed": e.seed, "accuracy": 100 * e.test_accuracy}
+        {
+            "row": label(row),
+            "name": row.row.name,
+            "seed": e.seed,
+            "accuracy": 100 * e.test_accuracy,
+            "words": f"{label(row)}, seed {e.seed}: test accuracy {percent(e.test_accuracy)}",
+        }
         for row in result.rows
         for e in row.examinations
     ]
@@ -156,6 +163,7 @@ def _accuracy(result: StudyResult) -> Any:
             x=alt.X("accuracy:Q", scale=scale),
             color=color,
             tooltip=[_tip("row", "activation"), _tip("seed", "seed"), _tip("accuracy", "test accuracy (%)", ".1f")],
+            description="words:N",
         ),
         base.mark_circle(size=170, opacity=1).encode(
             x=x,
@@ -165,6 +173,7 @@ def _accuracy(result: StudyResult) -> Any:
                 _tip("low", "lowest", ".1f"),
                 _tip("high", "highest", ".1f"),
             ],
+            description="words:N",
         ),
         base.mark_text(dy=-14, fontSize=14, fontWeight="bold").encode(x=x, text="text:N"),
     ).properties(height=alt.Step(38))
@@ -182,7 +191,7 @@ def _lines(
 ) -> Any:
     """One line a row over 1, 2, 3, ..., with its name at the end."""
     records: list[dict[str, Any]] = [
-        {"row": name, "x": number, "y": value}
+        {"row": name, "x": number, "y": value, "text": f"{name}, {x} {number}: {y} {value:.3g}"}
         for name, values in series.items()
         for number, value in enumerate(values, start=1)
         if math.isfinite(value) and (value > 0 or not log)
@@ -218,7 +227,8 @@ def _lines(
         base.transform_filter("datum.row != 'Centered'").mark_line(opacity=0.9).encode(strokeDash=dash),
         base.transform_filter("datum.row == 'Centered'").mark_line(strokeWidth=4).encode(strokeDash=dash),
         base.mark_circle(size=90, opacity=0).encode(
-            tooltip=[_tip("row", "activation"), _tip("x", x), _tip("y", y, ".3g")]
+            tooltip=[_tip("row", "activation"), _tip("x", x), _tip("y", y, ".3g")],
+            description="text:N",
         ),
         alt.Chart(alt.InlineData(values=names))
         .mark_text(align="left", dx=6, fontSize=12, fontWeight=600)

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,8 +159,14 @@ def _pool(workers: int, data: Data, settings: Settings) -> Iterator[Submit]:
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(workers, context, _start_worker, (data, settings))
+    resource_tracker.ensure_running()  # later, it would be started inside the shield, and end it
+
+    def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        with _shielded():
+            return executor.submit(_work, function, arguments)
+
     try:
-        yield lambda function, *arguments: executor.submit(_work, function, arguments)
+        yield submit
     except BaseException:
         # An interrupt must not wait for the trainings under way.
         executor.shutdown(wait=False, cancel_futures=True)
@@ -167,6 +174,19 @@ def _pool(workers: int, data: Data, settings: Settings) -> Iterator[Submit]:
             process.terminate()
         raise
     executor.shutdown()
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Hold Ctrl-C back. Workers are started inside and inherit it, from their first instruction on.
+
+    Ctrl-C reaches the whole process group; the parent alone decides what it means, and hears of it a moment later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -193,7 +213,6 @@ def _start_worker(data: Data, settings: Settings) -> None:
     global _given
     _given = (data, settings)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

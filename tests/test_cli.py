@@ -1,0 +1,441 @@
+"""The command: what it prints, what it writes, what it refuses and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import leakyrelu
+from leakyrelu import slope
+from leakyrelu.cli import main
+from leakyrelu.torch import CenteredLeakyReLU, LeakyReLU
+
+TINY = ["--depth", "2", "--width", "8", "--epochs", "1", "--seeds", "1", "--lr", "1e-3"]
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch, tmp_path):
+    """Here, in one process, 80 columns wide."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+
+
+@pytest.fixture
+def blobs(tmp_path) -> str:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 20)
+    np.savez(tmp_path / "blobs.npz", X=rng.normal(size=(60, 4)) + 3 * y[:, None], y=y)
+    return "blobs.npz"
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The one line on standard error, nothing on standard output, status 2."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("leakyrelu: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("leakyrelu: ").rstrip()
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"leakyrelu {leakyrelu.__version__}\n"
+
+
+def test_help_names_the_three_commands(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("study", "diagnose", "slope"))
+
+
+def test_python_minus_m_is_the_command():
+    run = subprocess.run([sys.executable, "-m", "leakyrelu", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"leakyrelu {leakyrelu.__version__}\n"
+
+
+# --- slope
+
+
+def test_slope_prints_both_formulas(capsys):
+    assert main(["slope", "--depth", "20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = {line[:20].strip(): line[20:].split() for line in lines if line[:20].strip()}
+    a, b = slope.tailored(20), slope.centered(20)
+    assert [float(text) for text in table["slope"]] == pytest.approx([a, b], abs=1e-6)
+    assert [float(text) for text in table["shift"]] == pytest.approx([0, slope.mean(b)], abs=1e-6)
+    assert [float(text) for text in table["scale"]] == pytest.approx(
+        [slope.gain(a), slope.variance(b) ** -0.5], abs=1e-6
+    )
+    assert [float(text) for text in table["gain"]] == pytest.approx([slope.gain(a), slope.gain(b)], abs=1e-6)
+    assert [float(text) for text in table["similarity at the en"][-2:]] == [0.9, 0.0]
+    assert max(map(len, lines)) <= 84
+
+
+def test_the_lines_of_slope_can_be_pasted(capsys):
+    assert main(["slope", "--depth", "30", "--eta", "0.8", "--zeta", "2"]) == 0
+    out = capsys.readouterr().out
+    pasted = out[out.index("from torch import nn") :]
+    names: dict[str, object] = {"linear": nn.Linear(16, 16)}
+    first, second = pasted.split("# centered")
+    exec(first, names)
+    assert isinstance(names["activation"], LeakyReLU)
+    assert names["activation"].negative_slope == slope.tailored(30, 0.8)
+    weight = names["linear"].weight.detach()
+    torch.testing.assert_close(weight @ weight.T, slope.gain(slope.tailored(30, 0.8)) ** 2 * torch.eye(16))
+    exec("# centered" + second, names)
+    assert isinstance(names["activation"], CenteredLeakyReLU)
+    assert names["activation"].negative_slope == slope.centered(30, 2.0)
+    weight = names["linear"].weight.detach()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(16))
+
+
+def test_slope_says_when_one_formula_has_no_solution(capsys):
+    assert main(["slope", "--depth", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "tailored: no slope of at least 0 gives eta = 0.9 at depth 5" in out
+    assert "CenteredLeakyReLU(0.456" in out
+    assert "LeakyReLU(0.0" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--depth", "0"], "--depth must be at least 1, got 0"),
+        (["--depth", "-5"], "--depth must be at least 1, got -5"),
+        (["--eta", "1"], "--eta must lie above 0 and below 1, got 1"),
+        (["--eta", "nan"], "--eta must lie above 0 and below 1, got nan"),
+        (["--zeta", "1"], "--zeta must be a finite number above 1, got 1"),
+        (["--zeta", "inf"], "--zeta must be a finite number above 1, got inf"),
+    ],
+)
+def test_slope_refuses(capsys, arguments, message):
+    assert refused(capsys, "slope", *arguments) == message
+
+
+def test_slope_refuses_a_depth_without_any_solution(capsys):
+    message = refused(capsys, "slope", "--depth", "1")
+    assert "tailored: no slope" in message
+    assert "centered: no slope" in message
+    assert "a depth of at least 13" in message
+
+
+def test_slope_does_not_wait_for_pytorch():
+    run = python("import sys; from leakyrelu.cli import main; main(['slope']); print('torch' in sys.modules)")
+    assert run.stdout.splitlines()[-1] == "False", run.stderr
+
+
+# --- study
+
+
+def test_study_prints_table_and_sentence_and_writes_what_is_asked_for(capsys, blobs, tmp_path):
+    outputs = ["--json", "s.json", "--html", "s.html", "--png", "s.png"]
+    assert main(["study", *TINY, "--data", blobs, *outputs]) == 0
+    out = capsys.readouterr().out
+    document = json.loads((tmp_path / "s.json").read_text("utf-8"))
+    assert document["reading"] in " ".join(out.split())
+    assert document["settings"] == {
+        "depth": 2,
+        "width": 8,
+        "epochs": 1,
+        "seeds": 1,
+        "learning_rates": [0.001],
+        "batch_size": 64,
+    }
+    for row in document["rows"]:
+        assert f"{100 * row['test_accuracy']:.1f}" in next(
+            line for line in out.splitlines() if line.startswith(row["name"])
+        )
+    assert document["left_out"][0] in " ".join(out.split())
+    assert document["data"]["name"] == "blobs.npz"
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert "<html" in (tmp_path / "s.html").read_text("utf-8")
+    assert [line for line in out.splitlines() if line.startswith("Wrote")] == [
+        "Wrote s.json",
+        "Wrote s.html",
+        "Wrote s.png",
+    ]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_study_writes_nothing_unasked(capsys, blobs, tmp_path):
+    assert main(["study", *TINY, "--data", blobs]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [blobs]
+
+
+def test_quick_is_shorter_and_explicit_options_win(capsys, blobs):
+    arguments = ["--quick", "--depth", "2", "--width", "8", "--seeds", "1", "--lr", "1e-3,3e-3", "--lr", "1e-2"]
+    assert main(["study", *arguments, "--data", blobs, "--json", "s.json"]) == 0
+    settings = json.loads(Path("s.json").read_text("utf-8"))["settings"]
+    assert settings == {
+        "depth": 2,
+        "width": 8,
+        "epochs": 5,
+        "seeds": 1,
+        "learning_rates": [0.001, 0.003, 0.01],
+        "batch_size": 64,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--depth", "-1"], "depth must be at least 1, got -1"),
+        (["--depth", "0"], "depth must be at least 1, got 0"),
+        (["--width", "0"], "width must be at least 1, got 0"),
+        (["--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["--seeds", "-2"], "seeds must be at least 1, got -2"),
+        (["--lr", "0"], "a learning rate must be a finite number above 0, got 0"),
+        (["--lr", "-1e-3"], "a learning rate must be a finite number above 0, got -0.001"),
+        (["--lr", "fast"], "a learning rate must be a number, got 'fast'"),
+        (["--lr", "1e-3,"], "a learning rate must be a number, got ''"),
+        (["--data", "none.npz"], "none.npz does not exist"),
+        (["--html", "no/such/page.html"], "--html no/such/page.html cannot be written: there is no folder no/such"),
+        (["--json", "."], "--json . cannot be written: Is a directory"),
+        (["--png", "/proc/study.png"], "--png /proc/study.png cannot be written: there is no folder /proc"),
+        (["--html", "a", "--json", "./a"], "--json a is the file given to --html; give another name"),
+        (["--data", "d.npz", "--json", "d.npz"], "--json d.npz is the file given to --data; give another name"),
+    ],
+)
+def test_study_refuses_before_any_training(capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr("leakyrelu.study.run_study", lambda *a, **k: pytest.fail("it trained"))
+    found = refused(capsys, "study", *arguments)
+    if "/proc" in message:  # which error a file system without files gives is its own affair
+        found, message = found.split(":")[0], message.split(":")[0]
+    assert found == message
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.r_[[np.nan], np.zeros(29), np.ones(30)], "bad.npz: y has 1 NaN labels; leave these samples out"),
+        (np.zeros(60), "bad.npz: every label is 0.0; there must be at least two classes"),
+        (np.ones(59), "bad.npz: X has 60 samples and y has 59 labels; the numbers must agree"),
+    ],
+)
+def test_study_refuses_data_in_one_line(capsys, monkeypatch, y, message):
+    monkeypatch.setattr("leakyrelu.study.run_study", lambda *a, **k: pytest.fail("it trained"))
+    np.savez("bad.npz", X=np.ones((60, 2)), y=y)
+    assert refused(capsys, "study", "--data", "bad.npz") == message
+
+
+def test_an_output_that_existed_is_untouched_by_a_refusal(capsys):
+    Path("kept.html").write_text("mine")
+    refused(capsys, "study", "--html", "kept.html", "--depth", "0")
+    assert Path("kept.html").read_text() == "mine"
+    refused(capsys, "study", "--html", "new.html", "--depth", "0")
+    assert not Path("new.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["nothing"], "No such command 'nothing'"),
+        (["study", "--depth", "deep"], "--depth"),
+        (["study", "--deep"], "--deep"),
+        (["diagnose"], "MODULE:FACTORY"),
+        (["diagnose", "a:b"], "--data"),
+    ],
+)
+def test_wrong_usage_is_one_line_too(capsys, arguments, part):
+    message = refused(capsys, *arguments)
+    assert part in message
+    assert "leakyrelu --help" in message
+
+
+def test_interrupted_study_ends_at_once_and_leaves_no_process(tmp_path):
+    """Ctrl-C reaches every process of the group; the workers must be gone with the parent."""
+    command = "from leakyrelu.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", command, "study", "--epochs", "100000"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        try:
+            while run.poll() is None and len(members(run.pid)) < 3:  # the command, its resource tracker, a worker
+                time.sleep(0.1)
+            time.sleep(1.0)
+            os.killpg(run.pid, signal.SIGINT)
+            out, err = run.communicate()
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 130, err
+    assert err.strip().splitlines()[-1] == "leakyrelu: interrupted"
+    assert "Traceback" not in err
+    assert out == ""
+    while members(run.pid):  # init may need a moment to bury them; a worker that stays makes this test hang
+        time.sleep(0.1)
+
+
+def members(group: int) -> list[int]:
+    """Living processes of a process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("typer", "['slope']", "cli"),
+        ("rich", "['slope']", "cli"),
+        ("torch", "['study']", "torch"),
+        ("sklearn", "['study']", "study"),
+        ("altair", "['study', '--html', 'x.html']", "report"),
+        ("vl_convert", "['study', '--png', 'x.png']", "report"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(missing, arguments, extra):
+    run = python(
+        f"import sys; sys.modules[{missing!r}] = None; from leakyrelu.cli import main; sys.exit(main({arguments}))"
+    )
+    assert (run.returncode, run.stdout) == (2, ""), run.stderr
+    assert run.stderr == f'leakyrelu: this needs {missing}, which is not installed: pip install "leakyrelu[{extra}]"\n'
+
+
+# --- diagnose
+
+
+MODELS = '''
+import numpy, torch
+from torch import nn
+
+def planted():
+    """Units 1 and 3 of five are silent, unit 0 is always on."""
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].weight[2, 0] = model[0].weight[4, 1] = 1.0
+        model[0].bias.copy_(torch.tensor([1.0, -1.0, 0.0, -2.0, 0.0]))
+    return model
+
+ready = planted()
+number = 3
+
+class Zoo:
+    @staticmethod
+    def make():
+        return planted().double()
+
+def broken():
+    raise RuntimeError("no weights\\nand a second line")
+
+def nothing():
+    return {}
+
+def without():
+    return nn.Sequential(nn.Linear(4, 2), nn.Tanh())
+'''
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    (tmp_path / "mymodels.py").write_text(MODELS)
+    (tmp_path / "broken_module.py").write_text("import nowhere_to_be_found\n")
+    (tmp_path / "failing_module.py").write_text("1 / 0\n")
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    np.savez(tmp_path / "x.npz", X=x)
+    np.savez(tmp_path / "wide.npz", X=np.ones((6, 9), np.float32))
+    np.savez(tmp_path / "ints.npz", X=np.ones((6, 4), np.int64))
+    np.savez(tmp_path / "words.npz", X=np.array([["a"]]))
+    np.savez(tmp_path / "none.npz", X=np.ones((0, 4)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", ["mymodels:planted", "mymodels:ready", "mymodels:Zoo.make"])
+@pytest.mark.parametrize("batch_size", ["7", "1000"])
+def test_diagnose_finds_what_was_planted(capsys, models, target, batch_size):
+    arguments = ["--data", "x.npz", "--json", "r.json", "--html", "r.html", "--batch-size", batch_size]
+    assert main(["diagnose", target, *arguments]) == 0
+    out = capsys.readouterr().out
+    from leakyrelu.census import Report
+
+    report = Report.from_json(Path("r.json").read_text("utf-8"))
+    assert report.layers[0].silent_units.tolist() == [1, 3]
+    assert report.layers[0].always_on_units.tolist() == [0]
+    assert report.layers[0].samples == 300
+    assert out == f"{report!r}\nWrote r.json\nWrote r.html\n"
+    assert target in Path("r.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("target", "data", "message"),
+    [
+        ("mymodels", "x.npz", "'mymodels' names no factory; write MODULE:FACTORY, such as package.module:make_model"),
+        (":make", "x.npz", "':make' names no factory; write MODULE:FACTORY, such as package.module:make_model"),
+        (
+            "no_such.thing:make",
+            "x.npz",
+            "there is no module 'no_such' in {here} or on Python's path",
+        ),
+        (
+            "broken_module:make",
+            "x.npz",
+            "importing broken_module failed: ModuleNotFoundError: No module named 'nowhere_",
+        ),
+        ("failing_module:make", "x.npz", "importing failing_module failed: ZeroDivisionError: division by zero"),
+        ("mymodels:plantd", "x.npz", "module mymodels has no 'plantd'; it has planted, Zoo, broken, nothing, without"),
+        ("mymodels:number", "x.npz", "mymodels:number is a int, neither a torch.nn.Module nor what returns one"),
+        ("mymodels:broken", "x.npz", "mymodels:broken() failed: RuntimeError: no weights"),
+        ("mymodels:nothing", "x.npz", "mymodels:nothing() returned a dict, not a torch.nn.Module"),
+        ("mymodels:planted", "gone.npz", "gone.npz does not exist"),
+        ("mymodels:planted", "words.npz", "words.npz: X has dtype <U1; it must hold real numbers"),
+        (
+            "mymodels:planted",
+            "none.npz",
+            "none.npz: X has shape (0, 4); it must hold at least one sample, samples first",
+        ),
+        (
+            "mymodels:planted",
+            "wide.npz",
+            "the model could not be run on X of shape (6, 9) and dtype float32: RuntimeError: mat1 and mat2 shapes",
+        ),
+        (
+            "mymodels:planted",
+            "ints.npz",
+            "the model could not be run on X of shape (6, 4) and dtype int64: RuntimeError:",
+        ),
+    ],
+)
+def test_diagnose_refuses(capsys, models, target, data, message):
+    found = refused(capsys, "diagnose", target, "--data", data)
+    assert found.startswith(message.format(here=os.getcwd()))
+    if data == "ints.npz":
+        assert found.endswith("; where the model wants real numbers, save X as float32")
+
+
+def test_diagnose_says_that_there_is_nothing_to_see(capsys, models):
+    assert "rectif" in refused(capsys, "diagnose", "mymodels:without", "--data", "x.npz").lower()
+
+
+def test_diagnose_refuses_outputs_and_sizes(capsys, models):
+    arguments = ["diagnose", "mymodels:planted", "--data", "x.npz"]
+    assert refused(capsys, *arguments, "--batch-size", "0") == "--batch-size must be at least 1, got 0"
+    assert "there is no folder nope" in refused(capsys, *arguments, "--html", "nope/r.html")

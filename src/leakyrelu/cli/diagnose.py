@@ -50,7 +50,7 @@ def diagnose(
         raise Refusal(f"{data}: X has shape {x.shape}; it must hold at least one sample, samples first")
     if x.dtype.kind not in "biuf":
         raise Refusal(f"{data}: X has dtype {x.dtype}; it must hold real numbers")
-    report = _report(_model(target), x, batch_size, data)
+    report = _report(target, _model(target), x, batch_size, data)
     typer.echo(repr(report))
     try:
         if json:
@@ -99,11 +99,15 @@ def _model(target: str) -> nn.Module:
     return model
 
 
-def _report(model: nn.Module, x: NDArray[Any], batch_size: int, path: Path) -> Report:
+def _report(target: str, model: nn.Module, x: NDArray[Any], batch_size: int, path: Path) -> Report:
     import torch
 
-    from leakyrelu.torch import diagnose
+    from leakyrelu.torch import diagnose, watch
 
+    try:
+        watch(model)  # says what is wrong with the model itself, before anything runs
+    except (TypeError, ValueError) as error:
+        raise Refusal(f"{target}: {error}") from None
     try:
         samples = torch.from_numpy(x)
     except TypeError:

@@ -99,6 +99,8 @@ def test_a_unit_that_saw_only_nan_is_unknown_not_silent():
     np.testing.assert_array_equal(layer.positive_share, [np.nan, 1.0, 0.0])
     np.testing.assert_array_equal(layer.dormancy, [np.nan, 2.0, 0.0])
     assert layer.silent_bound.tolist() == [1.0]
+    longer = census(np.concatenate([x, -np.ones((10, 3))]))
+    assert longer.silent_bound.tolist() == [3 / 10, 3 / 11]  # of the inputs that were numbers
 
 
 def test_a_slope_for_each_unit():

@@ -558,3 +558,97 @@ def test_under_autocast():
         y = model(x)
     assert y.dtype == torch.bfloat16
     np.testing.assert_allclose(census.report().layers[0].output_mean, held(y, 1).mean(axis=1), rtol=1e-12)
+
+
+class Functions(nn.Module):
+    """Feeds its activation by functions, so that only shapes say which layer stood in front."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, between) -> None:
+        super().__init__()
+        self.first, self.second, self.between, self.act = first, second, between, nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.between(self.first(x), self.second(x)))
+
+
+@pytest.mark.parametrize(
+    ("model", "axis"),
+    [
+        # Of the same shape as the first, not the second: its axis counts, though the second is the more recent.
+        (Functions(nn.Linear(6, 6), nn.Conv1d(5, 2, 1), lambda a, b: a + 1), 2),
+        (Functions(nn.Conv1d(5, 3, 1), nn.Linear(6, 2), lambda a, b: 2 * a), 1),
+        # Of no shape seen: the most recent output with as many axes.
+        (Functions(nn.Linear(6, 4), nn.Linear(6, 7), lambda a, b: torch.cat([a, b], dim=2)), 2),
+        (Functions(nn.Linear(6, 4), nn.Conv1d(5, 7, 1), lambda a, b: F.avg_pool1d(b, 2)), 1),
+        # The tensor itself is remembered, although the layer after it made one of the same shape.
+        (Functions(nn.Linear(6, 6), nn.Conv1d(5, 5, 1), lambda a, b: a), 2),
+        (Functions(nn.GRU(6, 4, batch_first=True), nn.Identity(), lambda a, b: a[0]), 2),
+    ],
+)
+def test_behind_functions_the_shape_finds_the_layer_in_front(model, axis):
+    inside = []
+    handle = model.act.register_forward_pre_hook(lambda module, args: inside.append(args[0]))
+    layer = diagnose(model, [torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(11))]).layers[0]
+    handle.remove()
+    np.testing.assert_array_equal(layer.counts.positive, (held(inside[0], axis) > 0).sum(axis=1))
+
+
+def test_a_sum_is_no_layers_output():
+    # The same activation behind a layer, and behind a sum of that layer's shape: two places.
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.relu = nn.Linear(4, 4), nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(x + self.relu(self.linear(x)))
+
+    report = diagnose(Residual(), [torch.randn(8, 4)])
+    assert [layer.name for layer in report.layers] == ["relu after linear", "relu elsewhere"]
+
+
+def test_diagnose_runs_in_evaluation_mode_without_gradients():
+    seen = []
+    model = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.9), nn.ReLU())
+    model[1].register_forward_hook(lambda module, args, y: seen.append((module.training, y.requires_grad)))
+    diagnose(model.train(), [torch.randn(4, 2)])
+    assert seen == [(False, False)]
+
+
+def test_a_failed_start_leaves_no_hook():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+
+    class Full(nn.ReLU):
+        def register_forward_hook(self, *args, **kwargs):
+            raise RuntimeError("no more hooks")
+
+    model.append(Full())
+    with pytest.raises(RuntimeError, match="no more hooks"), watch(model):
+        pass
+    assert hooks(model) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("make", ACTIVATIONS)
+def test_watching_writes_on_nothing(make, dtype):
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(12)).to(dtype)
+    x[0, 0], x[1, 1], x[2, 2] = float("nan"), float("inf"), -float("inf")
+    activation = make().to(dtype)
+    alone, watched = x.clone(), x.clone()
+    expected = activation(alone)
+    with watch(activation):
+        y = activation(watched)
+    torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(watched, alone, rtol=0, atol=0, equal_nan=True)
+
+
+def test_deviation_with_missing_outputs_far_from_zero():
+    x = 1e4 + torch.randn(500, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(13))
+    x[::5, 1] = float("nan")
+    x[:499, 2] = float("inf")
+    layer = diagnose(nn.ReLU(), x.split(50)).layers[0]
+    np.testing.assert_allclose(
+        layer.output_std[:2], [x[:, 0].std(correction=0), x[:, 1][~x[:, 1].isnan()].std(correction=0)], rtol=1e-6
+    )
+    np.testing.assert_allclose(layer.output_std[2], 0, atol=1e-3)
+    assert layer.counts.outputs.tolist() == [500, 400, 1]

@@ -345,17 +345,18 @@ class _Tally:
         bounded = math.isfinite(ceiling)
         if bounded:
             self.saturated += (x >= ceiling).sum(others).to(device)
-        part = x.clamp(min=0, max=ceiling if bounded else None)
-        self.relu_sum += torch.where(x.isfinite(), part, 0).sum(others, dtype=self.real).to(device)
+        part = x.nan_to_num(0, 0, 0).clamp_(min=0, max=ceiling if bounded else None)
+        self.relu_sum += part.sum(others, dtype=self.real).to(device)
 
     def add_outputs(self, y: Tensor, others: list[int]) -> None:
         device = self.positive.device
-        finite = y.isfinite()
-        outputs = finite.sum(others, keepdim=True)
-        y = torch.where(finite, y, 0).to(self.real)
+        outputs = y.isfinite().sum(others, keepdim=True)
+        missing = math.prod(y.shape[axis] for axis in others) - outputs
+        y = y.to(self.real, copy=True).nan_to_num_(0, 0, 0)  # our own: the model's output stays as it is
         mean = y.sum(others, keepdim=True) / outputs.clamp(min=1)
-        m2 = torch.where(finite, y - mean, 0).square_().sum(others).to(device)
-        outputs, mean = outputs.flatten().to(device), mean.flatten().to(device)
+        # The zeros in place of what is not finite stand mean^2 off; taking that off is cheaper than another mask.
+        m2 = y.sub_(mean).square_().sum(others, keepdim=True).sub_(missing * mean.square()).clamp_(min=0)
+        outputs, mean, m2 = (value.flatten().to(device) for value in (outputs, mean, m2))
         _, self.mean, self.m2 = merge_moments(
             (self.outputs.to(self.real), self.mean, self.m2), (outputs.to(self.real), mean, m2)
         )

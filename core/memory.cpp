@@ -5,8 +5,8 @@
 namespace leakyrelu {
 namespace {
 
-// TUNED BELOW
-constexpr std::ptrdiff_t piece_bytes = 512 * 1024;
+constexpr std::ptrdiff_t least_bytes = 256 * 1024, wake_bytes = 2 * 1024 * 1024;
+constexpr std::ptrdiff_t smallest_piece = 128 * 1024, largest_piece = 1024 * 1024;
 constexpr std::ptrdiff_t alignment = 4096;
 
 std::ptrdiff_t last_level_cache() {
@@ -19,9 +19,13 @@ std::ptrdiff_t last_level_cache() {
 
 }  // namespace
 
-std::ptrdiff_t piece_length(std::ptrdiff_t bytes) {
-  const std::ptrdiff_t length = piece_bytes / bytes / alignment * alignment;
-  return length < alignment ? alignment : length;
+Split split(std::ptrdiff_t n, std::ptrdiff_t bytes) {
+  const std::ptrdiff_t total = n * bytes;
+  if (total < least_bytes) return {n, false};
+  std::ptrdiff_t piece = total / 8;
+  piece = piece < smallest_piece ? smallest_piece : piece > largest_piece ? largest_piece : piece;
+  const std::ptrdiff_t elements = piece / bytes / alignment * alignment;
+  return {elements < alignment ? alignment : elements, total >= wake_bytes};
 }
 
 bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output) {

@@ -4,11 +4,13 @@
 
 #include <cstddef>
 
+#include "threads.h"
+
 namespace leakyrelu {
 
-// Elements in a piece for one thread, for operands that together take `bytes` an element. Runs up to this length stay
-// on the caller's thread. A multiple of 4096, so that pieces share neither cache lines nor sign bytes.
-std::ptrdiff_t piece_length(std::ptrdiff_t bytes);
+// How to split n elements whose operands together take `bytes` an element. Pieces are multiples of 4096 elements, so
+// that they share neither cache lines nor sign bytes.
+Split split(std::ptrdiff_t n, std::ptrdiff_t bytes);
 
 // Whether to write `output` bytes past the cache, having read `input` bytes. Never for work in place.
 bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output);

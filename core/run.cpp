@@ -32,15 +32,15 @@ std::ptrdiff_t alpha_size_of(DType dtype) {
 void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const std::ptrdiff_t* stride,
                  std::ptrdiff_t n) {
   const std::ptrdiff_t size = size_of(dtype);
-  const std::ptrdiff_t piece = piece_length(inputs * size);
-  if (n <= piece) {
+  const Split pieces = split(n, inputs * size);
+  if (n <= pieces.piece) {
     (kernels(dtype, false).*operation)(data, stride, n);
     return;
   }
   const bool stream =
       stride[inputs] == size && !in_place(data, inputs) && should_stream((inputs - 1) * size * n, size * n);
   const Loop loop = kernels(dtype, stream).*operation;
-  parallel_for(n, piece, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, pieces, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     char* moved[4] = {};
     for (int i = 0; i <= inputs; ++i) moved[i] = data[i] + begin * stride[i];
     loop(moved, stride, end - begin);
@@ -53,7 +53,7 @@ void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* 
   const int alpha = inputs - 1;
   const bool stream = !in_place(data, inputs) && should_stream(alpha * size * n, size * n);
   const Loop loop = kernels(dtype, stream).*operation;
-  parallel_for(n, piece_length(inputs * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, split(n, inputs * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       char* moved[4] = {};
       std::ptrdiff_t stride[4] = {};
@@ -70,7 +70,7 @@ void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout&
                     std::ptrdiff_t n) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const PackLoop loop = kernels(dtype, x != y && should_stream(size * n, size * n)).forward_with_signs;
-  parallel_for(n, piece_length(2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, split(n, 2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       loop(x + first * size, alpha + which * alpha_size, step, y + first * size, signs + first / 8, first % 8, count);
     });
@@ -81,7 +81,7 @@ void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, co
                     char* out, std::ptrdiff_t n) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const UnpackLoop loop = kernels(dtype, grad != out && should_stream(size * n, size * n)).backward_from_signs;
-  parallel_for(n, piece_length(2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, split(n, 2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       loop(grad + first * size, signs + first / 8, first % 8, alpha + which * alpha_size, step, out + first * size,
            count);

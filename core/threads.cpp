@@ -77,6 +77,26 @@ int affinity() {
 
 // Helpers -------------------------------------------------------------------------------------------------------------
 
+inline void pause() {
+#if defined(LEAKYRELU_X86)
+  _mm_pause();
+#elif defined(LEAKYRELU_ARM64)
+  asm volatile("yield");
+#endif
+}
+
+// Asks again and again, for some ten microseconds; whether the answer came to be yes. A sleeping thread takes about as
+// long to wake, and a network calls in bursts.
+template <class Condition>
+bool spin_until(const Condition& condition) {
+  constexpr int spins = 4000;
+  for (int i = 0; i < spins; ++i) {
+    if (condition()) return true;
+    pause();
+  }
+  return condition();
+}
+
 struct Job {
   Task task;
   const void* context;
@@ -98,28 +118,41 @@ struct Job {
 // exit.
 class Pool {
  public:
-  void run(Job& job, int helpers) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      while (started_ < helpers && start_one()) {
-      }
-      job_ = &job;
-      wanted_ = helpers < started_ ? helpers : started_;
-      running_ = 0;
-      ++generation_;
+  // Helpers that sleep are woken only where `wake` says so; those still awake from the last job come anyway.
+  void run(Job& job, int helpers, bool wake) {
+    if (started_ < helpers) wake = true;
+    while (started_ < helpers && start_one()) {
     }
-    wake_.notify_all();
+    job_ = &job;
+    const State open = {state_.load().generation + 1, static_cast<std::uint16_t>(helpers), 0};
+    state_.store(open);
+    if (wake && sleeping_.load() > 0) {
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+      }
+      wake_.notify_all();
+    }
     job.work();
+    // Who has not come by now need not come any more.
+    State now = state_.load();
+    while (!state_.compare_exchange_weak(now, {now.generation, 0, now.running})) {
+    }
+    const auto finished = [this] { return state_.load().running == 0; };
+    if (spin_until(finished)) return;
     std::unique_lock<std::mutex> lock(mutex_);
-    wanted_ = 0;  // who has not started by now need not
-    done_.wait(lock, [this] { return running_ == 0; });
-    job_ = nullptr;
+    done_.wait(lock, finished);
   }
 
  private:
+  struct State {
+    std::uint32_t generation;
+    std::uint16_t places;   // for helpers that have not come yet
+    std::uint16_t running;  // helpers at work; the job lives until they are done
+  };
+
   bool start_one() {
     try {
-      std::thread([this] { help(); }).detach();
+      std::thread([this, seen = state_.load().generation] { help(seen); }).detach();
     } catch (const std::system_error&) {
       return false;  // no more threads to be had: the caller does the work
     }
@@ -127,30 +160,46 @@ class Pool {
     return true;
   }
 
-  void help() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    unsigned long seen = 0;
+  void help(std::uint32_t seen) {
     for (;;) {
-      wake_.wait(lock, [&] { return generation_ != seen && wanted_ > 0; });
-      seen = generation_;
-      --wanted_;
-      ++running_;
+      const auto called = [&] { return state_.load().generation != seen; };
+      if (!spin_until(called)) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        ++sleeping_;  // before the last look: the caller opens the job before it looks at this
+        wake_.wait(lock, called);
+        --sleeping_;
+      }
+      State now = state_.load();
+      seen = now.generation;
+      bool joined = false;
+      while (now.generation == seen && now.places > 0 && !joined)
+        joined = state_.compare_exchange_weak(now, {now.generation, static_cast<std::uint16_t>(now.places - 1),
+                                                    static_cast<std::uint16_t>(now.running + 1)});
+      if (!joined) continue;
       Job& job = *job_;
-      lock.unlock();
       std::fesetenv(&job.environment);
       std::feclearexcept(FE_ALL_EXCEPT);
       job.work();
       job.raised.fetch_or(std::fetestexcept(FE_ALL_EXCEPT));
-      lock.lock();
-      if (--running_ == 0) done_.notify_one();
+      now = state_.load();
+      while (!state_.compare_exchange_weak(now,
+                                           {now.generation, now.places, static_cast<std::uint16_t>(now.running - 1)})) {
+      }
+      if (now.running == 1) {
+        {
+          std::lock_guard<std::mutex> lock(mutex_);
+        }
+        done_.notify_one();
+      }
     }
   }
 
+  std::atomic<State> state_{State{0, 0, 0}};
+  Job* job_ = nullptr;
+  int started_ = 0;
+  std::atomic<int> sleeping_{0};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  Job* job_ = nullptr;
-  int started_ = 0, wanted_ = 0, running_ = 0;
-  unsigned long generation_ = 0;
 };
 
 std::atomic<Pool*> pool{nullptr};
@@ -176,6 +225,20 @@ void raise_flags(int raised) {
 #endif
 }
 
+int at_most(int allowed) {
+  const int wanted = requested;
+  return wanted > 0 && wanted < allowed ? wanted : allowed;
+}
+
+// The affinity mask is asked for at each run that is long enough to wake helpers, and now and then at shorter ones, for
+// which the system call would be felt.
+int allowed_now(bool fresh) {
+  static std::atomic<int> last{0};
+  static std::atomic<unsigned> uses{0};
+  if (fresh || last == 0 || uses++ % 64 == 0) last = usable_cpus();
+  return at_most(last);
+}
+
 int positive_number(const char* text) {
   if (text == nullptr) return 0;
   char* end = nullptr;
@@ -191,10 +254,7 @@ int usable_cpus() {
   return quota > 0 && quota < cpus ? quota : cpus;
 }
 
-int get_num_threads() {
-  const int allowed = usable_cpus(), wanted = requested;
-  return wanted > 0 && wanted < allowed ? wanted : allowed;
-}
+int get_num_threads() { return at_most(usable_cpus()); }
 
 void set_num_threads(int count) { requested = count; }
 
@@ -212,14 +272,14 @@ std::string read_thread_environment() {
   return {};
 }
 
-void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, Task task, const void* context) {
-  if (n <= piece) {
+void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, const void* context) {
+  const std::ptrdiff_t pieces = (n + piece - 1) / piece;
+  if (pieces <= 1) {
     task(context, 0, n);
     return;
   }
   const int others = callers.fetch_add(1);
-  int helpers = get_num_threads() - 1 - others;
-  const std::ptrdiff_t pieces = (n + piece - 1) / piece;
+  int helpers = allowed_now(wake) - 1 - others;
   if (helpers > pieces - 1) helpers = static_cast<int>(pieces - 1);
   if (helpers < 1 || pool_taken.exchange(true)) {
     task(context, 0, n);
@@ -227,7 +287,7 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, Task task, const void* con
     if (pool.load() == nullptr) pool = new Pool;
     Job job{task, context, n, piece, {}};
     std::fegetenv(&job.environment);
-    pool.load()->run(job, helpers);
+    pool.load()->run(job, helpers, wake);
     if (const int raised = job.raised.load()) raise_flags(raised);
     pool_taken = false;
   }

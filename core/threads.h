@@ -25,14 +25,20 @@ std::string read_thread_environment();
 
 using Task = void (*)(const void* context, std::ptrdiff_t begin, std::ptrdiff_t end);
 
-// Runs task over [0, n) in pieces whose borders are multiples of `piece`, on this thread and, if `pieces` are enough,
-// on helpers. Floating-point control (rounding) is that of the caller, and flags raised by helpers are raised here too.
-void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, Task task, const void* context);
+// Runs task over [0, n) in pieces whose borders are multiples of `piece`, on this thread and, if there are several
+// pieces, on helpers. `wake` says that the run is worth waking helpers that sleep. Floating-point control (rounding) is
+// that of the caller, and flags raised by helpers are raised here too.
+void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, const void* context);
+
+struct Split {
+  std::ptrdiff_t piece;
+  bool wake;
+};
 
 template <class Function>
-void parallel_for(std::ptrdiff_t n, std::ptrdiff_t piece, const Function& function) {
+void parallel_for(std::ptrdiff_t n, Split split, const Function& function) {
   parallel(
-      n, piece,
+      n, split.piece, split.wake,
       [](const void* context, std::ptrdiff_t begin, std::ptrdiff_t end) {
         (*static_cast<const Function*>(context))(begin, end);
       },

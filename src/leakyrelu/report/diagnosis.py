@@ -156,7 +156,7 @@ def _centering(report: Report) -> Chart:
     worst = max(rows, key=lambda row: row["ratio"], default=None)
     words = "How far the outputs of each layer are off zero: 0 is centered, ReLU on standard normal inputs gives 0.68."
     if worst:
-        words += f" Farthest: {worst['layer']}, {worst['ratio']:.2f}."
+        words += f" Farthest: layer {worst['layer']}, {worst['ratio']:.2f}."
     return Chart("centering", "Are the outputs centered?", words, chart.to_dict())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +21,9 @@ import leakyrelu
 from leakyrelu import slope
 from leakyrelu.cli import main
 from leakyrelu.torch import CenteredLeakyReLU, LeakyReLU
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TINY = ["--depth", "2", "--width", "8", "--epochs", "1", "--seeds", "1", "--lr", "1e-3"]
 
@@ -258,8 +263,9 @@ def test_wrong_usage_is_one_line_too(capsys, arguments, part):
     assert "leakyrelu --help" in message
 
 
-def test_interrupted_study_ends_at_once_and_leaves_no_process(tmp_path):
-    """Ctrl-C reaches every process of the group; the workers must be gone with the parent."""
+@contextlib.contextmanager
+def long_study() -> Iterator[subprocess.Popen[str]]:
+    """A study that would take hours, in a process group of its own, its workers started."""
     command = "from leakyrelu.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
     with subprocess.Popen(
         [sys.executable, "-c", command, "study", "--epochs", "100000"],
@@ -272,17 +278,31 @@ def test_interrupted_study_ends_at_once_and_leaves_no_process(tmp_path):
             while run.poll() is None and len(members(run.pid)) < 3:  # the command, its resource tracker, a worker
                 time.sleep(0.1)
             time.sleep(1.0)
-            os.killpg(run.pid, signal.SIGINT)
-            out, err = run.communicate()
+            yield run
         finally:
-            if run.poll() is None:
+            if members(run.pid):
                 os.killpg(run.pid, signal.SIGKILL)
-    assert run.returncode == 130, err
-    assert err.strip().splitlines()[-1] == "leakyrelu: interrupted"
-    assert "Traceback" not in err
-    assert out == ""
-    while members(run.pid):  # init may need a moment to bury them; a worker that stays makes this test hang
-        time.sleep(0.1)
+
+
+def test_interrupted_study_ends_at_once_and_leaves_no_process():
+    """Ctrl-C reaches every process of the group, whatever it is doing; a worker that stays makes this test hang."""
+    with long_study() as run:
+        os.killpg(run.pid, signal.SIGINT)
+        out, err = run.communicate()
+        assert run.returncode == 130, err
+        assert err.strip().splitlines()[-1] == "leakyrelu: interrupted"
+        assert "Traceback" not in err
+        assert out == ""
+        while members(run.pid):
+            time.sleep(0.1)
+
+
+def test_workers_end_with_a_study_that_was_killed():
+    with long_study() as run:
+        run.kill()
+        run.wait()
+        while members(run.pid):
+            time.sleep(0.1)
 
 
 def members(group: int) -> list[int]:

@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Choose the slope of a Leaky ReLU by formula, see which units died, and train six activations side by side.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 app.command()(study)
 app.command()(diagnose)

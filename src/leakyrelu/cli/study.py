@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 
 def study(
-    depth: Annotated[int | None, typer.Option(help="Hidden layers. [default: 50]")] = None,
-    width: Annotated[int | None, typer.Option(help="Units a layer. [default: 64]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data. [default: 15; quick: 5]")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds. [default: 5; quick: 2]")] = None,
+    depth: Annotated[int | None, typer.Option(help="Hidden layers. (default: 50)")] = None,
+    width: Annotated[int | None, typer.Option(help="Units a layer. (default: 64)")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data. (default: 15; quick: 5)")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds. (default: 5; quick: 2)")] = None,
     lr: Annotated[
-        list[str] | None, typer.Option(help="Learning rates, with commas or repeated. [default: 3e-4,1e-3]")
+        list[str] | None,
+        typer.Option(metavar="RATES", help="Learning rates, with commas or repeated. (default: 3e-4,1e-3)"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="An .npz file with arrays X (samples first) and y (labels). [default: digits]")
+        Path | None, typer.Option(help="An .npz file with arrays X (samples first) and y (labels). (default: digits)")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every number here.")] = None,

@@ -147,13 +147,15 @@ def _accuracy(result: StudyResult) -> Any:
         for e in row.examinations
     ]
     lowest = min(record["low"] for record in records)
-    # Dots need no axis from zero, but the right edge is what is possible, and room for the label beyond it.
-    scale = alt.Scale(domain=[max(0, 10 * math.floor(lowest / 10 - 0.3)), 100], nice=False)
+    # Dots need no axis from zero, but the right edge is what is possible, and room for the label around it.
+    left = max(0, 10 * math.floor(lowest / 10 - 0.3))
+    scale = alt.Scale(domain=[left, 100 + 0.12 * (100 - left)], nice=False)
+    axis = alt.Axis(values=list(range(left, 101, 10 if left >= 30 else 20)))
     color = _color("name", _order(result))
     bold = {"condition": {"test": "indexof(datum.label, 'Centered') == 0", "value": "bold"}, "value": "normal"}
     y = alt.Y("row:N", sort=[label(row) for row in result.rows], title=None, axis=alt.Axis(labelFontWeight=bold))
     base = alt.Chart(alt.InlineData(values=records)).encode(y=y, color=color)
-    x = alt.X("median:Q", title="test accuracy (%)", scale=scale, axis=alt.Axis(tickCount=6))
+    x = alt.X("median:Q", title="test accuracy (%)", scale=scale, axis=axis)
     return alt.layer(
         base.mark_rule(strokeWidth=2, opacity=0.55).encode(x=alt.X("low:Q", scale=scale), x2="high:Q"),
         alt.Chart(alt.InlineData(values=seeds))

@@ -107,7 +107,7 @@ def picture(result: StudyResult) -> dict[str, Any]:
         ),
     ).properties(width=260, height=alt.Step(38))
     heading = alt.TitleParams(
-        text=f"A plain network of {settings.depth} layers on {result.data['name']}: only the activation changes",
+        text=f"A plain {settings.depth}-layer network on {result.data['name']}: only the activation changes",
         subtitle=f"Median of {_seeds(result)}; small dots and lines: every seed and their range",
         fontSize=16,
         subtitleFontSize=13,

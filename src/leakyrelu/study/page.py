@@ -30,7 +30,7 @@ def write_html(result: StudyResult, path: str | os.PathLike[str]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     write_page(
         path,
-        title=f"One network of {settings.depth} layers, {len(result.rows)} activations",
+        title=f"One plain {settings.depth}-layer network, {len(result.rows)} activations",
         summary=f"{reading(result)}\n\n{recipe}",
         charts=[
             Chart("accuracy", "Test accuracy", charts.describe_accuracy(result), charts.accuracy(result)),

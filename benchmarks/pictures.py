@@ -1,0 +1,136 @@
+"""Two pictures that read at a glance: time relative to ours against size, and share of the limit against size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair
+
+from benchmarks.peers import OURS
+from benchmarks.table import limit_of, seconds_of
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from benchmarks.sizes import Row
+
+alt: Any = altair  # its annotations describe neither Data nor keyword dictionaries
+MODES = {"out": "into the caller's output", "fresh": "into fresh memory", "in place": "in place"}
+# Okabe and Ito's palette, which color-blind readers can tell apart.
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+SIZE_AXIS = {
+    "title": "elements (float32)",
+    "labelExpr": "'2^' + round(log(datum.value)/log(2))",
+    "tickCount": 14,
+    "grid": False,
+}
+
+
+def _relative(rows: list[Row]) -> list[dict[str, Any]]:
+    points = []
+    for row in rows:
+        if row["operation"] != "forward" or row["dtype"] != "float32" or row["mode"] == "in place":
+            continue
+        if row["name"].startswith(("limit", OURS)):
+            continue
+        same = [other for other in rows if all(other[key] == row[key] for key in ("operation", "dtype", "mode", "n"))]  # type: ignore[literal-required]
+        points.append(
+            {
+                "n": row["n"],
+                "where": MODES[row["mode"]],
+                "name": row["name"].replace(" out=", "").replace(" bound", ""),
+                "times": row["seconds"] / seconds_of(same, OURS),
+            }
+        )
+    return points
+
+
+def relative(rows: list[Row]) -> dict[str, Any]:
+    """Vega-Lite: time of every peer as a multiple of ours."""
+    base = alt.Chart(alt.Data(values=_relative(rows))).encode(
+        x=alt.X("n:Q", scale=alt.Scale(type="log", base=2), axis=alt.Axis(**SIZE_AXIS)),
+        y=alt.Y(
+            "times:Q",
+            scale=alt.Scale(type="log", base=2),
+            axis=alt.Axis(
+                title="time, as a multiple of leakyrelu's", format="~g", values=[0.5, 1, 2, 4, 8, 16, 32, 64, 128]
+            ),
+        ),
+        color=alt.Color(
+            "name:N", scale=alt.Scale(range=COLORS), legend=alt.Legend(title=None, orient="top", columns=4)
+        ),
+    )
+    line = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y="one:Q")
+    panels = [
+        alt.layer(base.mark_line(strokeWidth=2.5).transform_filter(alt.datum.where == where), line).properties(
+            width=470, height=330, title=f"{where[0].upper()}{where[1:]}"
+        )
+        for where in (MODES["out"], MODES["fresh"])
+    ]
+    title = alt.TitleParams(
+        "Leaky ReLU forward: how many times as long as leakyrelu",
+        subtitle="above the dashed line: slower than leakyrelu",
+        anchor="start",
+    )
+    return (
+        alt.hconcat(*panels).resolve_scale(y="shared").properties(title=title).configure(font="DejaVu Sans").to_dict()
+    )
+
+
+def _shares(rows: list[Row]) -> list[dict[str, Any]]:
+    points = []
+    for mode in ("out", "in place"):
+        for n in sorted({row["n"] for row in rows if row["n"] >= 2**12}):
+            here = [
+                row
+                for row in rows
+                if row["operation"] == "forward" and row["dtype"] == "float32" and row["mode"] == mode and row["n"] == n
+            ]
+            if not here:
+                continue
+            limit = limit_of(here)
+            for row in here:
+                if not row["name"].startswith("limit"):
+                    family = (
+                        "leakyrelu"
+                        if row["name"] == OURS
+                        else row["name"].replace(" out=", "").replace(" in place", "")
+                    )
+                    points.append({"n": n, "where": MODES[mode], "name": family, "share": limit / row["seconds"]})
+    return points
+
+
+def shares(rows: list[Row]) -> dict[str, Any]:
+    """Vega-Lite: the speed of ours and of the peers as a share of that of merely moving the bytes."""
+    points = _shares(rows)
+    ranked = ["leakyrelu", "PyTorch", "NumPy maximum"]
+    points = [point for point in points if point["name"] in ranked]
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X("n:Q", scale=alt.Scale(type="log", base=2), axis=alt.Axis(**SIZE_AXIS)),
+        y=alt.Y("share:Q", axis=alt.Axis(title="share of the limit", format="%"), scale=alt.Scale(zero=True)),
+        color=alt.Color(
+            "name:N", scale=alt.Scale(domain=ranked, range=COLORS[:3]), legend=alt.Legend(title=None, orient="top")
+        ),
+    )
+    line = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y="one:Q")
+    panels = [
+        alt.layer(base.mark_line(strokeWidth=3).transform_filter(alt.datum.where == where), line).properties(
+            width=470, height=300, title=f"{where[0].upper()}{where[1:]}"
+        )
+        for where in (MODES["out"], MODES["in place"])
+    ]
+    title = alt.TitleParams(
+        "Leaky ReLU forward: share of the speed of merely moving the bytes",
+        subtitle="dashed line: the fastest copy (or pass in place) of the same bytes in the same run",
+        anchor="start",
+    )
+    return (
+        alt.hconcat(*panels).resolve_scale(y="shared").properties(title=title).configure(font="DejaVu Sans").to_dict()
+    )
+
+
+def write(rows: list[Row], folder: pathlib.Path) -> None:
+    from leakyrelu.report.page import write_png
+
+    write_png(relative(rows), folder / "relative.png")
+    write_png(shares(rows), folder / "limit.png")

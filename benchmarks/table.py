@@ -1,0 +1,150 @@
+"""The results as a table for people, and the bars that the project sets itself, each with what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.peers import OURS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from benchmarks.sizes import Row
+
+Results = dict[str, Any]
+
+
+def _select(rows: Iterable[Row], **wanted: object) -> list[Row]:
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]  # type: ignore[literal-required]
+
+
+def limit_of(rows: list[Row]) -> float:
+    """Seconds of the fastest pass over the same bytes."""
+    return min(row["seconds"] for row in rows if row["name"].startswith("limit"))
+
+
+def seconds_of(rows: list[Row], name: str) -> float:
+    return next(row["seconds"] for row in rows if row["name"] == name)
+
+
+def fastest_peer(rows: list[Row]) -> Row:
+    peers = [row for row in rows if not row["name"].startswith((OURS, "limit"))]
+    return min(peers, key=lambda row: row["seconds"])
+
+
+def sizes_table(rows: list[Row], operation: str, dtype: str, mode: str) -> list[str]:
+    """Markdown: microseconds of ours, and every peer and the limit as multiples of ours."""
+    rows = _select(rows, operation=operation, dtype=dtype, mode=mode)
+    if not rows:
+        return []
+    ours = next(row["name"] for row in rows if row["name"].startswith(OURS))
+    names = list(
+        dict.fromkeys(row["name"] for row in rows if row["name"] != ours and not row["name"].startswith("limit"))
+    )
+    has_limit = any(row["name"].startswith("limit") for row in rows)
+    lines = [
+        f"### {operation}, {dtype}, {mode}",
+        "",
+        f"| elements | {ours}, us | " + " | ".join(names) + (" | share of the limit |" if has_limit else " |"),
+        "|---" * (2 + len(names) + has_limit) + "|",
+    ]
+    for n in sorted({row["n"] for row in rows}):
+        here = _select(rows, n=n)
+        base = seconds_of(here, ours)
+        found = {row["name"]: row["seconds"] for row in here}
+        cells = [f"{found[name] / base:.2f}x" if name in found else "" for name in names]
+        if has_limit:
+            cells.append(f"{limit_of(here) / base:.2f}")
+        lines.append(f"| 2^{n.bit_length() - 1} | {base * 1e6:.2f} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _range(values: list[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}" if values else "not measured"
+
+
+def bars(results: Results) -> list[str]:
+    """Each bar of the project, what was measured over its sizes, and whether it holds at every one of them."""
+    rows: list[Row] = results["sizes"]
+    lines = ["### Bars", "", "| work | bar | measured | holds at |", "|---|---|---|---|"]
+
+    def add(work: str, bar: float, pairs: list[tuple[int, float]], text: str) -> None:
+        held = [n for n, value in pairs if value >= bar]
+        missed = [f"2^{n.bit_length() - 1}" for n, value in pairs if value < bar]
+        verdict = "every size" if not missed else f"{len(held)} of {len(pairs)} (not {', '.join(missed)})"
+        lines.append(f"| {work} | {text} | {_range([value for _, value in pairs])} | {verdict} |")
+
+    def ratio(
+        operation: str, dtype: str, mode: str, ours: str, theirs: str | None, least: int, most: int = 1 << 27
+    ) -> list[tuple[int, float]]:
+        found = []
+        for n in sorted({row["n"] for row in rows}):
+            here = _select(rows, operation=operation, dtype=dtype, mode=mode, n=n)
+            if not (least <= n <= most) or not here or not any(row["name"] == ours for row in here):
+                continue
+            if theirs is None:
+                peer = fastest_peer(here)["seconds"]
+            else:
+                peers = [row["seconds"] for row in here if row["name"].startswith(theirs)]
+                if not peers:
+                    continue
+                peer = min(peers)
+            found.append((n, peer / seconds_of(here, ours)))
+        return found
+
+    signs = f"{OURS} from signs"
+    add("forward, caller's output, against the fastest peer", 0.95,
+        ratio("forward", "float32", "out", OURS, None, 1, 2**26), "at least 0.95 times as fast")  # fmt: skip
+    add("forward, fresh, against PyTorch", 3, ratio("forward", "float32", "fresh", OURS, "PyTorch", 2**22), "3 times")
+    add("forward, fresh, against NumPy's best idiom", 2.5,
+        ratio("forward", "float32", "fresh", OURS, "NumPy", 2**22), "2.5 times")  # fmt: skip
+    add("backward from signs, caller's output, against PyTorch", 1.5,
+        ratio("backward", "float32", "out", signs, "PyTorch", 2**22), "1.5 times")  # fmt: skip
+    add("backward from signs, fresh, against PyTorch", 3,
+        ratio("backward", "float32", "fresh", signs, "PyTorch", 2**22), "3 times")  # fmt: skip
+    for mode in ("out", "in place"):
+        add(f"forward, {mode}: share of the limit", 0.9,
+            ratio("forward", "float32", mode, OURS, "limit", 2**20), "at least 0.9")  # fmt: skip
+    for dtype in ("bfloat16", "float16"):
+        for mode in ("out", "fresh"):
+            add(f"forward, {dtype}, {mode}, against PyTorch", 1,
+                ratio("forward", dtype, mode, OURS, "PyTorch", 2**14), "faster")  # fmt: skip
+    for name, times in results.get("layouts", {}).items():
+        ratio_ = min(seconds for peer, seconds in times.items() if peer != OURS) / times[OURS]
+        lines.append(f"| {name}, against NumPy's best | faster | {ratio_:.2f} | {'yes' if ratio_ > 1 else 'NO'} |")
+    if "one_thread" in results:
+        for mode in ("out", "fresh", "in place"):
+            one = _select(results["one_thread"], operation="forward", dtype="float32", mode=mode, n=2**20, name=OURS)
+            all_ = _select(rows, operation="forward", dtype="float32", mode=mode, n=2**20, name=OURS)
+            if one and all_:
+                add(f"all threads against one, 2^20, {mode}", 1.6,
+                    [(2**20, one[0]["seconds"] / all_[0]["seconds"])], "at least 1.6")  # fmt: skip
+    return [*lines, ""]
+
+
+def calls_table(results: Results) -> list[str]:
+    lines = ["### One call", "", "| call | nanoseconds |", "|---|---|"]
+    lines += [f"| {name} | {seconds * 1e9:.0f} |" for name, seconds in results["calls"].items()]
+    lines += ["", "### Import", "", "| | milliseconds |", "|---|---|"]
+    lines += [f"| {name} | {seconds * 1e3:.1f} |" for name, seconds in results["imports"].items()]
+    return [*lines, ""]
+
+
+def machine_table(machine: dict[str, object]) -> list[str]:
+    return ["### Machine", "", *(f"- {key}: {value}" for key, value in machine.items()), ""]
+
+
+def render(results: Results) -> str:
+    lines = [
+        "# Benchmark",
+        "",
+        "Multiples are of our time: 2.00x took twice as long. Median of interleaved rounds.",
+        "",
+    ]
+    lines += bars(results) if results.get("sizes") else []
+    lines += calls_table(results) if "calls" in results else []
+    for operation in ("forward", "backward", "both"):
+        for dtype in ("float32", "bfloat16", "float16"):
+            for mode in ("out", "fresh", "in place"):
+                lines += sizes_table(results.get("sizes", []), operation, dtype, mode)
+    return "\n".join([*lines, *machine_table(results["machine"])])

@@ -50,18 +50,16 @@ def _numba(parallel: bool) -> Any:
 
     if parallel:
 
-        @numba.njit(parallel=True, fastmath=False)
         def run(x: Any, alpha: Any, out: Any) -> None:
             for i in numba.prange(x.size):
                 out[i] = x[i] if x[i] > 0 else alpha * x[i]
 
-        return run
+        return numba.njit(parallel=True)(run)
 
-    @numba.vectorize(["float32(float32, float32)"])
     def one(x: Any, alpha: Any) -> Any:
         return x if x > 0 else alpha * x
 
-    return one
+    return numba.vectorize(["float32(float32, float32)"])(one)
 
 
 @functools.cache

@@ -33,7 +33,7 @@ def _relative(rows: list[Row]) -> list[dict[str, Any]]:
             continue
         if row["name"].startswith(("limit", OURS)):
             continue
-        same = [other for other in rows if all(other[key] == row[key] for key in ("operation", "dtype", "mode", "n"))]  # type: ignore[literal-required]
+        same = [other for other in rows if all(other[key] == row[key] for key in ("operation", "dtype", "mode", "n"))]
         points.append(
             {
                 "n": row["n"],
@@ -72,9 +72,10 @@ def relative(rows: list[Row]) -> dict[str, Any]:
         subtitle="above the dashed line: slower than leakyrelu",
         anchor="start",
     )
-    return (
+    spec: dict[str, Any] = (
         alt.hconcat(*panels).resolve_scale(y="shared").properties(title=title).configure(font="DejaVu Sans").to_dict()
     )
+    return spec
 
 
 def _shares(rows: list[Row]) -> list[dict[str, Any]]:
@@ -124,9 +125,10 @@ def shares(rows: list[Row]) -> dict[str, Any]:
         subtitle="dashed line: the fastest copy (or pass in place) of the same bytes in the same run",
         anchor="start",
     )
-    return (
+    spec: dict[str, Any] = (
         alt.hconcat(*panels).resolve_scale(y="shared").properties(title=title).configure(font="DejaVu Sans").to_dict()
     )
+    return spec
 
 
 def write(rows: list[Row], folder: pathlib.Path) -> None:

@@ -21,7 +21,7 @@ std::ptrdiff_t last_level_cache() {
 
 Split split(std::ptrdiff_t n, std::ptrdiff_t bytes) {
   const std::ptrdiff_t total = n * bytes;
-  if (total < least_bytes) return {n, false};
+  if (total < least_bytes) return {n + 1, false};
   std::ptrdiff_t piece = total / 8;
   piece = piece < smallest_piece ? smallest_piece : piece > largest_piece ? largest_piece : piece;
   const std::ptrdiff_t elements = piece / bytes / alignment * alignment;

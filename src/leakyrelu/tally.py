@@ -1,0 +1,78 @@
+"""What one array says about the units of a rectifier, in NumPy: for doors whose activations arrive as arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leakyrelu.arrays import leaky_relu
+from leakyrelu.census import Counts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["tally"]
+
+
+def tally(
+    x: NDArray[Any], axis: int, negative_slope: float | NDArray[np.float64] = 0.0, ceiling: float = math.inf
+) -> Counts:
+    """Count what goes into ``min(x if x > 0 else negative_slope * x, ceiling)``, unit by unit.
+
+    Parameters
+    ----------
+    x
+        Inputs of the activation, of any real type and any shape. A scalar or an array of one axis is one unit.
+    axis
+        The axis of `x` that holds the units.
+    negative_slope
+        One number, or one for each unit.
+    ceiling
+        Where the activation saturates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tally(np.array([[1.0, -1.0], [2.0, -3.0]]), axis=1).positive
+    array([2, 0])
+    """
+    if x.ndim < 2:
+        x, axis = x.reshape(-1, 1), 1
+    axis %= x.ndim
+    units = x.shape[axis]
+    # Three axes do for any shape: what stands before the units, the units, what stands behind them.
+    x = np.ascontiguousarray(x).reshape(math.prod(x.shape[:axis]), units, math.prod(x.shape[axis + 1 :]))
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
+        x = x.astype(np.float64 if x.dtype.kind in "iu" and x.dtype.itemsize > 2 else np.float32)
+    others = (0, 2)
+    bounded = math.isfinite(ceiling)
+    finite = np.isfinite(x)
+    whole = bool(finite.all())
+    slope: Any = np.asarray(negative_slope, dtype=np.float64)
+    if slope.ndim:
+        slope = slope[:, None]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity times a slope of zero: counted as not finite below
+        y = np.asarray(leaky_relu(x, slope))
+    if bounded:
+        np.minimum(y, ceiling, out=y)
+    part = np.maximum(y if whole else np.where(finite, y, 0), 0)
+    seen = finite if whole else np.isfinite(y)
+    outputs = np.count_nonzero(seen, axis=others)
+    known = y if whole else np.where(seen, y, 0)
+    mean = known.sum(others, dtype=np.float64) / np.maximum(outputs, 1)
+    deviation = known - mean[:, None]  # float64 from here on
+    if not whole:
+        deviation[~seen] = 0
+    return Counts(
+        samples=x.shape[0] * x.shape[2],
+        calls=1,
+        positive=np.count_nonzero(x > 0, axis=others),
+        nan=np.zeros(units, np.int64) if whole else np.count_nonzero(np.isnan(x), axis=others),
+        saturated=np.count_nonzero(x >= ceiling, axis=others) if bounded else np.zeros(units, np.int64),
+        outputs=outputs,
+        mean=mean,
+        m2=np.einsum("aub,aub->u", deviation, deviation),
+        relu_sum=part.sum(others, dtype=np.float64),
+    )

@@ -7,7 +7,21 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "sklearn", "scipy", "pandas", "altair", "vl_convert", "jinja2", "rich", "typer", "jax", "keras")
+HEAVY = (
+    "torch",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "altair",
+    "vl_convert",
+    "jinja2",
+    "rich",
+    "typer",
+    "jax",
+    "keras",
+    "onnx",
+    "onnxruntime",
+)
 
 
 def loaded_after(statement):
@@ -17,7 +31,13 @@ def loaded_after(statement):
 
 
 @pytest.mark.parametrize(
-    "statement", ["import leakyrelu", "import leakyrelu; leakyrelu.leaky_relu([-1.0])", "import leakyrelu.slope"]
+    "statement",
+    [
+        "import leakyrelu",
+        "import leakyrelu; leakyrelu.leaky_relu([-1.0])",
+        "import leakyrelu.slope",
+        "import leakyrelu.onnx",
+    ],
 )
 def test_loads_no_framework(statement):
     assert loaded_after(statement) == set()

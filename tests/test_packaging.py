@@ -96,7 +96,7 @@ def test_one_version():
 
 def test_extras():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(extras) == {"torch", "cli", "report", "study", "all", "test", "bench", "dev"}
+    assert set(extras) == {"torch", "onnx", "cli", "report", "study", "all", "test", "bench", "dev"}
 
 
 @pytest.mark.parametrize(

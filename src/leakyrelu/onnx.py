@@ -30,9 +30,7 @@ __all__ = ["diagnose"]
 
 # Where the output of an operator holds its units: an axis, or "last".
 _FEEDERS: dict[str, int] = {
-    **dict.fromkeys(
-        ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "BatchNormalization"), 1
-    ),
+    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "BatchNormalization"), 1),
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization", "LRN", "MaxPool", "AveragePool"), 1),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "Flatten"), 1),
     **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "LayerNormalization", "Einsum"), -1),
@@ -40,8 +38,8 @@ _FEEDERS: dict[str, int] = {
 }
 # Operators that leave each number at its place: the units stand where they stood before.
 _PASSING = frozenset(
-    ("Add", "Sub", "Mul", "Div", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear", "Relu", "Clip")
-    + ("LeakyRelu", "PRelu", "Sigmoid", "Tanh", "Sum", "Max", "Min", "Resize", "Pad", "Concat", "Slice", "HardSigmoid")
+    {"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Identity", "Cast", "Dropout", "Resize", "Pad", "Concat", "Slice"}
+    | {"QuantizeLinear", "DequantizeLinear", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"}
 )
 _KINDS = ("Relu", "LeakyRelu", "PRelu", "Clip")
 _FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")  # a rectifier inside them cannot be looked at
@@ -260,12 +258,14 @@ class _Network:
             arrays = list(batch) if isinstance(batch, tuple | list) else [batch]
             if len(arrays) < len(known):
                 raise ValueError(
-                    f"{self.path} has {len(known)} inputs ({_described(known)}): give a mapping from their names to arrays"
+                    f"{self.path} has {len(known)} inputs ({_described(known)}): "
+                    "give a mapping from their names to arrays"
                 )
             batch = dict(zip(known, arrays, strict=False))
         elif missing := [name for name in known if name not in batch]:
             raise ValueError(
-                f"no array for the input {missing[0]!r} among {_named(list(batch))}: the model takes {_described(known)}"
+                f"no array for the input {missing[0]!r} among {_named(list(batch))}: "
+                f"the model takes {_described(known)}"
             )
         return {name: self._cast(name, batch[name]) for name in known}
 
@@ -316,7 +316,9 @@ class _Graph:
             bend = self._bend(node)
             if bend is None:
                 continue
-            name = node.name if node.name and node.name not in taken else node.output[0]
+            name = next(
+                name for name in (node.name, node.output[0], f"{node.output[0]}:0") if name and name not in taken
+            )
             taken.add(name)
             found.append(_Rectifier(name, node.op_type, node.input[0], *bend, self._axis(node.input[0])))
         return found
@@ -334,7 +336,7 @@ class _Graph:
                 self.hidden.append(f"{node.name or node.output[0]} (its slopes are computed)")
                 return None
             return slope.astype(np.float64), math.inf
-        low, high = (self._bound(node, *which) for which in ((1, "min"), (2, "max")))
+        low, high = self._bound(node, 1, "min"), self._bound(node, 2, "max")
         if low != 0.0 or high is None or high <= 0.0 or self._gate(node):
             return None
         return zero, high
@@ -342,11 +344,11 @@ class _Graph:
     def _bound(self, node: Any, position: int, attribute: str) -> float | None:
         """Bound of a Clip: an attribute before opset 11, an input since. Infinity where there is none."""
         if len(node.input) > position and node.input[position]:
-            value = self.constant(node.input[position])
-            return None if value is None else float(value.reshape(-1)[0])
+            constant = self.constant(node.input[position])
+            return None if constant is None else float(constant.reshape(-1)[0])
         limit = 3.4e38  # older exporters write the largest float32 for none
-        value = float(_attribute(node, attribute, -math.inf if attribute == "min" else math.inf))
-        return math.inf if value >= limit else value
+        bound = float(_attribute(node, attribute, -math.inf if attribute == "min" else math.inf))
+        return math.inf if bound >= limit else bound
 
     def _gate(self, node: Any) -> bool:
         """Tell the Clip(x + 3, 0, 6) of hard-swish and hard-sigmoid."""
@@ -368,10 +370,10 @@ class _Graph:
         if maker.op_type != "Constant":
             return None
         for attribute in maker.attribute:
-            value = importlib.import_module("onnx.helper").get_attribute_value(attribute)
-            return np.asarray(
-                helper.to_array(value, base_dir=str(self.folder)) if attribute.name == "value" else value
-            )
+            given = importlib.import_module("onnx.helper").get_attribute_value(attribute)
+            if attribute.name == "value":
+                given = helper.to_array(given, base_dir=str(self.folder))
+            return np.asarray(given)
         return None
 
     def _axis(self, tensor: str) -> int:
@@ -411,6 +413,9 @@ def _session(onnx: Any, runtime: Any, model: Any, tensors: list[str], path: Path
     copy.CopyFrom(model)
     del copy.graph.output[:]
     inputs = {value.name: value for value in model.graph.input}
+    kept = _needed(model.graph, tensors)
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)  # what stands behind the last rectifier need not run
     for i, tensor in enumerate(tensors):
         # An Identity each: two rectifiers may share a tensor, and a tensor may be an input of the model.
         name = f"leakyrelu:{i}"
@@ -422,9 +427,7 @@ def _session(onnx: Any, runtime: Any, model: Any, tensors: list[str], path: Path
         copy.graph.output.append(value)  # without a type: ONNX Runtime infers it
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what is wrong comes as an exception, too
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(path.parent.resolve())
-    )
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent.resolve()))
     try:
         session = runtime.InferenceSession(copy.SerializeToString(), options, providers=providers)
         if any(entry.type == "tensor(bfloat16)" for entry in session.get_outputs()):  # NumPy has no such type
@@ -435,6 +438,26 @@ def _session(onnx: Any, runtime: Any, model: Any, tensors: list[str], path: Path
     except Exception as error:
         raise ValueError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from None
     return session
+
+
+def _needed(graph: Any, tensors: list[str]) -> list[Any]:
+    """Nodes that these tensors depend on, in order."""
+    wanted, kept = set(tensors), []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(_uses(node))
+            kept.append(node)
+    return kept[::-1]
+
+
+def _uses(node: Any) -> Iterator[str]:
+    """Tensors that a node takes, those used within its branches too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from _uses(inner)
 
 
 def _batches(data: Any) -> Iterable[Any]:
@@ -477,7 +500,9 @@ def _why(graph: _Graph) -> str:
     if graph.hidden:
         return f": {_named(graph.hidden)} lie within branches or loops, where they cannot be counted"
     if fused := [kind for kind in kinds if kind in _FUSED]:
-        return f": the file is optimized, and its rectifiers are fused into {fused[0]}; take the file before optimization"
+        return (
+            f": the file is optimized, and its rectifiers are fused into {fused[0]}; take the file before optimization"
+        )
     return f" (Relu, LeakyRelu, PRelu, or Clip with a minimum of 0); its operators are {_named(kinds, quote='')}"
 
 

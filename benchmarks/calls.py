@@ -35,6 +35,7 @@ def small_calls(repeats: int) -> dict[str, float]:
             "Python function of three lines": lambda: three_lines(-1.5),
         },
         repeats,
+        threads=False,
     )
 
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
     Contestants = Mapping[str, Callable[[], object]]
 
-# A block is long enough that the clock does not count, and starts after a warm-up that is longer than the few
-# milliseconds for which OpenMP keeps the other core spinning after the contestant before (libgomp's default policy).
+# A block is long enough that the clock does not count. Before it, a pause lets the thread pools of the contestant before
+# fall asleep: those of PyTorch and ONNX Runtime keep the other core spinning for more than 20 ms, which would be charged
+# to whoever comes next. Then a warm-up wakes the contestant's own.
 BLOCK_SECONDS = 0.006
+SETTLE_SECONDS = 0.08
 WARM_UP_SECONDS = 0.005
 LONG_CALL_SECONDS = 0.05
 
@@ -34,8 +36,11 @@ def _calls_within(run: Callable[[], object], seconds: float) -> tuple[int, float
         step = min(2 * step, 1000)
 
 
-def interleave(contestants: Contestants, repeats: int = 7, block_seconds: float = BLOCK_SECONDS) -> dict[str, float]:
-    """Median seconds a call of each contestant over `repeats` rounds; in each round each has one block of calls."""
+def interleave(contestants: Contestants, repeats: int = 7, *, threads: bool = True) -> dict[str, float]:
+    """Median seconds a call of each contestant over `repeats` rounds; in each round each has one block of calls.
+
+    Without `threads`, no contestant uses more than one, and nobody waits for pools to fall asleep.
+    """
     per_call: dict[str, float] = {}
     for name, run in contestants.items():
         run()  # compile, allocate, touch
@@ -50,7 +55,9 @@ def interleave(contestants: Contestants, repeats: int = 7, block_seconds: float 
             shift = round_ % len(order)
             for name in order[shift:] + order[:shift]:
                 run = contestants[name]
-                calls = max(1, int(block_seconds / per_call[name]))
+                calls = max(1, int(BLOCK_SECONDS / per_call[name]))
+                if threads:
+                    time.sleep(SETTLE_SECONDS)
                 if per_call[name] < LONG_CALL_SECONDS:
                     _calls_within(run, WARM_UP_SECONDS)
                 start = time.perf_counter()

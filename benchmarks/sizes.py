@@ -36,7 +36,7 @@ def measure(
         if not calls:
             continue
         rounds = max(3, repeats // 2) if power >= 26 else repeats
-        for name, seconds in harness.interleave(calls, rounds).items():
+        for name, seconds in harness.interleave(calls, rounds, threads=power >= 14).items():
             rows.append(
                 {"operation": operation, "dtype": dtype, "mode": mode, "n": n, "name": name, "seconds": seconds}
             )

@@ -5,7 +5,13 @@
 namespace leakyrelu {
 namespace {
 
-constexpr std::ptrdiff_t least_bytes = 256 * 1024, wake_bytes = 2 * 1024 * 1024;
+// Measured on two cores of an AMD EPYC (family 25, model 17, 1 MiB second and 32 MiB third cache, KVM), float32, by
+// `python -m benchmarks sizes --operations forward --dtypes float32`:
+// two threads took 4.2 us for 2^16 elements where one takes 5.9, and as long as one for 2^15;
+constexpr std::ptrdiff_t least_bytes = 256 * 1024;
+// waking a sleeping helper costs the first call of a burst some 3 us;
+constexpr std::ptrdiff_t wake_bytes = 512 * 1024;
+// pieces much smaller than these cost more in turns than they gain in balance.
 constexpr std::ptrdiff_t smallest_piece = 128 * 1024, largest_piece = 1024 * 1024;
 constexpr std::ptrdiff_t alignment = 4096;
 
@@ -28,6 +34,8 @@ Split split(std::ptrdiff_t n, std::ptrdiff_t bytes) {
   return {elements < alignment ? alignment : elements, total >= wake_bytes};
 }
 
+// On the same machine: 2^23 floats (64 MiB in and out) 1.39 ms streamed and 1.74 plain, 2^26 11.2 and 16.0; but 2^22
+// floats, which just fit the third cache, 0.65 and 0.48.
 bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output) {
   static const std::ptrdiff_t cache = last_level_cache();
   return input + output > cache;

@@ -12,7 +12,9 @@ namespace leakyrelu {
 // that they share neither cache lines nor sign bytes.
 Split split(std::ptrdiff_t n, std::ptrdiff_t bytes);
 
-// Whether to write `output` bytes past the cache, having read `input` bytes. Never for work in place.
+// Whether to write `output` bytes of the caller's memory past the cache, having read `input` bytes. Never asked for
+// work in place, where the line is in the cache already, nor for fresh memory, which the kernel has just filled with
+// zeros there.
 bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output);
 
 }  // namespace leakyrelu

@@ -48,10 +48,10 @@ void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const
 }
 
 void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const Layout& layout,
-               std::ptrdiff_t n) {
+               std::ptrdiff_t n, Output output) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const int alpha = inputs - 1;
-  const bool stream = !in_place(data, inputs) && should_stream(alpha * size * n, size * n);
+  const bool stream = output == Output::callers && !in_place(data, inputs) && should_stream(alpha * size * n, size * n);
   const Loop loop = kernels(dtype, stream).*operation;
   parallel_for(n, split(n, inputs * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
@@ -67,9 +67,10 @@ void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* 
 }
 
 void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout& layout, char* y, std::uint8_t* signs,
-                    std::ptrdiff_t n) {
+                    std::ptrdiff_t n, Output output) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
-  const PackLoop loop = kernels(dtype, x != y && should_stream(size * n, size * n)).forward_with_signs;
+  const PackLoop loop =
+      kernels(dtype, output == Output::callers && x != y && should_stream(size * n, size * n)).forward_with_signs;
   parallel_for(n, split(n, 2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       loop(x + first * size, alpha + which * alpha_size, step, y + first * size, signs + first / 8, first % 8, count);
@@ -78,9 +79,10 @@ void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout&
 }
 
 void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha, const Layout& layout,
-                    char* out, std::ptrdiff_t n) {
+                    char* out, std::ptrdiff_t n, Output output) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
-  const UnpackLoop loop = kernels(dtype, grad != out && should_stream(size * n, size * n)).backward_from_signs;
+  const UnpackLoop loop =
+      kernels(dtype, output == Output::callers && grad != out && should_stream(size * n, size * n)).backward_from_signs;
   parallel_for(n, split(n, 2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       loop(grad + first * size, signs + first / 8, first % 8, alpha + which * alpha_size, step, out + first * size,

@@ -163,8 +163,10 @@ PyObject* run_array(const Operation& operation, const Arguments& given) {
   pointers[alpha_index] = const_cast<char*>(alpha_bytes);
   pointers[operation.inputs] = PyArray_BYTES(out.array());
   FloatingPointFlags flags(operation.name, data.dtype);
-  without_gil(data.size(),
-              [&] { run_dense(data.dtype, operation.loop, operation.inputs, pointers, alpha.layout, data.size()); });
+  without_gil(data.size(), [&] {
+    run_dense(data.dtype, operation.loop, operation.inputs, pointers, alpha.layout, data.size(),
+              given.out == nullptr ? Output::fresh : Output::callers);
+  });
   return flags.report() ? out.release() : nullptr;
 }
 

@@ -35,6 +35,8 @@ Ref take_signs(const char* function, PyObject* object, std::ptrdiff_t size) {
   return Ref(PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO));
 }
 
+Output output_of(PyObject* out) { return out == nullptr || out == Py_None ? Output::fresh : Output::callers; }
+
 }  // namespace
 
 PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t count) {
@@ -54,7 +56,8 @@ PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t cou
 
   FloatingPointFlags flags(name, x.dtype);
   without_gil(x.size(), [&] {
-    run_with_signs(x.dtype, x.bytes(), alpha.bytes(), alpha.layout, PyArray_BYTES(y.array()), sign_bytes, x.size());
+    run_with_signs(x.dtype, x.bytes(), alpha.bytes(), alpha.layout, PyArray_BYTES(y.array()), sign_bytes, x.size(),
+                   output_of(out));
   });
   if (!flags.report() || !finish_output(out, y)) return nullptr;
   return PyTuple_Pack(2, y.get(), signs.get());
@@ -75,7 +78,7 @@ PyObject* leaky_relu_backward_from_signs(PyObject*, PyObject* const* args, Py_ss
   without_gil(grad.size(), [&] {
     const auto* sign_bytes = reinterpret_cast<const std::uint8_t*>(PyArray_BYTES(signs.array()));
     run_from_signs(grad.dtype, grad.bytes(), sign_bytes, alpha.bytes(), alpha.layout, PyArray_BYTES(result.array()),
-                   grad.size());
+                   grad.size(), output_of(out));
   });
   if (!flags.report() || !finish_output(out, result)) return nullptr;
   return result.release();

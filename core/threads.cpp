@@ -97,19 +97,53 @@ bool spin_until(const Condition& condition) {
   return condition();
 }
 
+constexpr int most_threads = 256;
+
+// Every thread has a part of its own, the same at each run of the same length, so that it finds in its cache what it
+// wrote there the last time. (Pieces dealt out in turn took 100 us where this takes 57: 2^20 floats into the caller's
+// output, two cores of an AMD EPYC 25/17.) Its owner takes pieces from the front; who is done with his own part takes
+// from the back of the others, so that what is taken, too, is about the same each time.
 struct Job {
+  struct alignas(64) Part {
+    struct Rest {
+      std::uint32_t front, back;  // pieces
+    };
+    std::atomic<Rest> rest;
+
+    bool take(bool own, std::uint32_t& piece) {
+      Rest now = rest.load(std::memory_order_relaxed);
+      for (;;) {
+        if (now.front >= now.back) return false;
+        const Rest then = own ? Rest{now.front + 1, now.back} : Rest{now.front, now.back - 1};
+        piece = own ? now.front : then.back;
+        if (rest.compare_exchange_weak(now, then, std::memory_order_relaxed)) return true;
+      }
+    }
+  };
+
   Task task;
   const void* context;
-  std::ptrdiff_t n, piece;
+  std::ptrdiff_t n, length;  // of a piece
+  int parts;
   std::fenv_t environment;
-  std::atomic<std::ptrdiff_t> next{0};
   std::atomic<int> raised{0};
+  Part part[most_threads];
 
-  void work() {
-    for (;;) {
-      const std::ptrdiff_t begin = next.fetch_add(piece, std::memory_order_relaxed);
-      if (begin >= n) return;
-      task(context, begin, begin + piece < n ? begin + piece : n);
+  Job(Task task, const void* context, std::ptrdiff_t n, std::ptrdiff_t length, int parts)
+      : task(task), context(context), n(n), length(length), parts(parts) {
+    std::fegetenv(&environment);
+    const std::ptrdiff_t pieces = (n + length - 1) / length;
+    const auto border = [&](int i) { return static_cast<std::uint32_t>(pieces * i / parts); };
+    for (int i = 0; i < parts; ++i) part[i].rest.store({border(i), border(i + 1)}, std::memory_order_relaxed);
+  }
+
+  void work(int thread) {
+    for (int i = 0; i < parts; ++i) {
+      std::uint32_t piece;
+      while (part[(thread + i) % parts].take(i == 0, piece)) {
+        const std::ptrdiff_t begin = piece * length, end = begin + length;
+        task(context, begin, end < n ? end : n);
+      }
     }
   }
 };
@@ -127,12 +161,13 @@ class Pool {
     const State open = {state_.load().generation + 1, static_cast<std::uint16_t>(helpers), 0};
     state_.store(open);
     if (wake && sleeping_.load() > 0) {
+      keep_off_this_cpu();
       {
         std::lock_guard<std::mutex> lock(mutex_);
       }
       wake_.notify_all();
     }
-    job.work();
+    job.work(0);
     // Who has not come by now need not come any more.
     State now = state_.load();
     while (!state_.compare_exchange_weak(now, {now.generation, 0, now.running})) {
@@ -150,9 +185,28 @@ class Pool {
     std::uint16_t running;  // helpers at work; the job lives until they are done
   };
 
+  // A thread that wakes is often put on the CPU of the one that woke it, above all in a virtual machine, where an idle
+  // CPU looks taken away; there it waits for the very run that it should share, until the balancer moves it
+  // milliseconds later (2^20 floats: 130 us a call in place of 57). So before they are woken, helpers are bound to the
+  // other CPUs of the caller's mask.
+  void keep_off_this_cpu() {
+#if defined(__linux__)
+    cpu_set_t others;
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof others, &others) != 0) return;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0 || (bound_ == started_ && CPU_EQUAL(&others, &bound_to_))) return;
+    for (int i = 0; i < started_; ++i) pthread_setaffinity_np(threads_[i], sizeof others, &others);
+    bound_to_ = others;
+    bound_ = started_;
+#endif
+  }
+
   bool start_one() {
     try {
-      std::thread([this, seen = state_.load().generation] { help(seen); }).detach();
+      std::thread thread([this, number = started_ + 1, seen = state_.load().generation] { help(number, seen); });
+      threads_[started_] = thread.native_handle();
+      thread.detach();
     } catch (const std::system_error&) {
       return false;  // no more threads to be had: the caller does the work
     }
@@ -160,7 +214,7 @@ class Pool {
     return true;
   }
 
-  void help(std::uint32_t seen) {
+  void help(int thread, std::uint32_t seen) {
     for (;;) {
       const auto called = [&] { return state_.load().generation != seen; };
       if (!spin_until(called)) {
@@ -179,7 +233,7 @@ class Pool {
       Job& job = *job_;
       std::fesetenv(&job.environment);
       std::feclearexcept(FE_ALL_EXCEPT);
-      job.work();
+      job.work(thread);
       job.raised.fetch_or(std::fetestexcept(FE_ALL_EXCEPT));
       now = state_.load();
       while (!state_.compare_exchange_weak(now,
@@ -197,6 +251,11 @@ class Pool {
   std::atomic<State> state_{State{0, 0, 0}};
   Job* job_ = nullptr;
   int started_ = 0;
+  pthread_t threads_[most_threads];
+#if defined(__linux__)
+  int bound_ = 0;  // how many helpers are bound to bound_to_
+  cpu_set_t bound_to_;
+#endif
   std::atomic<int> sleeping_{0};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
@@ -281,12 +340,12 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, cons
   const int others = callers.fetch_add(1);
   int helpers = allowed_now(wake) - 1 - others;
   if (helpers > pieces - 1) helpers = static_cast<int>(pieces - 1);
+  if (helpers > most_threads - 1) helpers = most_threads - 1;
   if (helpers < 1 || pool_taken.exchange(true)) {
     task(context, 0, n);
   } else {
     if (pool.load() == nullptr) pool = new Pool;
-    Job job{task, context, n, piece, {}};
-    std::fegetenv(&job.environment);
+    Job job(task, context, n, piece, helpers + 1);
     pool.load()->run(job, helpers, wake);
     if (const int raised = job.raised.load()) raise_flags(raised);
     pool_taken = false;

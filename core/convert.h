@@ -20,20 +20,17 @@ inline void narrow_block(const Compute<T>* from, T* to) {
 }
 
 #if defined(__AVX512F__)
-// The masked forms, because GCC 12 warns of an uninitialized value within the plain ones.
-constexpr __mmask16 every_lane = 0xffff;
-
 template <>
 inline void widen_block<Half, 32>(const Half* from, float* to) {
   for (int j = 0; j < 32; j += 16) {
     const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + j));
-    _mm512_storeu_ps(to + j, _mm512_maskz_cvtph_ps(every_lane, halves));
+    _mm512_storeu_ps(to + j, _mm512_cvtph_ps(halves));
   }
 }
 template <>
 inline void narrow_block<Half, 32>(const float* from, Half* to) {
   for (int j = 0; j < 32; j += 16) {
-    const __m256i halves = _mm512_maskz_cvtps_ph(every_lane, _mm512_loadu_ps(from + j), _MM_FROUND_TO_NEAREST_INT);
+    const __m256i halves = _mm512_cvtps_ph(_mm512_loadu_ps(from + j), _MM_FROUND_TO_NEAREST_INT);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j), halves);
   }
 }

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from leakyrelu.findings import Finding
+
     IntArray = NDArray[np.int64]
     FloatArray = NDArray[np.float64]
 
@@ -359,6 +361,13 @@ class Report:
     def always_on(self) -> int:
         """Units of all layers together that are always on."""
         return sum(len(layer.always_on_units) for layer in self.layers)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the numbers mean and what to do about it, the worst first; a healthy network is called so."""
+        from leakyrelu.findings import find
+
+        return find(self)
 
     def __add__(self, other: Report) -> Report:
         """Both taken together: as if all the data had been seen at once, in either order.

@@ -2,7 +2,8 @@
 
 from leakyrelu.torch.functional import leaky_relu
 from leakyrelu.torch.layers import CenteredLeakyReLU, LeakyReLU
+from leakyrelu.torch.revive import revive
 from leakyrelu.torch.rewrite import replace_relu
 from leakyrelu.torch.watch import diagnose, watch
 
-__all__ = ["CenteredLeakyReLU", "LeakyReLU", "diagnose", "leaky_relu", "replace_relu", "watch"]
+__all__ = ["CenteredLeakyReLU", "LeakyReLU", "diagnose", "leaky_relu", "replace_relu", "revive", "watch"]

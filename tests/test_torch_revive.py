@@ -1,0 +1,346 @@
+"""Reviving: the network computes what it computed, the units live again, and what cannot be traced is left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from leakyrelu.torch import CenteredLeakyReLU, diagnose, revive
+
+DEAD = [1, 4, 5]
+
+
+@pytest.fixture(autouse=True)
+def _alone():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def kill(layer, units=DEAD):
+    with torch.no_grad():
+        layer.bias[units] = -1000.0
+
+
+class Plain(nn.Module):
+    """A convolutional network in the words of most people: view in forward, functional pooling, a mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.act1 = nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(inplace=True)
+        self.conv2, self.norm2, self.act2 = nn.Conv2d(8, 6, 3, groups=2), nn.BatchNorm2d(6), nn.ReLU()
+        self.linear3, self.act3 = nn.Linear(6 * 4, 7), nn.ReLU()
+        self.drop, self.linear4 = nn.Dropout(), nn.Linear(7, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.act1(self.conv1(x)), 2)
+        x = self.act2(self.norm2(self.conv2(x)))
+        x = self.act3(self.linear3(x.view(x.size(0), -1)))
+        return self.linear4(self.drop(x))
+
+
+def plain():
+    model = Plain()
+    kill(model.conv1), kill(model.norm2), kill(model.linear3)
+    return model, torch.randn(64, 2, 8, 8)
+
+
+def mlp():
+    model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2))
+    kill(model[0]), kill(model[2])
+    return model, torch.randn(300, 5)
+
+
+def flattened():
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(6 * 9, 2))
+    kill(model[0])
+    return model, torch.randn(50, 1, 8, 8)
+
+
+def pooled():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act, self.out = nn.Conv1d(1, 6, 3), nn.ReLU(), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.out(self.act(self.conv(x)).mean(2))
+
+    model = Pooled()
+    kill(model.conv)
+    return model, torch.randn(80, 1, 9)
+
+
+def transposed():
+    first, second = nn.ConvTranspose2d(4, 6, 2, groups=2), nn.ConvTranspose2d(6, 8, 2, groups=2)
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Conv2d(8, 1, 1))
+    kill(model[0]), kill(model[2])
+    return model, torch.randn(40, 4, 4, 4)
+
+
+def norm_behind():
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 3))
+    kill(model[0])
+    with torch.no_grad():
+        model[2].bias.copy_(torch.randn(6))
+        model[2].running_mean.copy_(torch.rand(6))
+    return model, torch.randn(40, 1, 8, 8)
+
+
+def depthwise():
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3, padding=1, groups=6), nn.Flatten())
+    kill(model[0])
+    return model, torch.randn(40, 1, 6, 6)
+
+
+@pytest.mark.parametrize("make", [mlp, plain, flattened, pooled, transposed, norm_behind, depthwise])
+@torch.no_grad()
+def test_the_network_computes_what_it_computed_and_its_units_live(make):
+    model, x = make()
+    before, report = model.eval()(x), diagnose(model, x)
+    assert all(set(DEAD) <= set(layer.silent_units) for layer in report.layers)
+    done = revive(model, report)
+    assert done.left == ()
+    assert done.units == report.silent
+    torch.testing.assert_close(model.eval()(x), before, rtol=1e-4, atol=1e-5)
+    after = diagnose(model, x)
+    assert after.silent < report.silent / 2  # fresh, but nobody promises that all of them fire
+
+
+@torch.no_grad()
+def test_what_is_fresh_and_what_is_zero():
+    model, x = mlp()
+    report = diagnose(model, x)
+    old = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(7)
+    revive(model, report, initializer=lambda layer: nn.init.constant_(layer.weight, 0.25))
+    silent = report.layers[0].silent_units.tolist()
+    alive = [unit for unit in range(9) if unit not in silent]
+    assert (model[0].weight[silent] == 0.25).all()
+    torch.testing.assert_close(model[0].weight[alive], old["0.weight"][alive], rtol=0, atol=0)
+    torch.testing.assert_close(model[0].bias[alive], old["0.bias"][alive], rtol=0, atol=0)
+    assert (model[2].weight[:, silent] == 0).all()
+    assert (model[4].weight[:, report.layers[1].silent_units] == 0).all()
+    assert (model[2].weight[0, alive] != 0).all()
+
+
+@torch.no_grad()
+def test_rows_are_drawn_as_the_layer_draws_them():
+    model = nn.Sequential(nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 1))
+    model[0].bias.fill_(-1000.0)
+    revive(model, diagnose(model, torch.randn(50, 300)))
+    bound = 300**-0.5  # nn.Linear: uniform within 1 / sqrt(fan_in), weights and biases
+    weight = model[0].weight
+    assert bound * 0.99 < weight.abs().max() <= bound
+    assert abs(weight.std() / (bound / 3**0.5) - 1) < 0.02
+    assert model[0].bias.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda p: torch.optim.Adam(p, amsgrad=True), {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}),
+        (lambda p: torch.optim.AdamW(p, foreach=True), {"exp_avg", "exp_avg_sq"}),
+        (lambda p: torch.optim.SGD(p, lr=1e-6, momentum=0.9), {"momentum_buffer"}),
+        (lambda p: torch.optim.RMSprop(p, momentum=0.5, centered=True), {"square_avg", "momentum_buffer", "grad_avg"}),
+        (lambda p: torch.optim.Adagrad(p, initial_accumulator_value=0.5), {"sum"}),
+    ],
+)
+def test_the_optimizer_forgets_these_entries_and_no_others(make, names):
+    model, x = mlp()
+    optimizer = make(model.parameters())
+    for _ in range(5):  # every entry gets a history, those of the dead units by decree
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        for parameter in model.parameters():
+            parameter.grad += 0.1
+        optimizer.step()
+    kill(model[0]), kill(model[2])
+    report = diagnose(model, x)
+    old = {p: {k: v.clone() for k, v in s.items() if torch.is_tensor(v)} for p, s in optimizer.state.items()}
+    done = revive(model, report, optimizer)
+    assert done.left == ()
+    first, second = (layer.silent_units.tolist() for layer in report.layers)
+    touched = {p: torch.zeros_like(p, dtype=torch.bool) for p in model.parameters()}
+    touched[model[0].weight][first] = touched[model[0].bias][first] = True
+    touched[model[2].weight][second] = touched[model[2].bias][second] = True
+    touched[model[2].weight][:, first] = touched[model[4].weight][:, second] = True
+    for parameter, mask in touched.items():
+        for name in names:
+            now, then = optimizer.state[parameter][name], old[parameter][name]
+            assert (now[mask] == (0.5 if name == "sum" else 0.0)).all()
+            assert torch.equal(now[~mask], then[~mask])
+            assert (then[mask] != 0).all()
+        if "step" in old[parameter]:
+            assert optimizer.state[parameter]["step"] == 5
+    assert all(name in done.optimizer[0] for name in names)
+    assert any("step is one number" in line for line in done.optimizer) == ("exp_avg_sq" in names)
+
+
+def test_training_goes_on_and_the_revived_units_learn():
+    model, x = mlp()
+    y = torch.randint(2, (300,))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    done = revive(model, diagnose(model, x), optimizer)
+    assert done.optimizer == ()  # it has not stepped yet
+    units = list(done.revived["1"])
+    start = model[0].weight[units].detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert (model[2].weight[:, units] != 0).any()
+    assert not torch.equal(model[0].weight[units], start)
+
+
+@torch.no_grad()
+def test_units_of_a_slope_are_left_unless_their_mean_is_folded():
+    model = nn.Sequential(nn.Linear(5, 9), nn.LeakyReLU(0.1), nn.Linear(9, 2)).double()
+    x = torch.randn(400, 5, dtype=torch.float64)
+    kill(model[0])
+    model[0].weight[DEAD] *= 5
+    report = diagnose(model, x)
+    before, state = model(x), {name: value.clone() for name, value in model.state_dict().items()}
+    done = revive(model, report)
+    assert done.revived == {}
+    ((name, units, reason),) = done.left
+    assert (name, set(DEAD) <= set(units)) == ("1", True)
+    assert reason.startswith("they still give out slope * x, so cutting them off would change the network")
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    silent = report.layers[0].silent_units
+    hidden = model[1](model[0](x))[:, silent]
+    lost = (hidden - hidden.mean(0)) @ model[2].weight[:, silent].T  # what deviates from the mean, and nothing else
+    done = revive(model, report, fold_mean=True)
+    assert done.left == ()
+    torch.testing.assert_close(model(x), before - lost, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_a_centered_unit_gives_out_a_constant_that_is_folded():
+    model = nn.Sequential(nn.Conv1d(1, 6, 2), CenteredLeakyReLU(0.0), nn.Conv1d(6, 2, 2)).double()
+    kill(model[0])
+    x = torch.randn(50, 1, 8, dtype=torch.float64)
+    before, report = model(x), diagnose(model, x)
+    assert "slope * x" in revive(model, report).left[0][2]
+    assert revive(model, report, fold_mean=True).left == ()
+    torch.testing.assert_close(model(x), before, rtol=1e-6, atol=1e-6)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.act, self.out = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(x + self.act(self.inner(x)))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.act, self.out = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(self.act(self.inner(x))) if x.sum() > -1e9 else x
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.act, self.out = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        inner = self.inner(x)
+        return self.out(self.act(inner)) + inner[:, :2]
+
+
+def shared():
+    linear, act = nn.Linear(6, 6), nn.ReLU()
+    return nn.Sequential(linear, act, nn.Linear(6, 6), nn.Tanh(), linear)
+
+
+def sequential(*layers):
+    return lambda: nn.Sequential(nn.Linear(6, 6), *layers)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.act, self.out = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)
+        self.out.weight = self.inner.weight
+
+    def forward(self, x):
+        return self.out(self.act(self.inner(x)))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (Residual, "their output goes into an addition"),
+        (Branching, "torch.fx cannot trace the model (TraceError: symbolically traced variables"),
+        (Twice, "what makes them, inner, is used elsewhere too"),
+        (shared, "0 is used in several places"),
+        (Tied, "the weights of inner are tied to those of another layer"),
+        (sequential(nn.ReLU()), "they are the network's output"),
+        (
+            sequential(nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 1)),
+            "between them and their weights stands 1 (L",
+        ),
+        (sequential(nn.ReLU(), nn.Softmax(-1), nn.Linear(6, 1)), "their output goes into 2"),
+        (sequential(nn.ReLU(), nn.Unflatten(1, (6, 1)), nn.Conv1d(6, 1, 1)), "their output goes into 2"),
+    ],
+)
+@torch.no_grad()
+def test_what_cannot_be_traced_is_left_and_said(make, reason):
+    model = make()
+    target = next(module for module in model.modules() if isinstance(module, nn.LayerNorm | nn.Linear) and module)
+    if isinstance(model, nn.Sequential) and isinstance(model[1], nn.LayerNorm):
+        target = model[1]
+    kill(target)
+    x = torch.randn(100, 6)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    done = revive(model, diagnose(model, x))
+    assert done.revived == {}
+    ((_, units, why),) = done.left
+    assert set(DEAD) <= set(units)
+    assert why.startswith(reason)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert f"left  {done.left[0][0]}: {len(units)} units, {reason}" in repr(done)
+
+
+@torch.no_grad()
+def test_a_convolution_in_front_of_a_linear_layer_along_positions_is_left():
+    model = nn.Sequential(nn.Conv1d(1, 6, 3, padding=1), nn.ReLU(), nn.Linear(6, 2))  # 6 channels, and 6 positions
+    kill(model[0])
+    done = revive(model, diagnose(model, torch.randn(30, 1, 6)))
+    assert done.left[0][2] == "2 takes 6 inputs, which are not 6 units"
+
+
+@torch.no_grad()
+def test_a_padded_convolution_behind_a_norm_cannot_take_a_constant():
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 3, padding=1))
+    kill(model[0])
+    model[2].bias.fill_(0.3)
+    done = revive(model, diagnose(model, torch.randn(30, 1, 8, 8)))
+    assert done.left[0][2] == "what they give out on average cannot be folded into 3: it pads"
+
+
+def test_nothing_silent_changes_nothing():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    with torch.no_grad():
+        model[0].bias.fill_(5.0)
+    done = revive(model, diagnose(model, torch.randn(10, 3)))
+    assert (done.revived, done.left, repr(done)) == ({}, (), "0 units started anew, 0 left")
+
+
+def test_what_is_not_a_model_or_its_optimizer_is_refused():
+    model, x = mlp()
+    report = diagnose(model, x)
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, not list"):
+        revive([model], report)
+    with pytest.raises(ValueError, match=r"the optimizer holds no parameter of this model: give the one"):
+        revive(model, report, torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0))

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     Contestants = Mapping[str, Callable[[], object]]
 
-# A block is long enough that the clock does not count. Before it, a pause lets the thread pools of the contestant before
-# fall asleep: those of PyTorch and ONNX Runtime keep the other core spinning for more than 20 ms, which would be charged
-# to whoever comes next. Then a warm-up wakes the contestant's own.
+# A block is long enough that the clock does not count. Before it, a pause lets the thread pools of the contestant
+# before fall asleep: those of PyTorch and ONNX Runtime keep the other core spinning for more than 20 ms, which would be
+# charged to whoever comes next. Then a warm-up wakes the contestant's own.
 BLOCK_SECONDS = 0.006
 SETTLE_SECONDS = 0.08
 WARM_UP_SECONDS = 0.005

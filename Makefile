@@ -19,13 +19,13 @@ test: lint ## lint, types and every test
 lint: .venv/installed-dev ## format check, lint, strict types
 	$(python) -m ruff format --check src tests benchmarks
 	$(python) -m ruff check src tests benchmarks
-	$(python) -m clang_format --dry-run -Werror core/*.h core/*.cpp
+	.venv/bin/clang-format --dry-run -Werror core/*.h core/*.cpp
 	$(python) -m mypy
 
 format: .venv/installed-dev ## write the format that lint checks
 	$(python) -m ruff format src tests benchmarks
 	$(python) -m ruff check --fix src tests benchmarks
-	$(python) -m clang_format -i core/*.h core/*.cpp
+	.venv/bin/clang-format -i core/*.h core/*.cpp
 
 picture: .venv/installed-study ## docs/study.png and docs/study.json: the study at its defaults, as the README shows it
 	.venv/bin/leakyrelu study --png docs/study.png --json docs/study.json

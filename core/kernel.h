@@ -6,10 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "norm_kernel.h"
+
 namespace leakyrelu {
 
 enum class DType : int { half, bfloat16, float32, float64, longdouble };
 constexpr int dtype_count = 5;
+constexpr int norm_dtype_count = 4;  // normalization has no longdouble
 
 // As a NumPy inner loop: the inputs and the output in this order, strides in bytes, n elements.
 //   forward, inverse: (x, alpha) -> y          backward: (grad, x, alpha) -> out
@@ -35,6 +38,7 @@ struct KernelRow {
   const char* isa;
   Kernels of[dtype_count];
   Kernels streaming[dtype_count];  // the same, writing contiguous output past the cache; not for work in place
+  NormKernels norm[norm_dtype_count];
 };
 
 // One function for each instruction set that this build holds.

@@ -1,4 +1,4 @@
-#include "kernel_loop.h"
+#include "kernel_row.h"
 
 namespace leakyrelu {
 LEAKYRELU_KERNEL_ROW(avx2)

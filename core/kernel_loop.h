@@ -307,15 +307,4 @@ constexpr Kernels kernels_of() {
 
 }  // namespace
 
-// In the order of DType.
-#define LEAKYRELU_KERNELS(stream)                                                           \
-  {kernels_of<Half, stream>(), kernels_of<BFloat16, stream>(), kernels_of<float, stream>(), \
-   kernels_of<double, stream>(), kernels_of<long double, stream>()}
-
-#define LEAKYRELU_KERNEL_ROW(name)                                                           \
-  const KernelRow& kernels_##name() {                                                        \
-    static const KernelRow row = {#name, LEAKYRELU_KERNELS(false), LEAKYRELU_KERNELS(true)}; \
-    return row;                                                                              \
-  }
-
 }  // namespace leakyrelu

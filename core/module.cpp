@@ -4,6 +4,7 @@
 #include <string>
 
 #include "dispatch.h"
+#include "norm.h"
 #include "python.h"
 #include "shortcut.h"
 #include "signs.h"
@@ -38,6 +39,13 @@ PyObject* set_threads(PyObject*, PyObject* argument) {
   Py_RETURN_NONE;
 }
 
+PyObject* share_openmp_at(PyObject*, PyObject* argument) {
+  void* address = PyLong_AsVoidPtr(argument);
+  if (address == nullptr && PyErr_Occurred()) return nullptr;
+  share_openmp(address);
+  Py_RETURN_NONE;
+}
+
 PyMethodDef methods[] = {
     {"leaky_relu_with_signs", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(leaky_relu_with_signs)),
      METH_FASTCALL, "leaky_relu_with_signs(x, alpha, out=None, /) -> (y, signs)"},
@@ -46,6 +54,7 @@ PyMethodDef methods[] = {
      "leaky_relu_backward_from_signs(grad, signs, alpha, out=None, /) -> grad_input"},
     {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},
     {"set_num_threads", set_threads, METH_O, "set_num_threads(count, /)"},
+    {"share_openmp", share_openmp_at, METH_O, "share_openmp(address of GOMP_parallel, or 0, /)"},
     {"config", config, METH_NOARGS, "config() -> dict: instruction sets and threads."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -59,6 +68,7 @@ int execute(PyObject* module) {
     PyErr_SetString(PyExc_ImportError, wrong.c_str());
     return -1;
   }
+  if (PyModule_AddFunctions(module, norm_methods) < 0) return -1;
   return add_ufuncs(module) < 0 ? -1 : add_shortcut(module);
 }
 

@@ -266,8 +266,32 @@ std::atomic<bool> pool_taken{false};
 std::atomic<int> callers{0};
 std::atomic<int> requested{0};  // 0: as many as allowed
 
+// GOMP_parallel(function, data, threads, flags), the entry of GCC's OpenMP library into a parallel region; null: our
+// own helpers.
+using OpenMP = void (*)(void (*)(void*), void*, unsigned, unsigned);
+std::atomic<OpenMP> openmp{nullptr};
+
+void run_on_openmp(OpenMP region, Job& job) {
+  struct Region {
+    Job& job;
+    std::thread::id caller;
+    std::atomic<int> came{0};
+  } shared{job, std::this_thread::get_id()};
+  region(
+      [](void* data) {
+        auto& [job, caller, came] = *static_cast<Region*>(data);
+        if (std::this_thread::get_id() == caller) return job.work(0);
+        std::fesetenv(&job.environment);
+        std::feclearexcept(FE_ALL_EXCEPT);
+        job.work(++came);
+        job.raised.fetch_or(std::fetestexcept(FE_ALL_EXCEPT));
+      },
+      &shared, static_cast<unsigned>(job.parts), 0);
+}
+
 // The child of a fork has one thread. The parent's pool, perhaps locked, is left alone for good.
 void forget_pool() {
+  openmp = nullptr;
   pool = nullptr;
   pool_taken = false;
   callers = 0;
@@ -331,6 +355,8 @@ std::string read_thread_environment() {
   return {};
 }
 
+void share_openmp(void* parallel_region) { openmp = reinterpret_cast<OpenMP>(parallel_region); }
+
 void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, const void* context) {
   const std::ptrdiff_t pieces = (n + piece - 1) / piece;
   if (pieces <= 1) {
@@ -344,9 +370,13 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, cons
   if (helpers < 1 || pool_taken.exchange(true)) {
     task(context, 0, n);
   } else {
-    if (pool.load() == nullptr) pool = new Pool;
     Job job(task, context, n, piece, helpers + 1);
-    pool.load()->run(job, helpers, wake);
+    if (const OpenMP region = openmp.load()) {
+      run_on_openmp(region, job);
+    } else {
+      if (pool.load() == nullptr) pool = new Pool;
+      pool.load()->run(job, helpers, wake);
+    }
     if (const int raised = job.raised.load()) raise_flags(raised);
     pool_taken = false;
   }

@@ -23,6 +23,11 @@ int usable_cpus();
 // Reads LEAKYRELU_NUM_THREADS and OMP_NUM_THREADS. Returns an empty string, or what is wrong with the first.
 std::string read_thread_environment();
 
+// Computes on the threads of an OpenMP library that the process runs anyway, in place of helpers of our own: two pools
+// would fight over the cores, since OpenMP's threads go on spinning for a while after each region. Takes the address of
+// the library's GOMP_parallel; null goes back. The child of a fork goes back too: its OpenMP threads are gone.
+void share_openmp(void* parallel_region);
+
 using Task = void (*)(const void* context, std::ptrdiff_t begin, std::ptrdiff_t end);
 
 // Runs task over [0, n) in pieces whose borders are multiples of `piece`, on this thread and, if there are several

@@ -2,8 +2,21 @@
 
 from leakyrelu.torch.functional import leaky_relu
 from leakyrelu.torch.layers import CenteredLeakyReLU, LeakyReLU
+from leakyrelu.torch.norm import NormLeakyReLU
+from leakyrelu.torch.openmp import share_threads
 from leakyrelu.torch.revive import revive
 from leakyrelu.torch.rewrite import replace_relu
 from leakyrelu.torch.watch import diagnose, watch
 
-__all__ = ["CenteredLeakyReLU", "LeakyReLU", "diagnose", "leaky_relu", "replace_relu", "revive", "watch"]
+__all__ = [
+    "CenteredLeakyReLU",
+    "LeakyReLU",
+    "NormLeakyReLU",
+    "diagnose",
+    "leaky_relu",
+    "replace_relu",
+    "revive",
+    "watch",
+]
+
+share_threads()

@@ -1,0 +1,165 @@
+"""The native passes of a normalization followed by a Leaky ReLU, against NumPy in float64."""
+
+import ctypes
+import os
+
+import numpy as np
+import pytest
+
+from leakyrelu import _core, get_num_threads, set_num_threads
+
+DTYPES = {"float64": 1e-13, "float32": 3e-6, "bfloat16": 1e-2, "float16": 2e-3}
+# samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest.
+SHAPES = [(1, 1, 1), (2, 3, 1), (3, 5, 7), (2, 16, 33), (1, 300, 130), (2, 7, 1025), (1, 2, 100_000), (3, 257, 64)]
+
+
+def stored(values, dtype):
+    """The memory of the values in that dtype, and what it holds."""
+    if dtype == "bfloat16":
+        bits = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return bits.view(np.int16), (bits.astype(np.uint32) << 16).view(np.float32).astype(float)
+    kept = values.astype(dtype)
+    return (kept.view(np.int16) if dtype == "float16" else kept), kept.astype(float)
+
+
+def read(memory, dtype):
+    if dtype == "bfloat16":
+        return (memory.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(float)
+    return (memory.view(np.float16) if dtype == "float16" else memory).astype(float)
+
+
+@pytest.fixture(params=[False, True], ids=["channels_first", "channels_last"])
+def last(request):
+    return request.param
+
+
+def make(shape, last, dtype, seed):
+    """Random data as memory, and as float64 of shape (samples, channels, positions)."""
+    samples, channels, positions = shape
+    order = (samples, positions, channels) if last else shape
+    memory, values = stored(np.random.default_rng(seed).normal(0.5, 2, order), dtype)
+    return memory, np.swapaxes(values, 1, 2) if last else values, (dtype, *shape, last)
+
+
+def as_data(memory, shape, last, dtype):
+    values = read(memory, dtype)
+    return np.swapaxes(values.reshape(shape[0], shape[2], shape[1]), 1, 2) if last else values.reshape(shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_passes(shape, last, dtype):
+    tolerance, alpha = DTYPES[dtype], 0.2
+    memory, x, layout = make(shape, last, dtype, 1)
+    mean, squares = _core.norm_moments(memory, layout)
+    np.testing.assert_allclose(mean, x.mean(2), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(squares, x.var(2) * shape[2], rtol=10 * tolerance, atol=tolerance)
+
+    for rows in (1, shape[0]):
+        tables = np.random.default_rng(2).normal(size=(4, rows, shape[1]))
+        a, b, c, d = (table[:, :, None] for table in tables)
+        y_memory = np.full_like(memory, -1)
+        _core.norm_activate(memory, np.ascontiguousarray(tables[:3]), alpha, y_memory, layout)
+        v = (x - a) * b + c
+        y = as_data(y_memory, shape, last, dtype)
+        np.testing.assert_allclose(y, np.where(v > 0, v, alpha * v), rtol=tolerance, atol=10 * tolerance)
+
+        grad_memory, grad, _ = make(shape, last, dtype, 3)
+        h = np.where(y > 0, grad, alpha * grad)
+        u = np.where(y > 0, y, y / alpha) - a
+        sums = _core.norm_sums(grad_memory, y_memory, np.ascontiguousarray(tables[:1]), alpha, layout)
+        for got, terms in zip(sums, (h, h * u), strict=True):
+            scale = np.abs(terms).sum(2).max()
+            np.testing.assert_allclose(got, terms.sum(2), rtol=0, atol=min(tolerance, 3e-6) * scale)
+        out = np.full_like(memory, -1)
+        _core.norm_combine(grad_memory, y_memory, tables, alpha, out, layout)
+        expected = h * b + (u * c + d)
+        error = tolerance * (np.abs(h * b) + np.abs(u * c) + np.abs(d) + 1)
+        assert (np.abs(as_data(out, shape, last, dtype) - expected) <= error).all()
+
+
+def test_mean_a_million_times_the_deviation():
+    x = np.random.default_rng(0).normal(1e6, 1.0, (1, 4, 9000))
+    for dtype in (np.float64, np.float32):
+        kept = x.astype(dtype)
+        mean, squares = _core.norm_moments(kept, (np.dtype(dtype).name, 1, 4, 9000, False))
+        np.testing.assert_allclose(mean, kept.astype(float).mean(2), rtol=1e-9)
+        np.testing.assert_allclose(squares, kept.astype(float).var(2) * 9000, rtol=1e-5)
+
+
+def test_the_number_of_threads_changes_no_bit(last):
+    threads = get_num_threads()
+    memory, _, layout = make((2, 24, 50_000), last, "float32", 1)
+    tables = np.ones((4, 1, 24))
+    results = []
+    try:
+        for count in (1, threads):
+            set_num_threads(count)
+            out = np.empty_like(memory)
+            _core.norm_combine(memory, memory, tables, 0.1, out, layout)
+            results.append(
+                [*_core.norm_moments(memory, layout), *_core.norm_sums(memory, memory, tables[:1], 0.1, layout), out]
+            )
+    finally:
+        set_num_threads(threads)
+    for one, several in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, several)
+
+
+X = np.zeros((2, 3, 4), np.float32)
+LAYOUT = ("float32", 2, 3, 4, False)
+TABLES = np.zeros((3, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((X, TABLES, 0.1, X.copy(), ("int8", 2, 3, 4, False)), TypeError, "no dtype int8; there are float16, bfloat16"),
+        ((X[:, :, ::2], TABLES, 0.1, X.copy(), LAYOUT), ValueError, "expected an array in C order of 96 bytes"),
+        ((X, TABLES, 0.1, X[:1].copy(), LAYOUT), ValueError, "expected a writable array in C order of 96 bytes"),
+        ((X, TABLES[:2], 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
+        ((X, TABLES.astype("f4"), 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
+    ],
+)
+def test_wrong_memory_is_refused(arguments, error, text):
+    with pytest.raises(error, match=text):
+        _core.norm_activate(*arguments)
+
+
+def test_wrong_layers_are_refused():
+    with pytest.raises(ValueError, match="norm: 2 groups of 3 channels"):
+        _core.norm_forward(X, X.copy(), None, None, 0.1, (2, True, 0.1, None, None), LAYOUT)
+    with pytest.raises(ValueError, match="norm: expected 3 numbers"):
+        _core.norm_forward(X, X.copy(), None, None, 0.1, (0, True, 0.1, np.ones(2), None), LAYOUT)
+    with pytest.raises(ValueError, match="neither statistics nor leave to estimate them"):
+        _core.norm_forward(X, X.copy(), None, None, 0.1, (0, False, 0.1, None, None), LAYOUT)
+    with pytest.raises(ValueError, match="norm: expected 3 numbers"):
+        _core.norm_backward(X, X, np.ones(2), None, (0, True, 0.1, None, None), LAYOUT)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_shared_pool_does_the_work_and_a_fork_goes_back():
+    """A stand-in for OpenMP's GOMP_parallel runs the region on the caller, and again as a second thread would."""
+    calls = []
+    region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    @ctypes.CFUNCTYPE(None, region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def parallel(function, data, threads, flags):
+        calls.append(threads)
+        function(data)
+        function(data)
+
+    memory, x, layout = make((1, 8, 1 << 18), False, "float32", 1)
+    _core.share_openmp(ctypes.cast(parallel, ctypes.c_void_p).value)
+    try:
+        mean, _ = _core.norm_moments(memory, layout)
+        before = len(calls)
+        child = os.fork()
+        if child == 0:
+            _core.norm_moments(memory, layout)
+            os._exit(len(calls) - before)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        _core.share_openmp(0)
+    np.testing.assert_allclose(mean, x.mean(2), rtol=1e-5, atol=1e-6)
+    assert (calls == [get_num_threads()]) == (get_num_threads() > 1)

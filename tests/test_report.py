@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import re
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from leakyrelu.census import Counts, Layer, Report
+from leakyrelu.report.serial import schema
 from leakyrelu.report.table import percent
+from leakyrelu.report.terminal import histogram, print_report
 
 
 def layer(name: str, positive: list[int], samples: int = 1000, slope=0.0, kind: str = "ReLU", **counts) -> Layer:
@@ -144,6 +152,90 @@ def test_json_has_every_number():
     assert b["positive_share"] == [None, 0.001]  # JSON has no NaN
     assert b["nan_units"] == [0]
     assert (c["ceiling"], c["saturated_units"], c["mean_over_std"]) == (6.0, [0], 0.5)
+
+
+def test_json_is_what_its_schema_says():
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.check_schema(schema())
+    for report in (sample(), Report([]), Report([layer("a", [0, 500])])):
+        validator.validate(json.loads(report.to_json()))
+    broken = json.loads(sample().to_json())
+    for path in (["layers", 0, "units"], ["layers", 0, "counts", "mean"], ["findings", 0, "severity"], ["version"]):
+        document = copy.deepcopy(broken)
+        inner = document
+        for step in path[:-1]:
+            inner = inner[step]
+        del inner[path[-1]]
+        assert not validator.is_valid(document)
+        inner[path[-1]] = "nonsense"
+        assert not validator.is_valid(document)
+
+
+def test_findings_are_in_the_json():
+    report = sample()
+    document = json.loads(report.to_json())
+    assert [found["title"] for found in document["findings"]] == [found.title for found in report.findings]
+    assert Report.from_json(report.to_json()).findings == report.findings
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_for_a_terminal(width):
+    layers = [layer(f"block.{i}.a_rather_long_name_of_an_activation", [0] * i + [500] * (40 - i)) for i in range(8)]
+    report = Report([*layers, layer("wide", [1000] * 3, samples=123456789, kind="SomeSubclassOfReLU")], ["spare"])
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    print_report(report, console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer ")) + 2
+    rows = [re.split(r" {2,}", line.strip()) for line in lines[start : start + 9]]
+    column = lines[start - 2].split().index("silent")
+    found = [int(row[column].split()[0]) for row in rows]
+    assert found == sorted(found, reverse=True)  # the worst first
+    assert sum(found) == report.silent == 28
+    assert lines[0].startswith("9 layers, 323 units: 28 of 323 units silent")
+    text = " ".join(" ".join(lines).split())
+    assert "…" not in "".join("".join(row[1:]) for row in rows[:8])  # names are cut, numbers never
+    for finding in report.findings[:5]:
+        assert " ".join(finding.evidence.split()) in text
+    assert text.count("The same remedy as above.") == 3
+    assert ("p from 0 to 1" in text) == (width == 120)
+
+
+def test_the_histogram_has_silent_and_always_on_at_its_ends():
+    assert histogram(layer("a", [0] * 8 + [50] * 4 + [1000] * 2)) == "█▄        " + "  ▂"[1:]
+    assert histogram(layer("a", [500] * 3)) == "      █     "
+
+
+def test_frame():
+    report = sample()
+    frame = report.to_frame()
+    assert len(frame) == report.units == 6
+    first = frame[frame["layer"] == "a"]
+    assert first["unit"].tolist() == [0, 1, 2]
+    assert first["silent"].tolist() == [True, False, False]
+    assert first["positive_share"].tolist() == [0.0, 0.5, 1.0]
+    assert frame[frame["layer"] == "b"]["negative_slope"].tolist() == [0.25, 0.1]
+    assert frame.groupby("layer")["silent"].sum().to_dict() == {"a": 1, "b": 0, "c": 0}
+    assert frame.dtypes["samples"] == np.int64
+    assert Report([]).to_frame().empty
+
+
+def test_a_missing_pandas_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"needs the package 'pandas', which is not installed: pip install pandas"):
+        sample().to_frame()
+
+
+def test_in_a_notebook():
+    report = Report([layer("<b>", [0, 500])])
+    html = report._repr_html_()
+    assert "&lt;b&gt;" in html
+    assert "<b>" not in html.replace("<b style", "")
+    assert "critical" in html
+    root = ElementTree.fromstring(html)
+    rows = [[cell.text for cell in row] for row in root.iter("tr")]
+    assert rows[1] == ["<b>", "ReLU", "0", "2", "1", "0", "25.0 %", "0.50"]
+    assert "<script" not in html
 
 
 def test_json_comes_back_exactly(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from browser import DESKTOP, PHONE, chromium, open_page  # noqa: F401  (chromium is a fixture)
 
 from leakyrelu.census import Counts, Layer, Report
+from leakyrelu.report.diagnosis import BINS
 from leakyrelu.report.page import Chart, Table, write_page, write_png
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.4.1.json"
@@ -287,33 +288,85 @@ def test_the_diagnosis_page(chromium, tmp_path, viewport, color_scheme):  # noqa
         assert seen.locator("h1").inner_text() == "My network"
         assert "5 of 60 units silent" in seen.locator("header").inner_text()
         assert "never called: spare." in seen.locator("footer").inner_text()
-        marks = seen.locator('#units [aria-roledescription="rect mark"]')
-        assert marks.count() == 60  # one a unit
-        silent = [mark for mark in marks.all() if mark.get_attribute("aria-label").endswith(": positive 0 %")]
-        assert len(silent) == report.silent == 5
-        assert len({mark.get_attribute("fill") for mark in silent}) == 1
-        legend = seen.locator("#units svg").text_content()
-        assert all(word in legend for word in ("silent", "always on", "only NaN"))
-        box, plot = seen.locator("#units svg").bounding_box(), seen.locator("#units .plot").bounding_box()
-        assert box["width"] <= plot["width"] + 1  # the legend is not cut off
+        figure = seen.locator("#units")
+        assert figure.get_attribute("data-marks") == "60"  # one a unit
+        assert figure.locator(".legend li").all_inner_texts() == [*BINS, "only NaN"]
+        canvas, plot = figure.locator("canvas").bounding_box(), figure.locator(".plot").bounding_box()
+        assert 0.95 * plot["width"] <= canvas["width"] <= plot["width"] + 1
+        found = seen.locator("#findings details")
+        assert found.count() == len(report.findings)
+        assert found.first.inner_text().split()[0] == "critical"  # NaN
+        assert any("revive(model, report, optimizer)" in text for text in found.all_text_contents())
         assert seen.locator("#table-2 tbody tr").first.inner_text().split() == ["block.0", "silent", "0"]
         opened.assert_clean()
 
 
+def color_at(page, x: float, y: float) -> tuple[int, ...]:
+    """Color of the canvas at a point of it."""
+    return tuple(
+        page.evaluate(
+            """([x, y]) => {
+                const canvas = document.querySelector("#units canvas"), sharp = window.devicePixelRatio;
+                const pen = new OffscreenCanvas(1, 1).getContext("2d");
+                pen.drawImage(canvas, Math.floor(x * sharp), Math.floor(y * sharp), 1, 1, 0, 0, 1, 1);
+                return [...pen.getImageData(0, 0, 1, 1).data];
+            }""",
+            [x, y],
+        )
+    )
+
+
+def swatch(page, name: str) -> tuple[int, ...]:
+    text = page.locator("#units .legend li", has_text=name).locator("span").evaluate("e => e.style.background")
+    return (*map(int, re.findall(r"\d+", text)), 255)
+
+
 def test_the_diagnosis_page_by_hover_and_keyboard(chromium, tmp_path):  # noqa: F811
     path = tmp_path / "diagnosis.html"
-    diagnosis(2, 10).to_html(path)
-    with open_page(chromium, path) as opened:
+    report = diagnosis(3, 10)
+    report.to_html(path)
+    with open_page(chromium, path, reduced_motion="reduce") as opened:
         opened.wait_drawn()
-        opened.page.locator('#units [aria-roledescription="rect mark"]').first.hover()
-        opened.page.locator("#vg-tooltip-element.visible").wait_for()
-        text = opened.page.locator("#vg-tooltip-element").inner_text()
-        assert [word in text for word in ("block.0", "unit", "positive", "0 %", "output mean", "output std")] == [
-            True
-        ] * 6
-        opened.page.locator("#units .plot").focus()
-        opened.page.keyboard.press("ArrowRight")
-        assert opened.page.locator("#units .readout").inner_text() == "block.0, unit 0: positive 0 % (1 of 20)"
+        seen = opened.page
+        plot, readout = seen.locator("#units .plot"), seen.locator("#units .readout")
+        plot.focus()
+        seen.keyboard.press("ArrowRight")
+        assert readout.inner_text() == "block.0, unit 0: positive 0 %, output mean 1, std 0.0316 (1 of 10)"
+        walked = [readout.inner_text()]
+        for _ in range(9):
+            seen.keyboard.press("ArrowRight")
+            walked.append(readout.inner_text())
+        shares = [float(re.search(r"positive ([\d.]+) %", text)[1]) for text in walked]
+        expected = np.sort(100 * report.layers[0].positive_share)
+        np.testing.assert_allclose(shares, expected, atol=0.1)  # sorted, one step a unit
+        seen.keyboard.press("ArrowRight")
+        assert readout.inner_text().startswith("block.1, unit 1: positive 0 %")  # on to the next strip
+        seen.keyboard.press("ArrowDown")
+        assert readout.inner_text().startswith("block.2, unit 0: positive 0 %")
+        seen.keyboard.press("End")
+        assert "block.2, unit 9: positive 100 %" in readout.inner_text()
+        seen.keyboard.press("ArrowUp")
+        assert "block.1, unit 0: positive -" in readout.inner_text()  # saw only NaN
+        assert seen.locator("#units .cursor").is_visible()
+        seen.keyboard.press("Escape")
+        assert readout.inner_text() == ""
+        assert not seen.locator("#units .cursor").is_visible()
+
+        seen.locator("#units canvas").scroll_into_view_if_needed()
+        box = seen.locator("#units canvas").bounding_box()
+        cursor = seen.locator("#units .cursor")
+        seen.keyboard.press("ArrowRight")
+        first = cursor.bounding_box()
+        x, y = first["x"] + first["width"] / 2, first["y"] + first["height"] / 2
+        seen.mouse.move(x, y)
+        tip = seen.locator("#units .tip")
+        assert tip.inner_text() == "block.0, unit 0: positive 0 %, output mean 1, std 0.0316"
+        assert color_at(seen, x - box["x"], y - box["y"]) == swatch(seen, "silent")
+        seen.mouse.move(box["x"] + box["width"] - 5, y)
+        assert tip.inner_text().startswith("block.0, unit 9: positive 100 %")
+        assert color_at(seen, box["width"] - 5, y - box["y"]) == swatch(seen, "always on")
+        seen.mouse.move(box["x"] + box["width"] / 2, box["y"] - 100)
+        assert not tip.is_visible()
         opened.assert_clean()
 
 
@@ -321,10 +374,41 @@ def test_many_units_stay_a_small_page(chromium, tmp_path):  # noqa: F811
     path = tmp_path / "diagnosis.html"
     diagnosis(20, 500).to_html(path)
     assert path.stat().st_size < 3_000_000
-    with open_page(chromium, path) as opened:
+    with open_page(chromium, path, reduced_motion="reduce") as opened:
         opened.wait_drawn()
-        assert opened.page.locator('#units [aria-roledescription="rect mark"]').count() == 10_000
+        seen = opened.page
+        assert seen.locator("#units").get_attribute("data-marks") == "10000"
+        seen.locator("#units .plot").focus()
+        seen.keyboard.press("ArrowDown")
+        seen.keyboard.press("End")
+        assert "(500 of 500)" in seen.locator("#units .readout").inner_text()
+        seen.locator("#units canvas").scroll_into_view_if_needed()
+        box = seen.locator("#units canvas").bounding_box()
+        seen.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 10)
+        assert seen.locator("#units .tip").inner_text().startswith("block.19, unit ")
         opened.assert_clean()
+
+
+def test_a_healthy_network_is_called_so_on_the_page(chromium, tmp_path):  # noqa: F811
+    zeros, ones = np.zeros(4), np.ones(4)
+    counts = Counts(1000, 1, [500] * 4, zeros, zeros, ones * 1000, ones * 0.4, ones * 340, ones * 400)
+    Report([Layer("act", "ReLU", 0.0, counts)]).to_html(tmp_path / "page.html")
+    with open_page(chromium, tmp_path / "page.html") as opened:
+        opened.wait_drawn()
+        assert opened.page.locator("#findings summary").all_inner_texts() == ["healthy Healthy"]
+        opened.assert_clean()
+
+
+def test_the_picture(tmp_path):
+    report = diagnosis(3, 20)
+    report.to_png(tmp_path / "one.png", title="My network", scale=1.0)
+    data = (tmp_path / "one.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", data[16:24])
+    assert 640 <= width < 1000
+    assert height > 100
+    with pytest.raises(ValueError, match="the report has no layers, so there is nothing to draw"):
+        Report([]).to_png(tmp_path / "two.png")
 
 
 def test_an_empty_report_has_no_page(tmp_path):

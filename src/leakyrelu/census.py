@@ -404,8 +404,31 @@ class Report:
 
         return from_json(text)
 
+    def _repr_html_(self) -> str:
+        from leakyrelu.report.notebook import to_notebook
+
+        return to_notebook(self)
+
+    def to_frame(self) -> Any:
+        """Give a `pandas.DataFrame` with one row a unit: its layer, its number, its shares, mean and deviation.
+
+        Needs pandas and says so where it is missing.
+        """
+        from leakyrelu.report.frame import to_frame
+
+        return to_frame(self)
+
+    def to_png(self, path: str | os.PathLike[str], *, title: str = "What the units do", scale: float = 2.0) -> None:
+        """Write the strips of units as a picture: one strip a layer, one mark a unit, colored by its positive share.
+
+        Needs the extra ``report`` and says so where it is missing.
+        """
+        from leakyrelu.report.diagnosis import write_picture
+
+        write_picture(self, path, title=title, scale=scale)
+
     def to_html(self, path: str | os.PathLike[str], *, title: str = "What the units do") -> None:
-        """Write one HTML page, which works offline: a strip of units per layer, distributions and the table.
+        """Write one HTML page, which works offline: findings, a strip of units per layer, distributions and the table.
 
         Needs the extra ``report`` and says so where it is missing.
         """

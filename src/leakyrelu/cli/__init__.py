@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _EXTRAS = {
+    "PIL": "cli",
+    "safetensors": "cli",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
     "typer": "cli",
     "rich": "cli",
     "torch": "torch",

@@ -2,135 +2,257 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import os
-import sys
-from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+import re
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from leakyrelu.cli.inputs import Images, load_checkpoint, read_arrays, the_array
+from leakyrelu.cli.limits import parse_limits
 from leakyrelu.cli.refusal import Refusal, check_outputs
+from leakyrelu.cli.target import build_model, load_exported, refuse_scripted
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterator
+
     from torch import nn
 
     from leakyrelu.census import Report
+    from leakyrelu.cli.inputs import Arrays
+
+    Source = Arrays | Images
+    Progress = Callable[[int], object]
 
 
 def diagnose(
     target: Annotated[
-        str, typer.Argument(metavar="MODULE:FACTORY", help="What builds the model, such as package.module:make_model.")
+        str,
+        typer.Argument(
+            metavar="TARGET", help="MODULE:FACTORY, such as package.module:make_model, an .onnx file, or a .pt2 file."
+        ),
     ],
-    data: Annotated[Path, typer.Option(help="An .npz file with an array X, samples first.")],
+    data: Annotated[Path, typer.Option(help="An .npy or .npz file, samples first, or a folder of images.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights for FACTORY's model: .safetensors, or a state_dict saved by PyTorch.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples at a time.")] = 256,
     html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every number here.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples at a time.")] = 256,
+    png: Annotated[Path | None, typer.Option(help="Write the picture here.")] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=SHARE",
+            help="End with status 1 where more than this share of the units is KIND (silent, always-on, saturated, "
+            "nan), such as silent=10%. May be repeated.",
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Resize images (bilinear). Otherwise they stay as they are."),
+    ] = None,
+    image_mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Taken off the pixels, which are 0 to 255. (default: nothing)")
+    ] = None,
+    image_std: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="What the pixels are divided by. (default: 1)")
+    ] = None,
 ) -> None:
-    """Run data through a PyTorch model and report which of its units are silent or always on.
+    """Run data through a model and report which of its units are silent or always on, and what to do about it.
 
     FACTORY is called without arguments and returns a torch.nn.Module with its weights; a module itself will do. The
-    current folder is searched for MODULE first.
+    current folder is searched for MODULE first. An .npz file holds an array X, or, for an ONNX model of several
+    inputs, an array for each by name.
     """
-    from leakyrelu.study.data import DataError, read_npz
-
-    check_outputs({"--html": html, "--json": json}, {"--data": data})
+    limits = parse_limits(fail_on or ())
+    check_outputs({"--html": html, "--json": json, "--png": png}, {"--data": data, "--checkpoint": checkpoint})
     if batch_size < 1:
         raise Refusal(f"--batch-size must be at least 1, got {batch_size}")
-    if html:
+    if html or png:
         for module in ("altair", "vl_convert", "jinja2"):  # before the work, not after it
             importlib.import_module(module)
+    source: Source
+    if data.is_dir():
+        source = Images(data, _size(image_size), _three("--image-mean", image_mean), _three("--image-std", image_std))
+    else:
+        if given := [name for name, value in (("size", image_size), ("mean", image_mean), ("std", image_std)) if value]:
+            raise Refusal(f"--image-{given[0]} is for a folder of images, and {data} is none")
+        source = read_arrays(data)
+    report = _report(target, source, data, checkpoint, batch_size)
+
+    from leakyrelu.report.terminal import print_report
+
+    print_report(report)
+    title = f"What the units of {target} do"
     try:
-        x = read_npz(data, ("X",))["X"]
-    except DataError as error:
-        raise Refusal(str(error)) from None
-    if x.ndim < 1 or len(x) == 0:
-        raise Refusal(f"{data}: X has shape {x.shape}; it must hold at least one sample, samples first")
-    if x.dtype.kind not in "biuf":
-        raise Refusal(f"{data}: X has dtype {x.dtype}; it must hold real numbers")
-    report = _report(target, _model(target), x, batch_size, data)
-    typer.echo(repr(report))
-    try:
-        if json:
-            report.to_json(json)
-        if html:
-            report.to_html(html, title=f"What the units of {target} do")
+        for path, write in ((json, lambda p: report.to_json(p)), (html, lambda p: report.to_html(p, title=title))):
+            if path:
+                write(path)
+        if png:
+            report.to_png(png, title=title)
     except OSError as error:
         raise Refusal(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
-    for path in (json, html):
+    for path in (json, html, png):
         if path:
             typer.echo(f"Wrote {path}")
+    if broken := [text for limit in limits if (text := limit.broken_by(report))]:
+        for text in broken:
+            typer.echo(f"leakyrelu: failed: {text}", err=True)
+        raise typer.Exit(1)
 
 
-def _model(target: str) -> nn.Module:
-    from torch import nn
-
-    module_name, colon, attribute = target.partition(":")
-    if not (colon and module_name and attribute):
-        raise Refusal(f"{target!r} names no factory; write MODULE:FACTORY, such as package.module:make_model")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise Refusal(
-                f"there is no module {error.name!r} in {here} or on Python's path (wanted for {target})"
-            ) from None
-        raise Refusal(f"importing {module_name} failed: {_name(error)}") from error
-    except (Exception, SystemExit) as error:
-        raise Refusal(f"importing {module_name} failed: {_name(error)}") from error
-    try:
-        factory: Any = functools.reduce(getattr, attribute.split("."), module)
-    except AttributeError:
-        raise Refusal(f"module {module_name} has no {attribute!r}{_instead(module)}") from None
-    if isinstance(factory, nn.Module):
-        return factory
-    if not callable(factory):
-        raise Refusal(f"{target} is a {type(factory).__name__}, neither a torch.nn.Module nor what returns one")
-    try:
-        model = factory()
-    except (Exception, SystemExit) as error:
-        raise Refusal(f"{target}() failed: {_name(error)}") from error
-    if not isinstance(model, nn.Module):
-        raise Refusal(f"{target}() returned a {type(model).__name__}, not a torch.nn.Module")
-    return model
+def _report(target: str, source: Source, data: Path, checkpoint: Path | None, batch_size: int) -> Report:
+    suffix = Path(target).suffix.lower()
+    if suffix == ".onnx":
+        if checkpoint is not None:
+            raise Refusal("--checkpoint is for MODULE:FACTORY; an ONNX file has its weights")
+        return _onnx(target, source, data, batch_size)
+    if suffix in (".pt", ".pth", ".ts") and Path(target).is_file():
+        refuse_scripted(target)
+    if suffix == ".pt2":
+        if checkpoint is not None:
+            raise Refusal("--checkpoint is for MODULE:FACTORY; an exported program has its weights")
+        return _torch(target, *load_exported(target), source, data, batch_size)
+    model = build_model(target)
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    return _torch(target, model, None, source, data, batch_size)
 
 
-def _report(target: str, model: nn.Module, x: NDArray[Any], batch_size: int, path: Path) -> Report:
+def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
+    from leakyrelu.onnx import diagnose
+
+    batches: Any
+    if isinstance(source, Images):
+        batches, total = source.batches(batch_size), len(source)
+    else:
+        batches, total = source, max((len(x) for x in source.values() if x.ndim), default=0)
+        if len(source) == 1 or "X" in source:
+            try:
+                names = [value.name for value in _onnx_inputs(target)]
+            except Exception:  # what is wrong with the file, diagnose says better
+                names = []
+            if len(names) == 1 and names[0] not in source:
+                batches = the_array(data, source)[1]
+    with _bar(total) as progress, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            report = diagnose(target, batches, batch_size=batch_size, progress=progress)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            raise Refusal(str(error)) from None
+    for warning in caught:
+        typer.echo(f"leakyrelu: {warning.message}", err=True)
+    return report
+
+
+def _onnx_inputs(target: str) -> list[Any]:
+    from leakyrelu.onnx import require
+
+    graph = require("onnx").load(target, load_external_data=False).graph
+    constant = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in constant]
+
+
+def _torch(
+    target: str, model: nn.Module, unit_axis: dict[str, int] | None, source: Source, data: Path, batch_size: int
+) -> Report:
     import torch
 
     from leakyrelu.torch import diagnose, watch
 
     try:
-        watch(model)  # says what is wrong with the model itself, before anything runs
+        watch(model, unit_axis=unit_axis)  # says what is wrong with the model itself, before anything runs
     except (TypeError, ValueError) as error:
         raise Refusal(f"{target}: {error}") from None
-    try:
-        samples = torch.from_numpy(x)
-    except TypeError:
-        raise Refusal(f"{path}: X has dtype {x.dtype}, which PyTorch does not know; save it as float32") from None
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if samples.is_floating_point():
-        samples = samples.to(weight.dtype if weight is not None else torch.float32)
+    dtype = weight.dtype if weight is not None else torch.float32
+    if isinstance(source, Images):
+        what, whole = f"images of {data}", True
+        total, parts = len(source), source.batches(batch_size)
+    else:
+        name, x = the_array(data, source)
+        what, whole = f"{name} of shape {tuple(x.shape)} and dtype {x.dtype}", x.dtype.kind == "f"
+        total, parts = len(x), (x[i : i + batch_size] for i in range(0, len(x), batch_size))
+        try:
+            torch.from_numpy(x[:1])
+        except TypeError:
+            raise Refusal(f"{data}: {name} has dtype {x.dtype}, which PyTorch does not know; save as float32") from None
+    with _bar(total) as progress:
+
+        def batches() -> Iterator[torch.Tensor]:
+            done = 0
+            for part in parts:
+                tensor = torch.from_numpy(part)
+                yield tensor.to(dtype) if tensor.is_floating_point() else tensor
+                done += len(part)
+                progress(done)
+
+        try:
+            return diagnose(model, batches(), unit_axis=unit_axis)
+        except Refusal:
+            raise
+        except Exception as error:
+            hint = "" if whole else "; where the model wants real numbers, save X as float32"
+            raise Refusal(f"the model could not be run on {what}: {_name(error)}{hint}") from error
+
+
+class _bar:  # noqa: N801 - used as a function
+    """A progress bar on standard error with rate and time left, where that is a terminal."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("samples"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("samples", total=total, rate="")
+
+    def __enter__(self) -> Progress:
+        self.progress.start()
+        return self._advance
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def _advance(self, done: int) -> None:
+        speed = self.progress.tasks[0].speed
+        self.progress.update(self.task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match or "0" in (match[1], match[2]):
+        raise Refusal(f"--image-size {text!r} is not HEIGHTxWIDTH, such as 224x224")
+    return int(match[1]), int(match[2])
+
+
+def _three(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
     try:
-        return diagnose(model, torch.split(samples, batch_size))
-    except Exception as error:
-        hint = "" if samples.is_floating_point() else "; where the model wants real numbers, save X as float32"
-        raise Refusal(
-            f"the model could not be run on X of shape {tuple(x.shape)} and dtype {x.dtype}: {_name(error)}{hint}"
-        ) from error
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3) or (option == "--image-std" and 0.0 in values):
+        raise Refusal(f"{option} {text!r} is not one number or three, such as 123.7,116.3,103.5")
+    return values
 
 
 def _name(error: BaseException) -> str:
     """Return the type and the first line of an error."""
     first = next((line for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _instead(module: object) -> str:
-    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    own = [name for name in names if getattr(vars(module)[name], "__module__", None) == getattr(module, "__name__", "")]
-    return f"; it has {', '.join(own[:6])}" if own else ""

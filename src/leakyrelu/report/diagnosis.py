@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu.report.page import Chart, Table, require, write_page
+from leakyrelu.report.page import Chart, Notice, Strip, Strips, Table, require, write_page, write_png
 from leakyrelu.report.table import headline, median_share, notes, percent, ratio_text, slope_text
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str)
         path,
         title=title,
         summary="\n\n".join(headline(report)),
+        notices=[
+            Notice(each.severity, each.title, each.evidence, each.remedy, each.code, each.source)
+            for each in report.findings
+        ],
         charts=[_strips(report), _distribution(report), _centering(report)],
         tables=[_layers(report), *_named_units(report)],
         footnote="\n\n".join(
@@ -51,27 +55,58 @@ def bin_of(share: float) -> str:
     return BINS[1 + int(np.searchsorted(_EDGES, share, side="right"))]
 
 
-def _strips(report: Report) -> Chart:
-    alt = require("altair")
-    rows: list[dict[str, Any]] = []
+def write_picture(report: Report, path: str | os.PathLike[str], *, title: str, scale: float) -> None:
+    """See `Report.to_png`."""
+    if not report.layers:
+        raise ValueError("the report has no layers, so there is nothing to draw")
+    lines = headline(report)
+    spec = _picture(report) | {"title": {"text": title, "subtitle": lines}}
+    write_png(spec, path, scale=scale)
+
+
+def _states(report: Report) -> list[str]:
+    unknown = any(np.isnan(layer.positive_share).any() for layer in report.layers)
+    return [*BINS, *([UNKNOWN] if unknown else [])]
+
+
+def _strips(report: Report) -> Strips:
+    states = _states(report)
+    rows = []
     for layer in report.layers:
         # Sorted, so that the length of a color is the share of units: one look says how much of a layer is silent.
         order = np.argsort(layer.positive_share, kind="stable")
-        for place, unit in enumerate(order):
-            share = float(layer.positive_share[unit])
+        share = layer.positive_share[order]
+        rows.append(
+            Strip(
+                layer.name,
+                order.tolist(),
+                [states.index(bin_of(p)) for p in share.tolist()],
+                [percent(p) for p in share.tolist()],
+                [_short(value) for value in layer.output_mean[order].tolist()],
+                [_short(value) for value in layer.output_std[order].tolist()],
+            )
+        )
+    words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(report)[-1]}."
+    return Strips("units", "Units by how often they are positive", words, states, rows)
+
+
+def _picture(report: Report) -> dict[str, Any]:
+    alt = require("altair")
+    rows: list[dict[str, Any]] = []
+    states = _states(report)
+    for layer in report.layers:
+        shares = np.sort(layer.positive_share)  # NaN last
+        bins = [bin_of(share) for share in shares.tolist()]
+        starts = [i for i in range(len(bins)) if i == 0 or bins[i] != bins[i - 1]]
+        for start, end in zip(starts, [*starts[1:], len(bins)], strict=True):
             rows.append(
                 {
                     "layer": layer.name,
-                    "unit": int(unit),
-                    "from": round(100 * place / layer.units, 4),
-                    "to": round(100 * (place + 1) / layer.units, 4),
-                    "state": bin_of(share),
-                    "share": percent(share),
-                    "mean": _short(layer.output_mean[unit]),
-                    "std": _short(layer.output_std[unit]),
+                    "from": 100 * start / layer.units,
+                    "to": 100 * end / layer.units,
+                    "state": bins[start],
                 }
             )
-    states = [*BINS, *([UNKNOWN] if any(row["state"] == UNKNOWN for row in rows) else [])]
     chart = (
         alt.Chart(alt.Data(values=rows))
         .mark_rect()
@@ -85,20 +120,11 @@ def _strips(report: Report) -> Chart:
                 scale=alt.Scale(domain=states, range="diverging"),
                 legend=alt.Legend(symbolType="square"),
             ),
-            tooltip=[
-                alt.Tooltip("layer:N"),
-                alt.Tooltip("unit:Q"),
-                alt.Tooltip("share:N", title="positive"),
-                alt.Tooltip("mean:N", title="output mean"),
-                alt.Tooltip("std:N", title="output std"),
-            ],
-            description="label:N",
         )
-        .transform_calculate(label="datum.layer + ', unit ' + datum.unit + ': positive ' + datum.share")
-        .properties(height=alt.Step(_step(report)))
+        .properties(height=alt.Step(_step(report)), width=640)
     )
-    words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(report)[-1]}."
-    return Chart("units", "Units by how often they are positive", words, chart.to_dict())
+    document: dict[str, Any] = chart.to_dict()
+    return document
 
 
 def _distribution(report: Report) -> Chart:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Chart", "Table", "require", "write_page", "write_png"]
+__all__ = ["Chart", "Notice", "Strip", "Strips", "Table", "require", "write_page", "write_png"]
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NUMBER = re.compile(r"[-+−±<>≤≥~]?\s*\.?\d(?!.*, ).*|[-–—]?|nan|n/a", re.IGNORECASE)  # a list, "3, 8, 12", is not one
@@ -52,6 +52,56 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """One strip of marks, in the order drawn: for each its number, the index of its color, and what it is, in words."""
+
+    name: str
+    unit: Sequence[int]
+    bin: Sequence[int]
+    share: Sequence[str]
+    mean: Sequence[str]
+    std: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Strips of marks below one another, on a canvas: thousands of marks stay smooth.
+
+    Parameters
+    ----------
+    id, title, description
+        As for `Chart`.
+    bins
+        What the colors mean; colors are those of the theme's diverging range, in that order.
+    rows
+        The strips.
+    """
+
+    id: str
+    title: str
+    description: str
+    bins: Sequence[str]
+    rows: Sequence[Strip]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the page's script draws."""
+        return {"strips": {"bins": list(self.bins), "rows": [asdict(row) for row in self.rows]}}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to read before the charts; `level` is one of critical, warning, note, healthy."""
+
+    level: str
+    title: str
+    evidence: str
+    remedy: str
+    code: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
     """Text in rows; columns whose cells all begin with a number are aligned to the right."""
 
@@ -66,8 +116,9 @@ def write_page(
     *,
     title: str,
     summary: str,
-    charts: Sequence[Chart],
+    charts: Sequence[Chart | Strips],
     tables: Sequence[Table] = (),
+    notices: Sequence[Notice] = (),
     footnote: str = "",
 ) -> None:
     """Write one HTML file that needs no network, no server and no other file.
@@ -81,8 +132,8 @@ def write_page(
         The file to write; its folder must exist.
     title, summary, footnote
         Plain text. Blank lines in `summary` and `footnote` separate paragraphs.
-    charts, tables
-        In the order shown. With an odd number of charts the first takes the full width.
+    charts, tables, notices
+        In the order shown, after the `notices`. With an odd number of charts the first takes the full width.
 
     Raises
     ------
@@ -103,11 +154,13 @@ def write_page(
         summary=_paragraphs(summary),
         footnote=_paragraphs(footnote),
         charts=charts,
+        notices=notices,
         tables=[(table, _numeric_columns(table)) for table in tables],
         data={"specs": specs, "themes": {"light": _plain(LIGHT), "dark": _plain(DARK)}},
         style=_asset("page.css"),
         script=_asset("page.js"),
-        library=_library(list(specs.values())) if specs else "",
+        strips=_asset("strips.js") if any(isinstance(chart, Strips) for chart in charts) else "",
+        library=_library(drawn) if (drawn := [spec for spec in specs.values() if "strips" not in spec]) else "",
     )
     Path(path).write_text(html, encoding="utf-8")
 
@@ -153,7 +206,7 @@ def require(module: str) -> Any:
         ) from error
 
 
-def _check(charts: Sequence[Chart], tables: Sequence[Table]) -> None:
+def _check(charts: Sequence[Chart | Strips], tables: Sequence[Table]) -> None:
     seen: set[str] = set()
     for chart in charts:
         if not _ID.fullmatch(chart.id):

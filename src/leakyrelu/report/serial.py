@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,20 @@ def to_json(report: Report, path: str | os.PathLike[str] | None = None) -> str:
         "schema": SCHEMA,
         "version": VERSION,
         "unused": list(report.unused),
+        "findings": [finding.to_dict() for finding in report.findings],
         "layers": [_layer(layer) for layer in report.layers],
     }
     text = json.dumps(document, allow_nan=False)
     if path is not None:
         Path(path).write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of what `to_json` writes."""
+    text = files("leakyrelu.report").joinpath("assets", "report.schema.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def from_json(text: str) -> Report:

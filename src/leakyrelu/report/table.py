@@ -50,9 +50,7 @@ def headline(report: Report) -> list[str]:
     lines = [f"{totals}: {found}, {report.always_on} always on"]
     if silent:
         worst = max(report.layers, key=lambda layer: len(layer.silent_units) / max(layer.units, 1))
-        lines.append(
-            _clip(f"Worst: layer {worst.name}, {len(worst.silent_units)} of {worst.units} units silent", WIDTH)
-        )
+        lines.append(clip(f"Worst: layer {worst.name}, {len(worst.silent_units)} of {worst.units} units silent", WIDTH))
     return lines
 
 
@@ -123,7 +121,7 @@ def _narrow(widths: list[int], excess: int) -> None:
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
     words = [
-        _clip(text, width, keep_end=i == 0).ljust(width)
+        clip(text, width, keep_end=i == 0).ljust(width)
         for i, (text, width) in enumerate(zip(row, widths, strict=True))
         if i < 2
     ]
@@ -131,7 +129,7 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join(words + numbers)
 
 
-def _clip(text: str, width: int, *, keep_end: bool = False) -> str:
+def clip(text: str, width: int, *, keep_end: bool = False) -> str:
     """Shorten; of a module's path the end says more than the beginning."""
     if len(text) <= width:
         return text
@@ -167,4 +165,4 @@ def _wrap(text: str) -> list[str]:
             line = "  " + word
         else:
             line = f"{line} {word}" if line else word
-    return [_clip(line, WIDTH) for line in [*lines, line]]
+    return [clip(line, WIDTH) for line in [*lines, line]]

@@ -70,8 +70,9 @@
   function chart(figure) {
     const plot = figure.querySelector(".plot");
     const readout = figure.querySelector(".readout");
-    const forget = walk(figure, plot, readout);
     const spec = page.specs[figure.dataset.chart];
+    if (spec.strips) return window.drawStrips(figure, plot, readout, spec.strips, page, dark, NARROW);
+    const forget = walk(figure, plot, readout);
     let drawing = 0;
     let shown = null;
     let drawnWidth = 0;

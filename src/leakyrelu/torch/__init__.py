@@ -6,6 +6,7 @@ from leakyrelu.torch.norm import NormLeakyReLU
 from leakyrelu.torch.openmp import share_threads
 from leakyrelu.torch.revive import revive
 from leakyrelu.torch.rewrite import replace_relu
+from leakyrelu.torch.saving import restore, save_memory
 from leakyrelu.torch.watch import diagnose, watch
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "diagnose",
     "leaky_relu",
     "replace_relu",
+    "restore",
     "revive",
+    "save_memory",
     "watch",
 ]
 

@@ -97,8 +97,8 @@ def backward(grad: Tensor, y: Tensor, invstd: Tensor, of: Layer, wants_input: bo
 def _numbers(table: Tensor | None) -> Any:
     if table is None:
         return None
-    table = table.detach()
-    return (table.float() if table.element_size() == 2 else table).numpy()
+    # A copy: memory that NumPy has seen cannot be resized any more, and sharded parameters are (FSDP).
+    return table.detach().to(torch.float64, copy=True).numpy()
 
 
 def _layout(x: Tensor, whole: bool) -> tuple[str, int, int, int, bool]:

@@ -116,7 +116,7 @@ def _numbers(table: Tensor) -> Any:
     """Return a few numbers in the form whose operations are quickest: NumPy's on the CPU."""
     table = table.detach()
     if table.is_cpu:
-        return table.double().numpy()
+        return table.to(torch.float64, copy=True).numpy()  # a copy: see leakyrelu.torch.native
     return table.float() if table.device.type == "mps" else table.double()
 
 

@@ -1,0 +1,331 @@
+"""Rewrite a whole network so that it keeps less for the backward pass, and undo it.
+
+Which activation follows which normalization is read off the calls themselves: `torch.fx` follows the largest parts of
+the network that it can trace, in training and in evaluation mode; in an `nn.Sequential` that it cannot trace, neighbors
+follow each other. A pair is joined only where every call seen says the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+
+from leakyrelu.torch.layers import LeakyReLU
+from leakyrelu.torch.norm import NORMS, NormLeakyReLU
+
+__all__ = ["Saving", "restore", "save_memory"]
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_UNUSED = "no call of it was seen"
+_OTHER = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What `save_memory` did. Its repr says it in words.
+
+    Attributes
+    ----------
+    joined
+        (name of the normalization, name of the Leaky ReLU) for every pair that is one layer now.
+    swapped
+        Names of the Leaky ReLUs that keep one bit an element now.
+    left
+        (name, reason) for what was left as it is: normalizations, and activations that look like a Leaky ReLU.
+    """
+
+    joined: tuple[tuple[str, str], ...]
+    swapped: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self.joined)} pairs joined, {len(self.swapped)} Leaky ReLUs swapped, {len(self.left)} left"]
+        lines += [f"  joined  {norm} + {activation}" for norm, activation in self.joined]
+        lines += [f"  swapped {name}" for name in self.swapped]
+        lines += [f"  left    {name}: {reason}" for name, reason in self.left]
+        return "\n".join(lines)
+
+
+class Absorbed(nn.Identity):
+    """Stands where a Leaky ReLU was that the normalization before it computes now; returns its input."""
+
+    _original: nn.Module
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        object.__setattr__(self, "_original", original)
+        self.training = original.training
+
+    def extra_repr(self) -> str:
+        """Return the layer that was here."""
+        return repr(self._original)
+
+
+def save_memory(model: nn.Module) -> Saving:
+    """Rewrite a network, in place, so that its activations keep less memory for the backward pass.
+
+    Every normalization directly followed by a Leaky ReLU of positive slope becomes one `NormLeakyReLU`, which keeps its
+    output alone, and every other `nn.LeakyReLU` becomes `leakyrelu.torch.LeakyReLU`, which keeps one bit an element.
+    Values, gradients and running statistics are the same within rounding. Parameters stay the same objects under the
+    same names: optimizers go on, and checkpoints load both ways. `restore` puts the very same modules back.
+
+    A pair is joined only if every call of the normalization goes to that activation and nowhere else, and every call of
+    the activation comes from such a normalization. The calls are followed with `torch.fx`, in training and in
+    evaluation mode. Where it cannot trace a module, its children are looked at one by one, and in an `nn.Sequential`
+    each layer is taken to feed the next and nothing else: code that picks layers out of an untraceable model's
+    `nn.Sequential` to use what is between them is not seen. When in doubt the layers are left, with the reason.
+
+    Parameters
+    ----------
+    model
+        Any module that contains others. It is changed.
+
+    Returns
+    -------
+    Saving
+        The names of what was joined, swapped and left, and why; prints as a short report.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from leakyrelu.torch import restore, save_memory
+    >>> model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.LeakyReLU(0.1), nn.Linear(8, 8), nn.LeakyReLU())
+    >>> save_memory(model)
+    1 pairs joined, 1 Leaky ReLUs swapped, 0 left
+      joined  1 + 2
+      swapped 4
+    >>> restore(model)
+    3
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
+    calls = _Calls()
+    calls.follow(model)
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    pairs, reasons = _pairs(calls, list(names))
+
+    joined, swapped, left = [], [], []
+    for module, own in names.items():
+        new: nn.Module | None = None
+        if module in pairs:
+            activation = pairs[module]
+            new = NormLeakyReLU(module, float(activation.negative_slope))
+            object.__setattr__(new, "_original", module)
+            joined.append((own[0], names[activation][0]))
+        elif module in pairs.values():
+            new = Absorbed(module)
+        elif type(module) is nn.LeakyReLU:
+            reason = _hooked(module) or ("it is the model itself" if "" in own else None)
+            if reason is None:
+                new = LeakyReLU(module.negative_slope, module.inplace).train(module.training)
+                object.__setattr__(new, "_original", module)
+                swapped.append(own[0])
+            else:
+                left.append((own[0], reason))
+        elif module in reasons and reasons[module] is not None:
+            left.append((own[0], reasons[module]))
+        if new is not None:
+            _put(model, own, new)
+    return Saving(tuple(joined), tuple(swapped), tuple(left))
+
+
+def restore(model: nn.Module) -> int:
+    """Undo `save_memory`: put the very same modules back, with the parameters and statistics of now.
+
+    Parameters
+    ----------
+    model
+        A model that `save_memory` rewrote, or a copy of it. It is changed.
+
+    Returns
+    -------
+    int
+        How many modules were put back; 0 if there was nothing to undo.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from leakyrelu.torch import restore, save_memory
+    >>> act = nn.LeakyReLU(0.1)
+    >>> model = nn.Sequential(nn.Linear(3, 4), act)
+    >>> _ = save_memory(model)
+    >>> restore(model), model[1] is act
+    (1, True)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(vars(module).get("_original"), nn.Module):
+            names.setdefault(module, []).append(name)
+    for module, own in names.items():
+        _put(model, own, vars(module)["_original"].train(module.training))
+    return len(names)
+
+
+def _put(model: nn.Module, names: list[str], new: nn.Module) -> None:
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        model.get_submodule(parent)._modules[child] = new
+
+
+def _pairs(calls: _Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
+    """Return the pairs to join, and why other normalizations are left."""
+    pairs: dict[nn.Module, Any] = {}
+    reasons: dict[nn.Module, str] = {}
+    for norm in modules:
+        if not isinstance(norm, NORMS):
+            continue
+        followers = calls.after.get(norm, [_UNUSED])
+        texts = [follower for follower in followers if isinstance(follower, str)]
+        reason = texts[0] if texts else None
+        if type(norm) not in NORMS:
+            reason = f"{type(norm).__name__} is a subclass of {type(norm).__mro__[1].__name__} and may do more"
+        elif reason is None and len(set(followers)) > 1:
+            reason = "different calls of it go to different layers"
+        reason = reason or _hooked(norm) or _unfit(followers[0])
+        if reason is None:
+            pairs[norm] = followers[0]
+        else:
+            reasons[norm] = reason
+    # An activation that anything else feeds, too, cannot be left out; nor then can it be joined elsewhere.
+    stable = False
+    while not stable:
+        stable = True
+        for norm, activation in list(pairs.items()):
+            if any(
+                not isinstance(feeder, nn.Module) or pairs.get(feeder) is not activation
+                for feeder in calls.before.get(activation, [])
+            ):
+                del pairs[norm]
+                reasons[norm] = "its activation is also called on something else, so it has to stay"
+                stable = False
+    return pairs, reasons
+
+
+def _hooked(module: nn.Module) -> str | None:
+    count = sum(len(getattr(module, hooks) or ()) for hooks in _HOOKS)
+    return f"it carries {count} hooks, which would see something else" if count else None
+
+
+def _unfit(activation: Any) -> str | None:
+    """Say why a layer after a normalization is no Leaky ReLU that can be inverted."""
+    kind = type(activation)
+    if kind in (nn.LeakyReLU, LeakyReLU):
+        slope = activation.negative_slope
+        if isinstance(slope, bool) or not isinstance(slope, int | float) or not (slope > 0 and math.isfinite(slope)):
+            return f"the slope of its activation is {slope}, which is not positive and finite: there is no inverse"
+        return _hooked(activation)
+    if isinstance(activation, nn.LeakyReLU):
+        return f"its activation is a {kind.__name__}, a subclass of nn.LeakyReLU, and may do more"
+    if isinstance(activation, _OTHER):
+        return f"{kind.__name__} comes after it, which is no Leaky ReLU of fixed positive slope and has no such inverse"
+    return f"{kind.__name__} comes after it, not a Leaky ReLU"
+
+
+@dataclass
+class _Calls:
+    """What every call seen says: after which module a module came, or in words why that cannot be said."""
+
+    after: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
+    before: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
+    seen: set[nn.Module] = field(default_factory=set)
+
+    def follow(self, module: nn.Module) -> None:
+        """Follow the calls within a module, as a whole if it can be traced, else child by child."""
+        if module in self.seen or not module._modules:
+            return
+        self.seen.add(module)
+        try:
+            graphs = [_trace(module, training) for training in (True, False)]
+        except Exception as error:  # whatever the forward method of a stranger raises when proxies run through it
+            self._by_structure(module, error)
+            return
+        inside = dict(module.named_modules(remove_duplicate=False))
+        self.seen.update(inside.values())
+        for graph in graphs:
+            for node in graph.nodes:
+                if node.op == "call_module":
+                    self._note(node, inside)
+
+    def _note(self, node: fx.Node, inside: dict[str, nn.Module]) -> None:
+        def called(other: Any) -> nn.Module | None:
+            return inside[str(other.target)] if isinstance(other, fx.Node) and other.op == "call_module" else None
+
+        module = inside[str(node.target)]
+        users = list(node.users)
+        follower: nn.Module | str | None = called(users[0]) if len(users) == 1 else None
+        if len(users) == 1 and follower is None:
+            follower = (
+                "its output leaves the part of the model that could be traced, or is the model's own"
+                if users[0].op == "output"
+                else f"a call of {_name(users[0].target)} comes after it, not a module"
+            )
+        elif follower is None:
+            follower = f"its output is used {len(users)} times"
+        self.after.setdefault(module, []).append(follower)
+        source = called(node.args[0]) if node.args else None
+        self.before.setdefault(module, []).append(source or "something else")
+
+    def _by_structure(self, module: nn.Module, error: Exception) -> None:
+        chain = list(module._modules.values()) if type(module) is nn.Sequential else []
+        followers: list[Any] = [*chain[1:], "its output leaves an nn.Sequential"]
+        for child, following in zip(chain, followers if chain else [], strict=True):
+            if child is not None and following is not None:
+                self.after.setdefault(child, []).append(following)
+                if isinstance(following, nn.Module):
+                    self.before.setdefault(following, []).append(child)
+        if chain and chain[0] is not None:
+            self.before.setdefault(chain[0], []).append("something else")
+        why = f"the forward method of {type(module).__name__} cannot be traced: {str(error).splitlines()[0][:80]}"
+        for each in module.children():
+            if not chain and not each._modules:
+                self.after.setdefault(each, []).append(why)
+                self.before.setdefault(each, []).append(why)
+            self.follow(each)
+
+
+def _name(target: Any) -> str:
+    return str(getattr(target, "__name__", target))
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Stop at PyTorch's own layers, and at modules that hold no others."""
+        return not m._modules or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(module: nn.Module, training: bool) -> fx.Graph:
+    """Trace, and leave no trace: attributes that the forward method sets are put back."""
+    inside = list(module.modules())
+    before = [dict(vars(each)) for each in inside]
+    containers = [(dict(each._modules), dict(each._parameters), dict(each._buffers)) for each in inside]
+    try:
+        for each in inside:
+            each.training = training
+        return _Tracer().trace(module)
+    finally:
+        for each, attributes, kept in zip(inside, before, containers, strict=True):
+            vars(each).clear()
+            vars(each).update(attributes)
+            current: dict[str, Any]
+            old: dict[str, Any]
+            for current, old in zip((each._modules, each._parameters, each._buffers), kept, strict=True):  # type: ignore[assignment]
+                if [*map(id, current.values())] != [*map(id, old.values())]:
+                    current.clear()
+                    current.update(old)

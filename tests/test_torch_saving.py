@@ -1,0 +1,297 @@
+"""save_memory and restore: what is joined, what is left and why, and that no function changes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from leakyrelu.torch import LeakyReLU, NormLeakyReLU, restore, save_memory
+
+
+class Block(nn.Module):
+    """As the blocks of nnU-Net: the same modules as attributes and within an nn.Sequential."""
+
+    def __init__(self, channels_in, channels, slope=0.1):
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.norm = nn.InstanceNorm2d(channels, affine=True)
+        self.nonlin = nn.LeakyReLU(slope, inplace=True)
+        self.all_modules = nn.Sequential(self.conv, self.norm, self.nonlin)
+
+    def forward(self, x):
+        return self.all_modules(x)
+
+
+class Custom(nn.Module):
+    """Calls its layers in an order that is not the one they are listed in."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.LeakyReLU(0.2)
+        self.bn = nn.BatchNorm2d(4)
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.conv(self.act(self.bn(x))) + x
+
+
+class Untraceable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.LeakyReLU(0.3), nn.GroupNorm(2, 4))
+        self.bn = nn.BatchNorm2d(4)
+        self.act = nn.LeakyReLU(0.1)
+
+    def forward(self, x):
+        y = self.body(x)
+        if y.mean() > 1e9:
+            return y
+        return self.act(self.bn(y))
+
+
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList([Block(1, 4), Block(4, 6)])
+        self.up = nn.ConvTranspose2d(6, 4, 2, 2)
+        self.join = Block(8, 4)
+        self.head = nn.Conv2d(4, 1, 1)
+
+    def forward(self, x):
+        skip = self.down[0](x)
+        deep = self.down[1](F.max_pool2d(skip, 2))
+        return self.head(self.join(torch.cat([self.up(deep), skip], 1)))
+
+
+def losses(model, shape, steps=20, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, dtype=dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    found = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = (model(x) - x[:, :1].roll(1)).square().mean()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
+def test_a_unet_trains_to_the_same_losses(dtype, tolerance):
+    torch.manual_seed(0)
+    model = UNet().to(dtype)
+    twin = copy.deepcopy(model)
+    keys = list(model.state_dict())
+    report = save_memory(model)
+    assert report.joined == tuple((f"{block}.norm", f"{block}.nonlin") for block in ("down.0", "down.1", "join"))
+    assert (report.swapped, report.left) == ((), ())
+    assert type(model.join.norm) is NormLeakyReLU
+    assert model.join.all_modules[1] is model.join.norm
+    assert model.join.all_modules[2] is model.join.nonlin
+    assert list(model.state_dict()) == keys
+    np.testing.assert_allclose(
+        losses(model, (2, 1, 8, 8), dtype=dtype), losses(twin, (2, 1, 8, 8), dtype=dtype), rtol=tolerance
+    )
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, twin.state_dict()[key], rtol=100 * tolerance, atol=100 * tolerance)
+
+
+def test_restore_puts_the_very_same_modules_back():
+    model = nn.ModuleDict({"unet": UNet(), "custom": Custom(), "lone": nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU())})
+    before = dict(model.named_modules(remove_duplicate=False))
+    save_memory(model)
+    after = dict(model.named_modules(remove_duplicate=False))
+    assert [name for name in before if before[name] is not after[name]] == [
+        name for name, module in before.items() if isinstance(module, nn.LeakyReLU | nn.InstanceNorm2d | nn.BatchNorm2d)
+    ]
+    model.eval()
+    assert restore(model) == 9
+    again = dict(model.named_modules(remove_duplicate=False))
+    assert all(again[name] is module for name, module in before.items())
+    assert not any(module.training for module in model.modules())
+    assert restore(model) == 0
+
+
+def test_copies_can_be_restored_and_trained_weights_stay():
+    model = UNet()
+    save_memory(model)
+    losses(model, (2, 1, 8, 8), 2, torch.float32)
+    twin = copy.deepcopy(model)
+    x = torch.randn(2, 1, 8, 8)
+    expected = model(x)
+    restore(twin)
+    assert not any(isinstance(module, NormLeakyReLU) for module in twin.modules())
+    torch.testing.assert_close(twin(x), expected)
+
+
+def test_checkpoints_load_both_ways():
+    torch.manual_seed(0)
+    model, twin = UNet().eval(), UNet().eval()
+    save_memory(twin)
+    x = torch.randn(2, 1, 8, 8)
+    twin.load_state_dict(model.state_dict())
+    torch.testing.assert_close(twin(x), model(x))
+    fresh = UNet().eval()
+    fresh.load_state_dict(twin.state_dict())
+    torch.testing.assert_close(fresh(x), model(x))
+
+
+def test_order_of_calls_and_not_of_listing_decides():
+    model = nn.Sequential(Custom())
+    x = torch.randn(2, 4, 3, 3)
+    expected = copy.deepcopy(model)(x)
+    assert save_memory(model).joined == (("0.bn", "0.act"),)
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_what_cannot_be_traced_is_rewritten_by_structure_where_that_is_sure():
+    model = Untraceable()
+    x = torch.randn(2, 4, 3, 3)
+    expected = copy.deepcopy(model)(x)
+    report = save_memory(model)
+    assert report.joined == (("body.1", "body.2"),)
+    assert report.swapped == ("act",)
+    assert [name for name, _ in report.left] == ["body.3", "bn"]
+    assert report.left[0][1].startswith("its output leaves")
+    assert "the forward method of Untraceable cannot be traced: " in report.left[1][1]
+    torch.testing.assert_close(model(x), expected)
+
+
+class Reused(nn.Module):
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.bn = nn.BatchNorm2d(4)
+        self.bn2 = nn.BatchNorm2d(4)
+        self.act = nn.LeakyReLU(0.1)
+
+    def forward(self, x):
+        if self.way == "output used twice":
+            v = self.bn(x)
+            return self.act(v) + v
+        if self.way == "activation of a sum":
+            return self.act(self.act(self.bn(x)) + x)
+        if self.way == "function":
+            return F.leaky_relu(self.bn(x), 0.1)
+        if self.way == "only in training":
+            return self.act(self.bn(x)) if self.training else self.bn(x)
+        if self.way == "two norms":
+            return self.act(self.bn2(self.act(self.bn(x))))
+        if self.way == "norm twice":
+            return self.bn(self.act(self.bn(x)))
+        if self.way == "output":
+            return self.bn(x), self.act(x)
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("way", "joined", "reason"),
+    [
+        ("output used twice", (), "its output is used 2 times"),
+        ("activation of a sum", (), "its activation is also called on something else, so it has to stay"),
+        ("function", (), "a call of leaky_relu comes after it, not a module"),
+        ("only in training", (), "its output leaves the part of the model that could be traced"),
+        ("two norms", (("bn", "act"), ("bn2", "act")), None),
+        ("norm twice", (), "its output leaves the part of the model that could be traced"),
+        ("output", (), "its output leaves the part of the model that could be traced"),
+    ],
+)
+def test_what_is_left_and_why(way, joined, reason):
+    torch.manual_seed(0)
+    model = Reused(way)
+    x = torch.randn(2, 4, 3, 3)
+    twin = copy.deepcopy(model)
+    report = save_memory(model)
+    assert report.joined == joined
+    if reason:
+        assert dict(report.left)["bn"].startswith(reason)
+    for training in (True, False):
+        model.train(training), twin.train(training)
+        torch.testing.assert_close(model(x), twin(x))
+
+
+def hooked(module):
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("norm", "act", "reason"),
+    [
+        (nn.BatchNorm1d(4), nn.ReLU(), "ReLU comes after it, which is no Leaky ReLU of fixed positive slope"),
+        (nn.BatchNorm1d(4), nn.PReLU(), "PReLU comes after it, which is no Leaky ReLU of fixed positive slope"),
+        (nn.BatchNorm1d(4), nn.Linear(4, 4), "Linear comes after it, not a Leaky ReLU"),
+        (nn.BatchNorm1d(4), nn.LeakyReLU(0.0), "the slope of its activation is 0.0, which is not positive"),
+        (nn.BatchNorm1d(4), nn.LeakyReLU(-0.5), "the slope of its activation is -0.5, which is not positive"),
+        (nn.BatchNorm1d(4), type("Mine", (nn.LeakyReLU,), {})(), "its activation is a Mine, a subclass of nn.Leaky"),
+        (type("Mine", (nn.BatchNorm1d,), {})(4), nn.LeakyReLU(), "Mine is a subclass of BatchNorm1d and may do more"),
+        (hooked(nn.BatchNorm1d(4)), nn.LeakyReLU(), "it carries 1 hooks"),
+        (nn.BatchNorm1d(4), hooked(nn.LeakyReLU()), "it carries 1 hooks"),
+    ],
+)
+def test_layers_that_do_not_fit_are_left(norm, act, reason):
+    report = save_memory(model := nn.Sequential(nn.Linear(4, 4), norm, act))
+    assert report.joined == ()
+    assert dict(report.left)["1"].startswith(reason)
+    assert model[1] is norm
+
+
+def test_lone_activations_are_swapped_and_shared_ones_stay_shared():
+    act = nn.LeakyReLU(-0.5, inplace=True).eval()
+    model = nn.ModuleDict({"a": nn.Sequential(nn.Linear(2, 2), act), "b": act, "ours": LeakyReLU(0.2)})
+    ours = model["ours"]
+    report = save_memory(model)
+    assert report.swapped == ("a.1",)
+    assert model["b"] is model["a"][1]
+    assert (type(model["b"]), model["b"].negative_slope, model["b"].inplace) == (LeakyReLU, -0.5, True)
+    assert not model["b"].training
+    assert model["ours"] is ours
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+        self.last = None
+        self.act = nn.LeakyReLU()
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = x
+        return self.act(x)
+
+
+def test_tracing_leaves_nothing_behind():
+    model = Counting().eval()
+    save_memory(model)
+    assert (model.calls, model.last, model.training, model.act.training) == (0, None, False, False)
+
+
+def test_report_reads_as_words():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.LeakyReLU(), nn.LeakyReLU(), nn.BatchNorm1d(4))
+    assert repr(save_memory(model)) == (
+        "1 pairs joined, 1 Leaky ReLUs swapped, 1 left\n"
+        "  joined  1 + 2\n"
+        "  swapped 3\n"
+        "  left    4: its output leaves the part of the model that could be traced, or is the model's own"
+    )
+    assert repr(model[2]) == "Absorbed(LeakyReLU(negative_slope=0.01))"
+
+
+def test_the_model_itself_and_no_model():
+    assert save_memory(nn.LeakyReLU()).left == (("", "it is the model itself"),)
+    for function in (save_memory, restore):
+        with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, not str: 'net'"):
+            function("net")
+
+
+def test_twice_is_once():
+    model = UNet()
+    save_memory(model)
+    report = save_memory(model)
+    assert (report.joined, report.swapped, report.left) == ((), (), ())
+    assert restore(model) == 6

@@ -81,6 +81,21 @@ def test_torch_tensor_goes_to_its_door_and_keeps_its_gradient():
     assert tensor.grad.tolist() == [0.25, 1.0]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 0.0, 1.0, 3.7, -0.5])
+def test_a_million_values_and_gradients_are_those_of_pytorch_bit_for_bit(dtype, alpha):
+    x, grad = reference.samples(dtype, 1_000_000, seed=1), reference.samples(dtype, 1_000_000, seed=2)
+    tensor = torch.from_numpy(x).requires_grad_()
+    expected = torch.nn.functional.leaky_relu(tensor, alpha)
+    expected.backward(torch.from_numpy(grad))
+    assert reference.same_bits(leaky_relu(x, alpha), expected.detach().numpy())
+    assert reference.same_bits(leaky_relu_backward(grad, x, alpha), tensor.grad.numpy())
+    y, signs = leaky_relu_with_signs(x, alpha)
+    assert reference.same_bits(y, expected.detach().numpy())
+    assert reference.same_bits(leakyrelu.leaky_relu_backward_from_signs(grad, signs, alpha), tensor.grad.numpy())
+
+
 @pytest.mark.parametrize(
     ("keyword", "value"), [("out", X), ("dtype", np.float32), ("where", np.array(True)), ("where", False)]
 )

@@ -12,6 +12,11 @@
 #include "leaky_relu.h"
 #include "stream.h"
 
+#if defined(__AVX512BW__) && defined(__AVX512DQ__)
+#include "masks_avx512.h"
+#define LEAKYRELU_MASKS
+#endif
+
 // Element i of the output depends on element i of the inputs alone. Callers see to it that arrays are the same or
 // apart, so no loop carries anything from one element to the next; unsaid, work in place would run one element at a
 // time.
@@ -127,6 +132,31 @@ template <class Operation, class T, class Signs, class Alpha>
 inline void one_by_one(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t begin, ptrdiff_t end) {
   for (ptrdiff_t i = begin; i < end; ++i) out[i] = one<T, Operation>(value[i], signs.at(i, value[i]), alpha.at(i));
 }
+
+#if defined(LEAKYRELU_MASKS)
+template <class T>
+constexpr bool has_masks = sizeof(T) <= 8;
+
+template <class T>
+inline std::uint32_t mask_of(const OwnSigns<T>&, const T* value, ptrdiff_t i) {
+  return positive_mask(value + i);
+}
+template <class T>
+inline std::uint32_t mask_of(const OtherSigns<T>& signs, const T*, ptrdiff_t i) {
+  return positive_mask(signs.x + i);
+}
+template <class T>
+inline std::uint32_t mask_of(const PackedSigns<T>& signs, const T*, ptrdiff_t i) {
+  const ptrdiff_t bit = signs.first_bit + i;
+  return static_cast<std::uint32_t>(load<std::uint64_t>(signs.bytes + (bit >> 3)) >> (bit & 7));
+}
+
+template <class Operation, class T, class Signs>
+inline std::enable_if_t<has_masks<T>> block(const T* value, const Signs& signs, const OneAlpha<Compute<T>>& alpha,
+                                            T* out, ptrdiff_t i) {
+  masked_block<Operation>(value + i, mask_of(signs, value, i), alpha.alpha, out);
+}
+#endif
 
 template <class Operation, class T, class Signs, class Alpha>
 inline void block(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t i) {
@@ -252,10 +282,29 @@ inline void set_bit(uint8_t* signs, ptrdiff_t bit, bool value) {
   byte = static_cast<uint8_t>(value ? byte | mask : byte & ~mask);
 }
 
+constexpr int group = 64;  // elements whose bits are gathered together
+
+template <class T>
+inline void gather_group(const T* x, uint8_t* signs) {
+#if defined(LEAKYRELU_MASKS)
+  if constexpr (has_masks<T>) {
+    constexpr int length = block_length<T>;
+    for (int j = 0; j < group; j += length) {
+      const std::uint32_t bits = positive_mask(x + j);
+      std::memcpy(signs + j / 8, &bits, length / 8);
+    }
+    return;
+  }
+#endif
+  uint8_t flags[group];
+  LEAKYRELU_INDEPENDENT
+  for (int j = 0; j < group; ++j) flags[j] = positive(x[j]);
+  for (int j = 0; j < group / 8; ++j) signs[j] = gather_bits(flags + 8 * j);
+}
+
 template <bool stream, class T, class Alpha>
 void pack(const T* x, const Alpha& alpha, T* y, uint8_t* signs, ptrdiff_t first_bit, ptrdiff_t n) {
   constexpr int length = block_length<T>;
-  constexpr int group = 64;  // elements whose bits are gathered together
   const OwnSigns<T> own;
   const auto few = [&](ptrdiff_t begin, ptrdiff_t end) {
     for (ptrdiff_t i = begin; i < end; ++i) {  // the bit first: y may be x
@@ -270,9 +319,7 @@ void pack(const T* x, const Alpha& alpha, T* y, uint8_t* signs, ptrdiff_t first_
   const bool past_cache = stream && unaligned_head(y + i, n, stream_alignment) == 0;
   uint8_t* bytes = signs + ((first_bit + i) >> 3);
   for (; i + group <= n; i += group, bytes += group / 8) {
-    uint8_t flags[group];
-    LEAKYRELU_INDEPENDENT
-    for (int j = 0; j < group; ++j) flags[j] = positive(x[i + j]);
+    gather_group(x + i, bytes);  // before y: it may be x
     if (past_cache) {
       for (int j = 0; j < group; j += length) {
         alignas(line) T result[length];
@@ -282,7 +329,6 @@ void pack(const T* x, const Alpha& alpha, T* y, uint8_t* signs, ptrdiff_t first_
     } else {
       for (int j = 0; j < group; j += length) block<Multiply>(x, own, alpha, y + i + j, i + j);
     }
-    for (int j = 0; j < group / 8; ++j) bytes[j] = gather_bits(flags + 8 * j);
   }
   if (past_cache) stream_fence();
   few(i, n);

@@ -17,4 +17,8 @@ Split split(std::ptrdiff_t n, std::ptrdiff_t bytes);
 // zeros there.
 bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output);
 
+// Asks for huge pages under memory that is about to be written for the first time. Page faults of 4 KiB cost more than
+// the arithmetic on what they bring in; memory that is in use already, or too short, is left as it is.
+void advise_huge_pages(void* begin, std::ptrdiff_t bytes);
+
 }  // namespace leakyrelu

@@ -8,6 +8,7 @@
 #include "python.h"
 #include "shortcut.h"
 #include "signs.h"
+#include "tensors.h"
 #include "threads.h"
 #include "ufuncs.h"
 
@@ -52,6 +53,10 @@ PyMethodDef methods[] = {
     {"leaky_relu_backward_from_signs",
      reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(leaky_relu_backward_from_signs)), METH_FASTCALL,
      "leaky_relu_backward_from_signs(grad, signs, alpha, out=None, /) -> grad_input"},
+    {"with_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(with_signs_at)), METH_FASTCALL,
+     "with_signs_at(dtype, slope, n, threads, x, y, signs, /): on addresses"},
+    {"from_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(from_signs_at)), METH_FASTCALL,
+     "from_signs_at(dtype, slope, n, threads, grad, signs, out, /): on addresses"},
     {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},
     {"set_num_threads", set_threads, METH_O, "set_num_threads(count, /)"},
     {"share_openmp", share_openmp_at, METH_O, "share_openmp(address of GOMP_parallel, or 0, /)"},

@@ -265,6 +265,7 @@ std::atomic<Pool*> pool{nullptr};
 std::atomic<bool> pool_taken{false};
 std::atomic<int> callers{0};
 std::atomic<int> requested{0};  // 0: as many as allowed
+thread_local int limit = 0;     // 0: none
 
 // GOMP_parallel(function, data, threads, flags), the entry of GCC's OpenMP library into a parallel region; null: our
 // own helpers.
@@ -341,6 +342,9 @@ int get_num_threads() { return at_most(usable_cpus()); }
 
 void set_num_threads(int count) { requested = count; }
 
+ThreadLimit::ThreadLimit(int threads) { limit = threads; }
+ThreadLimit::~ThreadLimit() { limit = 0; }
+
 std::string read_thread_environment() {
   static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
   static_cast<void>(registered);
@@ -364,7 +368,8 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, cons
     return;
   }
   const int others = callers.fetch_add(1);
-  int helpers = allowed_now(wake) - 1 - others;
+  const int threads = allowed_now(wake);
+  int helpers = (limit > 0 && limit < threads ? limit : threads) - 1 - others;
   if (helpers > pieces - 1) helpers = static_cast<int>(pieces - 1);
   if (helpers > most_threads - 1) helpers = most_threads - 1;
   if (helpers < 1 || pool_taken.exchange(true)) {

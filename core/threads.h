@@ -28,6 +28,15 @@ std::string read_thread_environment();
 // the library's GOMP_parallel; null goes back. The child of a fork goes back too: its OpenMP threads are gone.
 void share_openmp(void* parallel_region);
 
+// While it lives, runs of this thread use at most so many threads, whatever set_num_threads() allows.
+class ThreadLimit {
+ public:
+  explicit ThreadLimit(int threads);
+  ~ThreadLimit();
+  ThreadLimit(const ThreadLimit&) = delete;
+  ThreadLimit& operator=(const ThreadLimit&) = delete;
+};
+
 using Task = void (*)(const void* context, std::ptrdiff_t begin, std::ptrdiff_t end);
 
 // Runs task over [0, n) in pieces whose borders are multiples of `piece`, on this thread and, if there are several

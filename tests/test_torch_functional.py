@@ -28,6 +28,12 @@ SLOPES = (0.01, 0.0, -0.0, 0.2, 1.0, 1.7, -0.3, math.pi, math.inf, -math.inf, ma
 BITS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
+@pytest.fixture(autouse=True)
+def _no_tensor_is_small(monkeypatch):
+    """Small tensors take the roads of large ones, so that a test of a few elements tests them."""
+    monkeypatch.setattr("leakyrelu.torch.functional._SMALL", 0)
+
+
 def assert_same_bits(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     """Every bit equal; NaN stands for NaN, whatever its payload."""
     assert ours.dtype == theirs.dtype
@@ -63,12 +69,12 @@ def test_special_values_times_special_gradients(dtype, slope):
 
 
 @pytest.mark.parametrize("slope", [0.01, -0.3, 1.7])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("road", ["native", "plain"])
 def test_a_million_values(dtype, slope, road, monkeypatch):
     if road == "plain":
         # What a device without a native kernel runs.
-        monkeypatch.setattr("leakyrelu.torch.functional._NATIVE", ())
+        monkeypatch.setattr("leakyrelu.torch.kernels._NATIVE", {})
     generator = torch.Generator().manual_seed(1)
     # Every bit pattern is as likely as another: all exponents, subnormals, infinities and NaN.
     x = torch.randint(-(2**63), 2**63 - 1, (1_000_003,), generator=generator).to(BITS[dtype]).view(dtype)
@@ -80,7 +86,10 @@ def test_a_million_values(dtype, slope, road, monkeypatch):
 
 @pytest.mark.parametrize("slope", [0.01, 0.0, 0.3, -0.3, 1.7])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_all_sixteen_bit_values(dtype, slope):
+@pytest.mark.parametrize("road", ["native", "plain"])
+def test_all_sixteen_bit_values(dtype, slope, road, monkeypatch):
+    if road == "plain":
+        monkeypatch.setattr("leakyrelu.torch.kernels._NATIVE", {})
     x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     for grad in (x.flip(0), torch.ones_like(x), torch.full_like(x, 1 / 3)):
         ours, theirs = gradient(leaky_relu, x, grad, slope), gradient(F.leaky_relu, x, grad, slope)
@@ -140,6 +149,34 @@ def test_one_bit_an_element_is_kept(n, dtype, inplace):
 def test_the_memory_test_sees_the_whole_input_of_pytorch():
     x = torch.randn(1000, requires_grad=True)
     assert kept_bytes(lambda: F.leaky_relu(x, 0.1)) == 4000
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_small_tensors_go_the_way_of_pytorch(inplace, monkeypatch):
+    monkeypatch.setattr("leakyrelu.torch.functional._SMALL", 1001)
+    leaf = torch.randn(1000, requires_grad=True)
+    y = leaky_relu(leaf * 1, -0.1, inplace)
+    # In place PyTorch has no right gradient for a negative slope: the signs are kept at any size.
+    assert ("LeakyReluBackward" in y.grad_fn.name()) is not inplace
+    y.sum().backward()
+    assert torch.equal(leaf.grad, torch.where(leaf > 0, 1.0, -0.1))
+    large = torch.randn(1001, requires_grad=True) * 1
+    assert kept_bytes(lambda: leaky_relu(large, -0.1, inplace)) == 126
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_long_runs_in_the_threads_of_pytorch(dtype, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for n in (98_304, 100_003, 3_000_017):
+            x = torch.randn(n, generator=torch.Generator().manual_seed(n)).to(dtype)
+            ours, theirs = gradient(leaky_relu, x, x.flip(0), 0.1), gradient(F.leaky_relu, x, x.flip(0), 0.1)
+            assert_same_bits(ours[0], theirs[0])
+            assert_same_bits(ours[1], theirs[1])
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_input_is_released():
@@ -524,7 +561,7 @@ def test_default_device_changes_nothing():
     assert torch.equal(tangent, F.leaky_relu(x, 0.1))
 
 
-def test_dispatch_modes_see_the_operator_of_pytorch():
+def test_dispatch_modes_see_the_registered_operator():
     class Log(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             calls.append(function)
@@ -536,8 +573,8 @@ def test_dispatch_modes_see_the_operator_of_pytorch():
     with Log():
         leaky_relu(x, 0.1)
         y.sum().backward()
-    assert torch.ops.aten.leaky_relu.default in calls
-    assert torch.ops.aten.leaky_relu_backward.default in calls
+    assert torch.ops.leakyrelu.with_signs.default in calls
+    assert torch.ops.aten.leaky_relu_backward.default in calls  # of the call that the mode did not see
     assert torch.equal(x.grad, torch.where(x > 0, 1.0, 0.1))
 
 

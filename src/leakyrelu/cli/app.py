@@ -1,4 +1,4 @@
-"""The three commands, and what they have in common."""
+"""The commands, and what they have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 import leakyrelu
 from leakyrelu.cli.diagnose import diagnose
+from leakyrelu.cli.memory import memory
 from leakyrelu.cli.slope import slope
 from leakyrelu.cli.study import study
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(study)
 app.command()(diagnose)
+app.command()(memory)
 app.command()(slope)
 
 

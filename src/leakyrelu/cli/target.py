@@ -34,9 +34,9 @@ def build_model(target: str) -> nn.Module:
             raise Refusal(
                 f"there is no module {error.name!r} in {here} or on Python's path (wanted for {target})"
             ) from None
-        raise Refusal(f"importing {module_name} failed: {_name(error)}") from error
+        raise Refusal(f"importing {module_name} failed: {one_line(error)}") from error
     except (Exception, SystemExit) as error:
-        raise Refusal(f"importing {module_name} failed: {_name(error)}") from error
+        raise Refusal(f"importing {module_name} failed: {one_line(error)}") from error
     try:
         factory: Any = functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
@@ -48,7 +48,7 @@ def build_model(target: str) -> nn.Module:
     try:
         model = factory()
     except (Exception, SystemExit) as error:
-        raise Refusal(f"{target}() failed: {_name(error)}") from error
+        raise Refusal(f"{target}() failed: {one_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise Refusal(f"{target}() returned a {type(model).__name__}, not a torch.nn.Module")
     return model
@@ -65,7 +65,7 @@ def load_exported(target: str) -> tuple[nn.Module, dict[str, int]]:
     try:
         program = torch.export.load(target)
     except Exception as error:
-        raise Refusal(f"{target} is not a file of torch.export.save: {_name(error)}") from None
+        raise Refusal(f"{target} is not a file of torch.export.save: {one_line(error)}") from None
     return rectifiers_as_modules(program)
 
 
@@ -87,7 +87,7 @@ def refuse_scripted(target: str) -> NoReturn:
     )
 
 
-def _name(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return the type and the first line of an error."""
     first = next((line for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -2,6 +2,7 @@
 
 from leakyrelu.torch.functional import leaky_relu
 from leakyrelu.torch.layers import CenteredLeakyReLU, LeakyReLU
+from leakyrelu.torch.memory import ActivationMemory, activation_memory
 from leakyrelu.torch.norm import NormLeakyReLU
 from leakyrelu.torch.openmp import share_threads
 from leakyrelu.torch.revive import revive
@@ -10,9 +11,11 @@ from leakyrelu.torch.saving import restore, save_memory
 from leakyrelu.torch.watch import diagnose, watch
 
 __all__ = [
+    "ActivationMemory",
     "CenteredLeakyReLU",
     "LeakyReLU",
     "NormLeakyReLU",
+    "activation_memory",
     "diagnose",
     "leaky_relu",
     "replace_relu",

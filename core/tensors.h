@@ -1,0 +1,13 @@
+// Leaky ReLU on bare addresses, for tensors of a framework that Python knows by their data pointers.
+#pragma once
+
+#include "python.h"
+
+namespace leakyrelu {
+
+// (dtype, slope, n, threads, x, y, signs): dtype is an index of the enumeration DType, the last three are addresses.
+PyObject* with_signs_at(PyObject*, PyObject* const* args, Py_ssize_t count);
+// (dtype, slope, n, threads, grad, signs, out)
+PyObject* from_signs_at(PyObject*, PyObject* const* args, Py_ssize_t count);
+
+}  // namespace leakyrelu

@@ -1,0 +1,88 @@
+"""``leakyrelu memory``: what a training step of the user's own model keeps, now and after `save_memory`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leakyrelu.cli.refusal import Refusal
+from leakyrelu.cli.target import build_model, one_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from leakyrelu.torch import ActivationMemory
+
+
+def memory(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:FACTORY", help="What builds the model, such as package.module:make_model.")
+    ],
+    input: Annotated[str, typer.Option(help="Shape of the input, such as 1x1x96x96x96.")],  # noqa: A002
+) -> None:
+    """Show the bytes that autograd keeps of one forward pass, layer by layer, now and after save_memory.
+
+    FACTORY is called without arguments and returns a torch.nn.Module; a module itself will do. The input is filled
+    with random numbers, in the dtype and on the device of the model's parameters.
+    """
+    shape = _shape(input)
+    model = build_model(target)
+    before = _measure(model, shape, target)
+    after = None
+    import leakyrelu.torch as door
+
+    if (save_memory := getattr(door, "save_memory", None)) is not None:
+        save_memory(model)
+        after = _measure(model, shape, target)
+    _print(before, after)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise Refusal(f"--input {text!r} is no shape; write sizes of at least 1 with x between, such as 1x1x96x96x96")
+    return shape
+
+
+def _measure(model: nn.Module, shape: tuple[int, ...], target: str) -> ActivationMemory:
+    import torch
+
+    from leakyrelu.torch import activation_memory
+
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    try:
+        return activation_memory(model, torch.randn(shape, dtype=weight.dtype, device=weight.device))
+    except Exception as error:
+        raise Refusal(f"{target} could not be run on an input of shape {shape}: {one_line(error)}") from error
+
+
+def _print(before: ActivationMemory, after: ActivationMemory | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
+    table.add_column("module", footer="total")
+    table.add_column("kind")
+    table.add_column("bytes now", justify="right", footer=f"{before.bytes:,}")
+    if after is not None:
+        table.add_column("after save_memory", justify="right", footer=f"{after.bytes:,}")
+    now = {module.name: module for module in before.modules}
+    then = {module.name: module for module in after.modules} if after is not None else {}
+    for name in [*now, *(name for name in then if name not in now)]:
+        row = [name or "(model)", (now.get(name) or then[name]).kind]
+        columns = [now, then] if after is not None else [now]
+        row += [f"{column[name].bytes:,}" if name in column else "0" for column in columns]
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(
+        "\nKept by autograd after one forward pass, each storage once. Apart: the input "
+        f"{before.input_bytes:,}, parameters and buffers {before.parameter_bytes:,}."
+    )
+    if after is not None and before.bytes:
+        console.print(f"save_memory keeps {after.bytes / before.bytes:.3f} of it.")

@@ -1,0 +1,206 @@
+"""What one forward pass leaves in memory for the backward pass, counted where autograd keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class ModuleMemory:
+    """Bytes that one module keeps.
+
+    Attributes
+    ----------
+    name
+        As in `model.named_modules()`; empty for the model itself.
+    kind
+        Class of the module.
+    bytes
+        What it saved first, itself and not by a module inside it; its storages add up with those of the others to
+        `ActivationMemory.bytes`.
+    """
+
+    name: str
+    kind: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ActivationMemory:
+    """What autograd keeps after one forward pass. Its repr is the table.
+
+    Attributes
+    ----------
+    bytes
+        All storages that were saved and are none of the others below, each counted once and whole.
+    input_bytes
+        The storages of the input, where something saved them.
+    parameter_bytes
+        Storages of parameters and buffers that were saved: they are there anyway.
+    modules
+        One `ModuleMemory` for each module that saved something new, in the order of the first saving.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from leakyrelu.torch import activation_memory
+    >>> count = activation_memory(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(10, 4))
+    >>> count.bytes, count.input_bytes, [(module.name, module.bytes) for module in count.modules]
+    (160, 160, [('1', 160)])
+    """
+
+    bytes: int
+    input_bytes: int
+    parameter_bytes: int
+    modules: tuple[ModuleMemory, ...]
+
+    def __repr__(self) -> str:
+        rows = [(module.name or "(model)", module.kind, f"{module.bytes:,}") for module in self.modules]
+        rows.append(("total", "", f"{self.bytes:,}"))
+        widths = [max(len(row[column]) for row in [("module", "kind", "bytes kept"), *rows]) for column in range(3)]
+        lines = [
+            f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {kept:>{widths[2]}}"
+            for name, kind, kept in [("module", "kind", "bytes kept"), *rows]
+        ]
+        lines.insert(1, "-" * len(lines[0]))
+        lines.insert(-1, lines[1])
+        lines.append(f"apart: input {self.input_bytes:,}, parameters and buffers {self.parameter_bytes:,}")
+        return "\n".join(lines)
+
+
+@dataclass
+class _Count:
+    """The storages seen so far, and the module that is running."""
+
+    known: dict[int, str]
+    bytes: dict[str, int] = field(default_factory=dict)
+    apart: dict[str, int] = field(default_factory=lambda: {"input": 0, "parameter": 0})
+    running: list[str] = field(default_factory=list)
+    # Kept until the end: a storage that is freed could give its address to another.
+    held: list[torch.UntypedStorage] = field(default_factory=list)
+
+    def add(self, tensor: torch.Tensor) -> torch.Tensor:
+        for part in _parts(tensor):
+            storage = part.untyped_storage()
+            kind = self.known.get(storage._cdata)
+            if kind != "seen":
+                self.known[storage._cdata] = "seen"
+                self.held.append(storage)
+                if kind is None:
+                    name = self.running[-1] if self.running else ""
+                    self.bytes[name] = self.bytes.get(name, 0) + storage.nbytes()
+                else:
+                    self.apart[kind] += storage.nbytes()
+        return tensor
+
+
+def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa: A002
+    """Run the model once and count the bytes that autograd keeps for the backward pass.
+
+    Counted are the storages of saved tensors, each once and whole, however many tensors share it and however small the
+    saved part of it is: that is what stays allocated. Parameters and buffers, and the input itself, are counted apart.
+    What a backward pass allocates while it runs (gradients, workspaces), and what functions keep outside
+    `ctx.save_for_backward`, is not seen. Inside `torch.utils.checkpoint` nothing is kept but its inputs, as it should
+    be; PyTorch's own compiled graphs are counted with the module that calls them.
+
+    Parameters
+    ----------
+    model
+        Any module, on any device, in the mode (training or not) in which it is. Its buffers change as in any forward
+        pass, its gradients do not.
+    input
+        A tensor, or a tuple or list of arguments, or a dict of keyword arguments.
+
+    Returns
+    -------
+    ActivationMemory
+        Totals and one entry a module; prints as a table.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from leakyrelu.torch import LeakyReLU, activation_memory
+    >>> x = torch.randn(2**16, 16)
+    >>> activation_memory(nn.Sequential(nn.Linear(16, 16), nn.LeakyReLU()), x)
+    module  kind       bytes kept
+    -----------------------------
+    1       LeakyReLU   4,194,304
+    -----------------------------
+    total               4,194,304
+    apart: input 4,194,304, parameters and buffers 0
+    >>> activation_memory(nn.Sequential(nn.Linear(16, 16), LeakyReLU()), x).bytes
+    131072
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}; wrap a function in a module"
+        )
+    known = dict.fromkeys(_storages(input), "input")
+    known.update((storage, "parameter") for storage in _storages([*model.parameters(), *model.buffers()]))
+    count = _Count(known)
+    names = {module: name for name, module in model.named_modules()}
+    handles = [handle for module, name in names.items() for handle in _watch(module, name, count)]
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
+            _call(model, input)
+    finally:
+        for handle in handles:
+            handle.remove()
+    kinds = {name: type(module).__name__ for module, name in names.items()}
+    modules = tuple(ModuleMemory(name, kinds[name], kept) for name, kept in count.bytes.items() if kept)
+    return ActivationMemory(sum(count.bytes.values()), count.apart["input"], count.apart["parameter"], modules)
+
+
+def _watch(module: nn.Module, name: str, count: _Count) -> tuple[Any, Any]:
+    def enter(*_: Any) -> None:
+        count.running.append(name)
+
+    def leave(*_: Any) -> None:
+        count.running.pop()
+
+    return (
+        module.register_forward_pre_hook(enter, prepend=True),
+        module.register_forward_hook(leave, always_call=True),
+    )
+
+
+def _call(model: Callable[..., Any], arguments: Any) -> Any:
+    if isinstance(arguments, dict):
+        return model(**arguments)
+    if isinstance(arguments, tuple | list):
+        return model(*arguments)
+    return model(arguments)
+
+
+def _storages(value: Any) -> set[int]:
+    if isinstance(value, torch.Tensor):
+        return {part.untyped_storage()._cdata for part in _parts(value)}
+    items: Any = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return {storage for item in items for storage in _storages(item)}
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the dense tensors that a tensor consists of."""
+    if tensor.layout is torch.strided:
+        return [tensor]
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []

@@ -43,6 +43,8 @@ def powers_of(text: str) -> list[int]:
 
 def ours_in_a_process(powers: list[int], repeats: int, **environment: str) -> list[dict[str, Any]]:
     """Our forward rows, measured in a process with another environment (threads, instruction set)."""
+    if not powers:
+        return []
     command = [sys.executable, "-m", "benchmarks", "sizes", "--ours-as-json", "--operations", "forward"]
     command += ["--dtypes", "float32", "--powers", ",".join(map(str, powers)), "--repeats", str(repeats)]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)

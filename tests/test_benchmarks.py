@@ -1,0 +1,53 @@
+"""The benchmark runs from end to end on small sizes, and its tables hold what was measured."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_small_run_stores_every_row(tmp_path):
+    arguments = ["sizes", "calls", "threads", "instruction-sets", "--powers", "4,10", "--repeats", "1"]
+    done = run(*arguments, "--modes", "out,in place", "--dtypes", "float32,bfloat16", "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "array.json").read_text())
+    for operation, dtype, mode, n in (
+        ("forward", "float32", "out", 16),
+        ("forward", "float32", "in place", 1024),
+        ("backward", "bfloat16", "out", 1024),
+        ("both", "float32", "out", 1024),
+    ):
+        rows = [
+            row
+            for row in results["sizes"]
+            if (row["operation"], row["dtype"], row["mode"], row["n"]) == (operation, dtype, mode, n)
+        ]
+        assert any(row["name"].startswith("leakyrelu") for row in rows)
+        assert all(row["seconds"] > 0 for row in rows)
+    assert "PyTorch out=" in {row["name"] for row in results["sizes"]}
+    assert any(row["name"].startswith("limit") for row in results["sizes"])
+    assert results["machine"]["packages"]["numpy"] != "not installed"
+    assert set(results["instruction_sets"]) >= {"baseline"}
+    table = (tmp_path / "array.md").read_text()
+    assert "### forward, float32, out" in table
+    assert "share of the limit" in table
+    for picture in ("relative.png", "limit.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("part", ["everything", "size"])
+def test_unknown_part_is_refused(part):
+    done = run(part)
+    assert done.returncode == 2
+    assert f"unknown part: {part}; choose from sizes" in done.stderr

@@ -4,7 +4,7 @@ python := .venv/bin/python
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format picture dist wheels bench clean
+.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,10 @@ format: .venv/installed-dev ## write the format that lint checks
 
 picture: .venv/installed-study ## docs/study.png and docs/study.json: the study at its defaults, as the README shows it
 	.venv/bin/leakyrelu study --png docs/study.png --json docs/study.json
+
+picture-diagnosis: .venv/installed-all ## docs/ocr.png: a trained network from PyPI, as docs/diagnosis.md shows it
+	$(python) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/ocr rapidocr-onnxruntime==1.4.4
+	$(python) tools/diagnose_ocr.py build/ocr
 
 bench: .venv/installed-bench ## measure here; results go to benchmarks/results
 	$(python) -m benchmarks

@@ -281,6 +281,8 @@ def test_the_example_in_the_docs_runs(capsys):
     printed = capsys.readouterr().out
     # Training rounds otherwise on another machine: the numbers may differ, what they say and where they stand may not.
     shape = r"[ \d().%]+"
+    assert re.search(r"^(\d+) of \d+ started anew$", printed, re.MULTILINE)
+    assert "the network computes what it computed: True\n" in printed
     assert printed.endswith(" silent units\n")
     assert re.sub(shape, " ", printed).startswith(re.sub(shape, " ", shown))
     assert int(re.search(r"(\d+) of 384 units silent", printed)[1]) > 40

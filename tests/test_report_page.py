@@ -399,6 +399,24 @@ def test_a_healthy_network_is_called_so_on_the_page(chromium, tmp_path):  # noqa
         opened.assert_clean()
 
 
+def test_a_training_is_drawn_where_there_is_one(chromium, tmp_path):  # noqa: F811
+    class Training:
+        steps = (0, 50, 100)
+        reports = (diagnosis(2, 40), diagnosis(10, 40), diagnosis(10, 20))
+
+    diagnosis(10, 20).to_html(tmp_path / "page.html", history=Training)
+    with open_page(chromium, tmp_path / "page.html") as opened:
+        assert opened.wait_drawn() == 4
+        figure = opened.page.locator("#training")
+        # Planted are 1, 2, ... silent units a layer, one of which saw only NaN: 2 of 80, then 54 of 200.
+        assert "2.5 % of all at step 0, 27.0 % at step 100" in figure.locator("figcaption").inner_text()
+        assert figure.locator('[aria-roledescription="line mark"]').count() == 8  # the worst of the ten
+        figure.locator(".plot").focus()
+        opened.page.keyboard.press("End")
+        assert "block.9" in figure.locator(".readout").inner_text()
+        opened.assert_clean()
+
+
 def test_the_picture(tmp_path):
     report = diagnosis(3, 20)
     report.to_png(tmp_path / "one.png", title="My network", scale=1.0)

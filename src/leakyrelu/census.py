@@ -427,14 +427,16 @@ class Report:
 
         write_picture(self, path, title=title, scale=scale)
 
-    def to_html(self, path: str | os.PathLike[str], *, title: str = "What the units do") -> None:
+    def to_html(self, path: str | os.PathLike[str], *, title: str = "What the units do", history: Any = None) -> None:
         """Write one HTML page, which works offline: findings, a strip of units per layer, distributions and the table.
+
+        A `history` of the training (whatever has ``steps`` and, for each, a report in ``reports``) is drawn too.
 
         Needs the extra ``report`` and says so where it is missing.
         """
         from leakyrelu.report.diagnosis import write_diagnosis
 
-        write_diagnosis(self, path, title=title)
+        write_diagnosis(self, path, title=title, history=history)
 
 
 def _ratio(part: NDArray[Any], whole: IntArray) -> FloatArray:

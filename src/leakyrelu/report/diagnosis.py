@@ -21,7 +21,7 @@ UNKNOWN = "only NaN"
 _LISTED = 12  # unit numbers written out per layer; the JSON has all
 
 
-def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str) -> None:
+def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str, history: Any = None) -> None:
     """See `Report.to_html`."""
     if not report.layers:
         raise ValueError("the report has no layers, so there is nothing to draw")
@@ -33,7 +33,12 @@ def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str)
             Notice(each.severity, each.title, each.evidence, each.remedy, each.code, each.source)
             for each in report.findings
         ],
-        charts=[_strips(report), _distribution(report), _centering(report)],
+        charts=[
+            _strips(report),
+            *([_training(history)] if history is not None and len(history.steps) > 1 else []),
+            _distribution(report),
+            _centering(report),
+        ],
         tables=[_layers(report), *_named_units(report)],
         footnote="\n\n".join(
             [
@@ -159,6 +164,45 @@ def _distribution(report: Report) -> Chart:
     return Chart("distribution", "Spread of the positive share", words, chart.to_dict())
 
 
+def _training(history: Any) -> Chart:
+    """Draw the share of silent units over the steps of a training, for the layers that ended worst."""
+    alt = require("altair")
+
+    def share(layer: Layer) -> float:
+        return 100 * len(layer.silent_units) / max(layer.units, 1)
+
+    last = history.reports[-1]
+    worst = [layer.name for layer in sorted(last.layers, key=share, reverse=True)[:_LINES]]
+    names = [layer.name for layer in last.layers if layer.name in worst]
+    rows = [
+        {"step": int(step), "layer": layer.name, "silent": round(share(layer), 3)}
+        for step, report in zip(history.steps, history.reports, strict=True)
+        for layer in report.layers
+        if layer.name in worst
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("silent:Q", title="silent units (%)", scale=alt.Scale(domainMin=0)),
+            color=alt.Color("layer:N", title=None, scale=alt.Scale(domain=names)),
+            tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("step:Q"), alt.Tooltip("silent:Q", title="silent (%)")],
+        )
+        .properties(height=240)
+    )
+    first = history.reports[0]
+    words = (
+        "Silent units of each layer at the steps that were counted: "
+        f"{percent(first.silent / max(first.units, 1))} of all at step {history.steps[0]}, "
+        f"{percent(last.silent / max(last.units, 1))} at step {history.steps[-1]}."
+    )
+    if len(last.layers) > _LINES:
+        words += f" Shown are the {_LINES} layers that ended with the largest share."
+    return Chart("training", "Silent units over the training", words, chart.to_dict())
+
+
+_LINES = 8
 _MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark ground
 
 

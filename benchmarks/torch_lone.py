@@ -3,7 +3,8 @@
     python -m benchmarks.torch_lone [--small 0] [--threads 1] [--fresh] [--exponents 10,16,20,22,24] [--json FILE]
 
 `--small` replaces the number of elements below which our layer goes PyTorch's way. `--fresh` has every tensor of
-128 KiB and more taken from the system and given back, as in a step whose tensors are larger than what the allocator holds.
+128 KiB and more taken from the system and given back, as in a step whose tensors are larger than what the allocator
+holds.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ python := .venv/bin/python
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench clean
+.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench bench-torch clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,6 +36,10 @@ picture-diagnosis: .venv/installed-all ## docs/ocr.png: a trained network from P
 
 bench: .venv/installed-bench ## measure here; results go to benchmarks/results
 	$(python) -m benchmarks
+
+bench-torch: .venv/installed-bench ## measure networks in training, before and after save_memory
+	$(python) -m pip install --quiet --no-deps dynamic-network-architectures timm # their dependencies replace torch
+	$(python) -m benchmarks.torch_networks
 
 dist: .venv/installed-dev ## sdist and wheel in dist/
 	$(python) -m build --outdir dist .

@@ -4,7 +4,7 @@ python := .venv/bin/python
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench bench-torch clean
+.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench bench-torch bench-watch clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,9 @@ bench: .venv/installed-bench ## measure here; results go to benchmarks/results
 bench-torch: .venv/installed-bench ## measure networks in training, before and after save_memory
 	$(python) -m pip install --quiet --no-deps dynamic-network-architectures timm # their dependencies replace torch
 	$(python) -m benchmarks.torch_networks
+
+bench-watch: .venv/installed-bench ## what a census costs beside the network that it watches
+	$(python) -m benchmarks.watch
 
 dist: .venv/installed-dev ## sdist and wheel in dist/
 	$(python) -m build --outdir dist .

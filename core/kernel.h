@@ -26,12 +26,37 @@ using PackLoop = void (*)(const void* x, const void* alpha, std::ptrdiff_t alpha
 using UnpackLoop = void (*)(const void* grad, const std::uint8_t* signs, std::ptrdiff_t first_bit, const void* alpha,
                             std::ptrdiff_t alpha_step, void* out, std::ptrdiff_t n);
 
+// What a census adds up for a few columns side by side. Above is x > low, infinity included; middle is low < x <
+// ceiling, rest is x <= low, both finite. Sums are of the distance from a shift near which the values lie, so that a
+// large mean costs the squares no digits.
+constexpr int census_columns = 8;
+struct CensusSums {
+  std::int64_t above[census_columns] = {}, saturated[census_columns] = {};
+  double middle_sum[census_columns] = {}, middle_squares[census_columns] = {};
+  double rest_sum[census_columns] = {}, rest_squares[census_columns] = {};
+};
+struct CensusExceptions {
+  std::int64_t nan[census_columns] = {}, middle[census_columns] = {}, rest[census_columns] = {};
+};
+struct CensusRule {
+  double low, ceiling;
+  double middle_shift[census_columns], rest_shift[census_columns];
+};
+
+// Adds `rows` rows of `columns` (up to census_columns) neighbors to the sums; rows are `step` elements apart.
+// Without `exceptions` no value is taken for NaN or infinite: middle is above less saturated, rest is what remains.
+// Where that is wrong of a value, one of its sums is not finite (but for +infinity at or above a ceiling, which is
+// saturated).
+using CensusLoop = void (*)(const void* x, std::ptrdiff_t step, std::ptrdiff_t rows, int columns,
+                            const CensusRule& rule, CensusSums& sums, CensusExceptions* exceptions);
+
 struct Kernels {
   Loop forward;
   Loop backward;
   Loop inverse;
   PackLoop forward_with_signs;
   UnpackLoop backward_from_signs;
+  CensusLoop census;
 };
 
 struct KernelRow {

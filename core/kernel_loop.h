@@ -7,6 +7,7 @@
 // by one, through the same functions.
 #pragma once
 
+#include "census_loop.h"
 #include "convert.h"
 #include "kernel.h"
 #include "leaky_relu.h"
@@ -347,8 +348,9 @@ void forward_with_signs_loop(const void* x, const void* alpha, ptrdiff_t alpha_s
 
 template <class T, bool stream>
 constexpr Kernels kernels_of() {
-  return {unary_loop<T, stream, Multiply>, backward_loop<T, stream>, unary_loop<T, stream, Divide>,
-          forward_with_signs_loop<T, stream>, backward_from_signs_loop<T, stream>};
+  return {unary_loop<T, stream, Multiply>,     backward_loop<T, stream>,
+          unary_loop<T, stream, Divide>,       forward_with_signs_loop<T, stream>,
+          backward_from_signs_loop<T, stream>, census_loop<T>};
 }
 
 }  // namespace

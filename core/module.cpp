@@ -8,6 +8,7 @@
 #include "python.h"
 #include "shortcut.h"
 #include "signs.h"
+#include "tally.h"
 #include "tensors.h"
 #include "threads.h"
 #include "ufuncs.h"
@@ -57,6 +58,8 @@ PyMethodDef methods[] = {
      "with_signs_at(dtype, slope, n, threads, x, y, signs, /): on addresses"},
     {"from_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(from_signs_at)), METH_FASTCALL,
      "from_signs_at(dtype, slope, n, threads, grad, signs, out, /): on addresses"},
+    {"add_census", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_census)), METH_FASTCALL,
+     "add_census(x, bfloat16, outer, channels, inner, low, ceiling, counts, moments, /)"},
     {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},
     {"set_num_threads", set_threads, METH_O, "set_num_threads(count, /)"},
     {"share_openmp", share_openmp_at, METH_O, "share_openmp(address of GOMP_parallel, or 0, /)"},

@@ -462,7 +462,7 @@ def test_diagnose_refuses(capsys, models, target, data, message):
 
 def test_diagnose_says_that_there_is_nothing_to_see(capsys, models):
     message = refused(capsys, "diagnose", "mymodels:without", "--data", "x.npz")
-    assert message.startswith("mymodels:without: no rectifier to watch in Sequential")
+    assert message.startswith("mymodels:without: no rectifier was called in Sequential")
 
 
 def test_diagnose_refuses_outputs_and_sizes(capsys, models):

@@ -24,6 +24,18 @@ def leaky_relu_backward_from_signs(
 ) -> np.ndarray: ...
 def with_signs_at(dtype: int, slope: float, n: int, threads: int, x: int, y: int, signs: int, /) -> None: ...
 def from_signs_at(dtype: int, slope: float, n: int, threads: int, grad: int, signs: int, out: int, /) -> None: ...
+def add_census(
+    x: np.ndarray,
+    bfloat16: bool,
+    outer: int,
+    channels: int,
+    inner: int,
+    low: float,
+    ceiling: float,
+    counts: np.ndarray,
+    moments: np.ndarray,
+    /,
+) -> None: ...
 def shortcut(function: Callable[_P, _R], name: str, /) -> Callable[_P, _R]: ...
 
 # Normalization followed by a Leaky ReLU (core/norm_kernel.h). 16-bit types come as int16 arrays; the layout names the

@@ -87,6 +87,9 @@ class Counts:
         Finite outputs, their mean (0 where there are none), the sum of their squared deviations from it.
     relu_sum
         Sum of the ReLU part ``min(max(x, 0), ceiling)`` over the finite inputs.
+    gradients, reached
+        Gradients seen by each unit, one for each input that was trained on, and how many of them were not 0; None where
+        gradients were not watched.
     """
 
     samples: int
@@ -98,10 +101,14 @@ class Counts:
     mean: FloatArray
     m2: FloatArray
     relu_sum: FloatArray
+    gradients: int = 0
+    reached: IntArray | None = None
 
     def __post_init__(self) -> None:
         shapes = {}
         for field in fields(self)[2:]:
+            if field.name == "gradients" or getattr(self, field.name) is None:
+                continue
             dtype = np.float64 if field.name in ("mean", "m2", "relu_sum") else np.int64
             array = np.array(getattr(self, field.name), dtype=dtype)  # our own copy: nobody changes a report afterwards
             array.flags.writeable = False
@@ -140,7 +147,15 @@ class Counts:
             mean=mean,
             m2=m2,
             relu_sum=self.relu_sum + other.relu_sum,
+            gradients=self.gradients + other.gradients,
+            reached=_added(self.reached, other.reached),
         )
+
+
+def _added(first: IntArray | None, second: IntArray | None) -> IntArray | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +256,24 @@ class Layer:
     def nan_units(self) -> IntArray:
         """Units that saw at least one NaN. `positive_share` leaves these inputs out; `counts.nan` says how many."""
         return np.flatnonzero(self.counts.nan)
+
+    @cached_property
+    def gradient_share(self) -> float:
+        """Share of units that any gradient reached, of the loss with respect to the input of the activation.
+
+        NaN where gradients were not watched. A unit that a gradient never reached cannot learn from these data: all its
+        inputs were where the derivative is 0, or nothing behind it passed a gradient on.
+        """
+        if self.counts.reached is None or self.counts.gradients == 0 or self.units == 0:
+            return float("nan")
+        return float(np.mean(self.counts.reached > 0))
+
+    @cached_property
+    def unreached_units(self) -> IntArray:
+        """Units that no gradient reached; empty where gradients were not watched."""
+        if self.counts.reached is None or self.counts.gradients == 0:
+            return np.flatnonzero(np.zeros(0))
+        return np.flatnonzero(self.counts.reached == 0)
 
     @cached_property
     def effective_slope(self) -> FloatArray:

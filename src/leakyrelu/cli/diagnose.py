@@ -162,6 +162,7 @@ def _torch(
     import torch
 
     from leakyrelu.torch import diagnose, watch
+    from leakyrelu.torch.watch import NoRectifierError
 
     try:
         watch(model, unit_axis=unit_axis)  # says what is wrong with the model itself, before anything runs
@@ -194,6 +195,8 @@ def _torch(
             return diagnose(model, batches(), unit_axis=unit_axis)
         except Refusal:
             raise
+        except NoRectifierError as error:
+            raise Refusal(f"{target}: {error}") from None
         except Exception as error:
             hint = "" if whole else "; where the model wants real numbers, save X as float32"
             raise Refusal(f"the model could not be run on {what}: {_name(error)}{hint}") from error

@@ -43,6 +43,9 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # cores: python -m benchmarks.torch_lone --small 0
 _SMALL = 1 << 19
 
+TRANSPARENT: set[type] = {DeviceContext}
+"""Modes of `torch.overrides` that change nothing about a call and need not see inside it."""
+
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:  # noqa: A002
     """Leaky ReLU, f(x) = x if x > 0 else negative_slope * x; drop-in for `torch.nn.functional.leaky_relu`.
@@ -112,6 +115,8 @@ def _choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
             return x.copy_(F.leaky_relu(x.clone(), negative_slope))  # type: ignore[no-any-return]
         return F.leaky_relu(x, negative_slope, inplace)
     slope = _slope(x, negative_slope)
+    if _len_torch_function_stack():
+        _announce(x, slope)
     if inplace and x._is_view():
         # Which views may be written, and where their gradient goes, PyTorch knows: copy_ asks it.
         return x.copy_(_apply_leaky_relu(x, slope, False))  # type: ignore[no-any-return]
@@ -173,13 +178,22 @@ def _is_eager() -> bool:
 
 
 def _has_function_mode() -> bool:
-    return any(type(_get_function_stack_at(k)) is not DeviceContext for k in range(_len_torch_function_stack()))
+    return any(type(_get_function_stack_at(k)) not in TRANSPARENT for k in range(_len_torch_function_stack()))
+
+
+def _announce(x: Tensor, slope: float) -> None:
+    """Tell modes that count calls of this one, which PyTorch does not show them."""
+    for k in range(_len_torch_function_stack()):
+        mode: Any = _get_function_stack_at(k)
+        if hasattr(mode, "saw_leaky_relu"):
+            mode.saw_leaky_relu(x, slope)
 
 
 def _slope(x: Tensor, negative_slope: Any) -> float:
     if type(negative_slope) is not float:
         # PyTorch says what a number is (a NumPy scalar, a tensor of no dimension), and refuses the rest in its words.
-        F.leaky_relu(x.detach().new_empty(0), negative_slope)
+        with torch._C.DisableTorchFunction():  # nobody need see the question
+            F.leaky_relu(x.detach().new_empty(0), negative_slope)
     return float(negative_slope)
 
 

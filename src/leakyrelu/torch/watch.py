@@ -1,7 +1,4 @@
-"""The census of a PyTorch model: every rectifier module watched by hooks, while batches stream through.
-
-What is counted is what goes *into* an activation, in a forward-pre-hook: an in-place activation has overwritten it
-afterwards. The counts live on the model's device, one number a unit, and no batch waits for the host.
+"""The census of a PyTorch model: every rectifier watched, module or function, while batches stream through.
 
 Which axis holds the units is asked of the layer that feeds the activation, since the shape alone cannot say:
 (8, 16, 32) is channels and positions behind a convolution, positions and features behind a linear layer.
@@ -9,74 +6,81 @@ Which axis holds the units is asked of the layer that feeds the activation, sinc
 
 from __future__ import annotations
 
-import math
-import weakref
-from collections import deque
+import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from leakyrelu.census import Counts, Layer, Report, merge_moments
-from leakyrelu.torch.layers import CenteredLeakyReLU
+from leakyrelu.census import Layer, Report
+from leakyrelu.torch.recorder import Recorder
+from leakyrelu.torch.rectifiers import RECTIFIERS, Rule
+from leakyrelu.torch.sight import Place, Sight
+from leakyrelu.torch.tally import Tally, slope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections import deque
     from types import TracebackType
     from typing import Self
 
     from torch.utils.hooks import RemovableHandle
 
+    from leakyrelu.history import History
+    from leakyrelu.torch.sight import Fed
+
 __all__ = ["diagnose", "watch"]
-
-RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, CenteredLeakyReLU)
-"""Modules that are watched, subclasses too (`leakyrelu.torch.LeakyReLU` is one)."""
-
-# Where the units stand in the output of the layers that can feed an activation, counted from the end where a sample may
-# come without its batch axis.
-_FEEDERS: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
-    ((nn.Conv1d, nn.ConvTranspose1d, nn.InstanceNorm1d), -2),
-    ((nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.BatchNorm2d), -3),
-    ((nn.Conv3d, nn.ConvTranspose3d, nn.InstanceNorm3d, nn.BatchNorm3d), -4),
-    ((nn.BatchNorm1d, nn.SyncBatchNorm, nn.GroupNorm), 1),
-    ((nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.MultiheadAttention), -1),
-)
-
-_REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
 
 
 class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
     """Count what the rectifiers of a model do, for as long as the context is open.
 
     Per unit (an output channel) and over every sample, position and call: how often the input of the activation was
-    positive, NaN, or at the ceiling, and mean and standard deviation of the output. Memory is one number a unit; the
-    model computes what it computed before. Training may go on meanwhile. Watches can be nested, and whatever happens
-    inside the context, the hooks are gone after it.
+    positive, NaN, or at the ceiling, and mean and standard deviation of the output, before it is rounded to its dtype.
+    Memory is one number a unit; the model computes what it computed before. Training may go on meanwhile. Watches can
+    be nested, and whatever happens inside the context, the hooks are gone after it.
 
     Parameters
     ----------
     model
-        The model. Watched are `torch.nn.ReLU`, `LeakyReLU`, `PReLU`, `ReLU6`, the layers of `leakyrelu.torch`, and
-        subclasses. Calls of functions such as ``F.relu`` are not seen.
+        The model. Watched are the modules `torch.nn.ReLU`, `LeakyReLU`, `PReLU`, `RReLU`, `ReLU6`, `Threshold`, the
+        layers of `leakyrelu.torch`, and subclasses; and calls, inside the model, of ``relu``, ``leaky_relu``,
+        ``prelu``, ``rrelu``, ``relu6``, ``threshold``, and of ``clamp`` and ``hardtanh`` from 0, as functions, methods
+        or operators, in place or not.
     unit_axis
-        Which axis of its input holds the units, for activations named here, such as ``{"body.relu": 2}``. Without it,
-        the layer that feeds the activation says: convolutions and batch, group and instance norm the channels; linear,
-        layer norm, embedding, recurrent and attention layers the last. Behind anything else (a flatten, a functional
-        pooling) it is the axis of the last such layer whose output had as many axes, or axis 1.
+        Which axis of its input holds the units, for activations named here, such as ``{"body.relu": 2}`` or
+        ``{"body.relu()": 2}``. Without it, the layer that feeds the activation says: convolutions and batch, group and
+        instance norm the channels; linear, layer norm, embedding, recurrent and attention layers the last. Behind
+        anything else (a flatten, a functional pooling) it is the axis of the last such layer whose output had as many
+        axes, or axis 1.
+    gradients
+        Also count, in backward passes, which units the gradient of the loss with respect to the activation's input
+        reaches: `leakyrelu.census.Layer.gradient_share`.
+    every
+        Count one training step in so many, the first included, and keep a history; see `history`. A step ends when an
+        optimizer that holds a parameter of the model takes one, or when `step` is called. Calls in evaluation mode are
+        not counted.
+    keep
+        How many of the latest censuses the history holds.
+    to
+        Where each census goes: anything with TensorBoard's ``add_scalar`` and ``add_histogram``, a callable that takes
+        ``(step, report)``, or a list of them. Reading a census waits for the device.
 
     Raises
     ------
     TypeError
-        `model` is not a module.
+        `model` is not a module, or `to` is none of the above.
     ValueError
-        The model has no rectifier module, is compiled, or `unit_axis` names something that is not watched.
+        The model is compiled or scripted, `unit_axis` names a module that is not there, or `every` is not at least 1.
 
     Notes
     -----
-    A module called several times is one layer, whose `samples` count every call. Where it stands behind several layers
-    (one ``relu`` used throughout a block), its units are not the same units; each place is then a layer of its own,
-    named ``relu after conv1``. A module shared under two names goes by the first.
+    Functions are named by the module that calls them and their own name, ``body.relu()``; a second call in the source
+    of the same module is ``body.relu()#2``. A module called several times is one layer, whose `samples` count every
+    call. Where it stands behind several layers (one ``relu`` used throughout a block), its units are not the same
+    units; each place is then a layer of its own, named ``relu after conv1``. A module shared under two names goes by
+    the first.
 
     Examples
     --------
@@ -91,58 +95,66 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
     array([0, 1, 2, 3])
     """
 
-    def __init__(self, model: nn.Module, *, unit_axis: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        unit_axis: Mapping[str, int] | None = None,
+        gradients: bool = False,
+        every: int | None = None,
+        keep: int = 20,
+        to: Any = None,
+    ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         _refuse_compiled(model)
-        self._rectifiers = {
-            name or type(module).__name__: module
-            for name, module in model.named_modules()
-            if isinstance(module, RECTIFIERS)
-        }
-        if not self._rectifiers:
-            raise ValueError(_nothing_to_watch(model))
-        self._feeders = {
-            name: (module, axis)
-            for name, module in model.named_modules()
-            for kinds, axis in _FEEDERS
-            if isinstance(module, kinds)
-        }
+        for name, number in (("every", every), ("keep", keep)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if every is None and to is not None:
+            raise ValueError("`to` takes one census at a time: say how often, with every=50")
+        self.model = model
+        self._sight = Sight(model, self._counted, self._wanted)
         self._unit_axis = dict(unit_axis or {})
-        if unknown := [name for name in self._unit_axis if name not in self._rectifiers]:
+        self._check_names()
+        self._gradients = gradients
+        self._every = every
+        self._sites: dict[_Site, Tally] = {}  # in the order of first call
+        self._rules: dict[_Site, Rule] = {}
+        self._recorder = Recorder(keep, to)
+        self._steps = 0
+        self._now: dict[_Site, Tally] = {}  # of the step that is under way, where steps are counted
+        self._step_handle: RemovableHandle | None = None
+        self._lock = threading.Lock()
+
+    def _check_names(self) -> None:
+        known = self._sight.rectifiers
+        modules = self._sight.modules
+        for name in self._unit_axis:
+            inside, call = name.rpartition(".")[::2] if name.endswith("()") else (name, "")
+            if name in known or (call and inside in modules):
+                continue
             raise ValueError(
-                f"unit_axis names {unknown[0]!r}, which is not watched; watched are "
-                f"{', '.join(repr(name) for name in self._rectifiers)}"
+                f"unit_axis names {name!r}, which is not watched; watched are "
+                f"{', '.join([repr(known_name) for known_name in known] + ['functions, as in '])}"
+                f"{_example_of_a_call(modules)!r}"
             )
-        self._trail: deque[_Fed] = deque(maxlen=_REMEMBERED)
-        self._sites: dict[_Site, _Tally] = {}  # in the order of first call
-        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
-        if self._handles:
+        if self._sight.is_open:
             raise RuntimeError("this watch is already open: open a second one with watch(model)")
-        try:
-            for name, (module, axis) in self._feeders.items():
-                self._handles.append(module.register_forward_hook(_Hook(self._feeding(name, axis))))
-            for name, module in self._rectifiers.items():
-                before, after = self._counting(name, module)
-                self._handles.append(module.register_forward_pre_hook(_Hook(before), with_kwargs=True))
-                self._handles.append(module.register_forward_hook(_Hook(after)))
-        except BaseException:
-            self._remove()
-            raise
+        self._sight.open()
+        if self._every is not None:
+            self._step_handle = register_optimizer_step_post_hook(self._after_optimizer)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._remove()
-
-    def _remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._trail.clear()
+        self._sight.close()
+        if self._step_handle is not None:
+            self._step_handle.remove()
+            self._step_handle = None
 
     def report(self) -> Report:
         """Return what has been counted so far, inside the context or after it.
@@ -152,64 +164,120 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         RuntimeError
             No watched activation has been called yet.
         """
-        if not self._sites:
+        return self._report(self._total())
+
+    def reduce(self, group: Any = None) -> Report:
+        """Return what all processes of a `torch.distributed` group have counted together: the same report on each.
+
+        Every process of the group has to call it. What each has counted stays as it is, so calling twice counts
+        nothing twice. Without a process group it is `report`.
+        """
+        from torch import distributed
+
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self.report()
+        own = [(site, self._rules[site], tally.state()) for site, tally in self._total().items()]
+        parts: list[Any] = [None] * distributed.get_world_size(group)
+        distributed.all_gather_object(parts, own, group)
+        together: dict[_Site, Tally] = {}
+        rules: dict[_Site, Rule] = {}
+        for part in parts:
+            for site, rule, state in part:
+                tally = Tally.load(state)
+                if site in together:
+                    together[site] += tally
+                else:
+                    together[site], rules[site] = tally, rule
+        return self._report(together, rules)
+
+    @property
+    def history(self) -> History:
+        """What the units did over the steps that were counted; needs `every`.
+
+        Raises
+        ------
+        RuntimeError
+            The watch was made without `every`.
+        """
+        if self._every is None:
+            raise RuntimeError("no history is kept: say how often to count, with watch(model, every=50)")
+        names = _site_names(list(self._recorder.sites))
+        return self._recorder.read(names, self._report)
+
+    def step(self) -> None:
+        """End a training step, where no optimizer of PyTorch does."""
+        if self._every is None:
+            raise RuntimeError("steps are counted for the history only: say how often, with watch(model, every=50)")
+        with self._lock:
+            now, self._now = self._now, {}
+            for site, tally in now.items():
+                if site in self._sites:
+                    self._sites[site] += tally
+                else:
+                    self._sites[site] = tally.clone()
+            if now:
+                self._recorder.add(self._steps, now)
+            self._steps += 1
+        if now:
+            self._recorder.write(self._steps - 1, now, self._report)
+
+    def _after_optimizer(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        own = {id(parameter) for parameter in self.model.parameters()}
+        if any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+            self.step()
+
+    def _wanted(self) -> bool:
+        return self._every is None or (self.model.training and self._steps % self._every == 0)
+
+    def _total(self) -> dict[_Site, Tally]:
+        """Return what has been counted, the step under way included."""
+        with self._lock:
+            total = dict(self._sites)
+            for site, tally in self._now.items():
+                total[site] = total[site].clone() if site in total else Tally(tally.units, tally.counts.device)
+                total[site] += tally
+            return total
+
+    def _report(self, tallies: Mapping[_Site, Tally], rules: Mapping[_Site, Rule] | None = None) -> Report:
+        rules = self._rules if rules is None else rules
+        rectifiers = self._sight.rectifiers
+        if not tallies:
+            modules = (
+                f"none of {', '.join(map(repr, rectifiers))} was called" if rectifiers else "no rectifier was called"
+            )
             raise RuntimeError(
-                f"nothing counted yet: none of {', '.join(repr(name) for name in self._rectifiers)} was called. "
+                f"nothing counted yet: {modules}. "
                 "Run the model itself inside `with watch(model)`; a compiled or scripted copy of it is not seen"
             )
-        called = {site.name for site in self._sites}
-        names = _site_names(list(self._sites))
-        return Report(
-            [self._layer(site, tally, names[site]) for site, tally in self._sites.items()],
-            [name for name in self._rectifiers if name not in called],
-        )
+        called = {site.place.name for site in tallies}
+        names = _site_names(list(tallies))
+        layers = []
+        for site, tally in tallies.items():
+            rule = rules[site]
+            layers.append(Layer(names[site], rule.kind, slope_of(rule), tally.read(rule), rule.ceiling))
+        return Report(layers, [name for name in rectifiers if name not in called])
 
-    def _layer(self, site: _Site, tally: _Tally, name: str) -> Layer:
-        module = self._rectifiers[site.name]
-        slope: Any = getattr(module, "negative_slope", 0.0)
-        if isinstance(module, nn.PReLU):
-            weight = module.weight.detach().double().cpu().numpy()
-            slope = weight.item() if weight.size == 1 else weight
-        return Layer(name, type(module).__name__, slope, tally.counts(), _ceiling(module))
-
-    def _feeding(self, name: str, axis: int) -> Callable[..., None]:
-        def feeding(module: nn.Module, args: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, tuple) and output else output  # recurrent and attention layers
-            if isinstance(first, Tensor):
-                self._trail.append(_Fed(weakref.ref(first), first.shape, name, axis % max(first.ndim, 1)))
-
-        return feeding
-
-    def _counting(self, name: str, module: nn.Module) -> tuple[Callable[..., None], Callable[..., None]]:
-        ceiling = _ceiling(module)
-        open_calls: list[tuple[_Tally, int]] = []
-
-        @torch.no_grad()
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = args[0] if args else next(iter(kwargs.values()), None)
-            open_calls.clear()  # an earlier call may have raised
-            if not isinstance(x, Tensor):
-                return  # the activation's own error says more
-            feeder, axis = self._place(name, module, x)
-            units = x.shape[axis] if x.ndim else 1
-            site = _Site(name, feeder, units)
-            tally = self._sites.get(site)
+    def _counted(self, place: Place, rule: Rule, x: Tensor, trail: deque[Fed]) -> None:
+        feeder, axis = self._place(place.name, rule, x, trail)
+        site = _Site(place, feeder, x.shape[axis] if x.ndim else 1)
+        with self._lock:
+            tallies = self._sites if self._every is None else self._now
+            tally = tallies.get(site)
             if tally is None:
-                tally = self._sites[site] = _Tally(units, x.device)
-            tally.add_inputs(*_by_unit(x, axis), ceiling)
-            open_calls.append((tally, axis))
+                tally = tallies[site] = Tally(site.units, x.device)
+            tally.add(x, axis, rule)
+            self._rules[site] = rule
+        if self._gradients and x.requires_grad:
+            # Of an in-place activation this is still the gradient of what went into it.
+            x.register_hook(lambda gradient: self._gradient(tally, gradient, axis))  # type: ignore[no-untyped-call]
 
-        @torch.no_grad()
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if open_calls and isinstance(output, Tensor):
-                tally, axis = open_calls.pop()
-                tally.add_outputs(*_by_unit(output, axis))
+    def _gradient(self, tally: Tally, gradient: Tensor, axis: int) -> None:
+        with self._lock, torch.no_grad():
+            tally.add_gradient(gradient, axis)
 
-        return before, after
-
-    def _place(self, name: str, module: nn.Module, x: Tensor) -> tuple[str | None, int]:
+    def _place(self, name: str, rule: Rule, x: Tensor, trail: deque[Fed]) -> tuple[str | None, int]:
         """Find the layer whose output this is, if it is one untouched, and the axis of the units."""
-        feeder = next((fed for fed in reversed(self._trail) if fed.output() is x), None)
+        feeder = next((fed for fed in reversed(trail) if fed.output() is x), None)
         fed_by = feeder.name if feeder else None
         if name in self._unit_axis:
             axis = self._unit_axis[name]
@@ -219,10 +287,10 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
                     f"give an axis from {-x.ndim} to {x.ndim - 1}"
                 )
             return fed_by, axis % x.ndim
-        if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+        if rule.slope_per_unit:
             return fed_by, 1  # PyTorch's rule for its slopes
-        by_shape = (fed for fed in reversed(self._trail) if fed.shape == x.shape)
-        by_axes = (fed for fed in reversed(self._trail) if len(fed.shape) == x.ndim)
+        by_shape = (fed for fed in reversed(trail) if fed.shape == x.shape)
+        by_axes = (fed for fed in reversed(trail) if len(fed.shape) == x.ndim)
         feeder = feeder or next(by_shape, None) or next(by_axes, None)
         return fed_by, feeder.axis if feeder else min(1, max(x.ndim - 1, 0))
 
@@ -254,7 +322,7 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
     TypeError
         `model` is not a module, `data` cannot be iterated, or a batch is none of the above.
     ValueError
-        There is no batch, or as for `watch`.
+        There is no batch, the model called no rectifier, or as for `watch`.
 
     Examples
     --------
@@ -289,108 +357,36 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
             "data holds no batch: an empty loader, or a generator that was used up before? "
             "Give a list of batches or a DataLoader, or make the generator anew"
         )
+    if not census._sites:
+        raise NoRectifierError(_nothing_seen(model))
     return census.report()
 
 
-class _Site(NamedTuple):
-    """A place where an activation is called; one module may have several."""
+class NoRectifierError(ValueError):
+    """The model ran and called nothing that could be counted."""
 
-    name: str
+
+class _Site(NamedTuple):
+    """A place where an activation is called behind one layer; one module or line of source may have several."""
+
+    place: Place
     feeder: str | None
     units: int
 
 
-class _Fed(NamedTuple):
-    """The output of a layer that can feed an activation."""
-
-    output: weakref.ReferenceType[Tensor]
-    shape: torch.Size
-    name: str
-    axis: int
-
-
-class _Hook:
-    """A hook that copies of the model do not carry on: what a copy or a pickle holds in its place does nothing."""
-
-    def __init__(self, function: Callable[..., None] | None = None) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any) -> None:
-        if self.function is not None:
-            self.function(*args)
-
-    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
-        return _Hook, ()
-
-
-class _Tally:
-    """Running counts of one site, on the device where its first input lay."""
-
-    def __init__(self, units: int, device: torch.device) -> None:
-        # Apple's GPUs have no float64; there the moments keep float32.
-        self.real = torch.float32 if device.type == "mps" else torch.float64
-        self.samples = 0
-        self.calls = 0
-        self.positive, self.nan, self.saturated, self.outputs = torch.zeros(
-            4, units, dtype=torch.int64, device=device
-        ).unbind()
-        self.mean, self.m2, self.relu_sum = torch.zeros(3, units, dtype=self.real, device=device).unbind()
-
-    def add_inputs(self, x: Tensor, others: list[int], ceiling: float) -> None:
-        device = self.positive.device
-        self.calls += 1
-        self.samples += math.prod(x.shape[axis] for axis in others)
-        self.positive += (x > 0).sum(others).to(device)
-        self.nan += x.isnan().sum(others).to(device)
-        bounded = math.isfinite(ceiling)
-        if bounded:
-            self.saturated += (x >= ceiling).sum(others).to(device)
-        part = x.nan_to_num(0, 0, 0).clamp_(min=0, max=ceiling if bounded else None)
-        self.relu_sum += part.sum(others, dtype=self.real).to(device)
-
-    def add_outputs(self, y: Tensor, others: list[int]) -> None:
-        device = self.positive.device
-        outputs = y.isfinite().sum(others, keepdim=True)
-        missing = math.prod(y.shape[axis] for axis in others) - outputs
-        y = y.to(self.real, copy=True).nan_to_num_(0, 0, 0)  # our own: the model's output stays as it is
-        mean = y.sum(others, keepdim=True) / outputs.clamp(min=1)
-        # The zeros in place of what is not finite stand mean^2 off; taking that off is cheaper than another mask.
-        m2 = y.sub_(mean).square_().sum(others, keepdim=True).sub_(missing * mean.square()).clamp_(min=0)
-        outputs, mean, m2 = (value.flatten().to(device) for value in (outputs, mean, m2))
-        _, self.mean, self.m2 = merge_moments(
-            (self.outputs.to(self.real), self.mean, self.m2), (outputs.to(self.real), mean, m2)
-        )
-        self.outputs += outputs
-
-    def counts(self) -> Counts:
-        names = ("positive", "nan", "saturated", "outputs", "mean", "m2", "relu_sum")
-        return Counts(self.samples, self.calls, **{name: getattr(self, name).cpu().numpy() for name in names})
-
-
-def _by_unit(x: Tensor, axis: int) -> tuple[Tensor, list[int]]:
-    """Give the tensor with at least one axis beside that of the units, and those axes. A scalar is one unit."""
-    x = x.detach()
-    if x.ndim < 2:
-        return x.reshape(1, -1), [0]
-    return x, [other for other in range(x.ndim) if other != axis]
-
-
-def _ceiling(module: nn.Module) -> float:
-    return float(module.max_val) if isinstance(module, nn.ReLU6) else math.inf
-
-
 def _site_names(sites: list[_Site]) -> dict[_Site, str]:
-    """Name the sites: as the module where it has one place, else by what stands before it, else by width too."""
-
-    def shared(name: str) -> list[_Site]:
-        return [site for site in sites if site.name == name]
-
+    """Name the sites: as the module or function, else by what stands before it too, else by width too."""
     names = {}
     for site in sites:
-        text = site.name
-        if len(shared(site.name)) > 1:
+        text = site.place.name
+        sources = {other.place.source for other in sites if other.place.name == text}
+        if site.place.source is not None and len(sources) > 1:
+            ordinal = sorted(source for source in sources if source is not None).index(site.place.source)
+            text += f"#{ordinal + 1}" if ordinal else ""
+        same = [other for other in sites if other.place == site.place]
+        if len(same) > 1:
             text += f" after {site.feeder}" if site.feeder else " elsewhere"
-            if sum(other.feeder == site.feeder for other in shared(site.name)) > 1:
+            if sum(other.feeder == site.feeder for other in same) > 1:
                 text += f" ({site.units} units)"
         names[site] = text
     return names
@@ -423,15 +419,22 @@ def _refuse_compiled(model: nn.Module) -> None:
                 f"the model is compiled by torch.compile ({type(module).__name__}), and compiled code passes hooks by: "
                 "watch the model it was made from, uncompiled"
             )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"the model is scripted ({type(module).__name__}), which hides what it calls: watch the one it was "
+                "scripted from"
+            )
 
 
-def _nothing_to_watch(model: nn.Module) -> str:
+def _example_of_a_call(modules: Mapping[str, Any]) -> str:
+    name = next((name for name in modules if name), "")
+    return f"{name}.relu()" if name else "relu()"
+
+
+def _nothing_seen(model: nn.Module) -> str:
     kinds = ", ".join(f"nn.{kind.__name__}" for kind in RECTIFIERS[:-1])
-    text = (
-        f"no rectifier to watch in {type(model).__name__}: among its {sum(1 for _ in model.modules())} modules is none "
-        f"of {kinds}, those of leakyrelu.torch, or a subclass. Calls of functions such as F.relu are not seen: make "
-        "them modules"
+    return (
+        f"no rectifier was called in {type(model).__name__}: neither {kinds}, a layer of leakyrelu.torch or a subclass "
+        f"among its {sum(1 for _ in model.modules())} modules, nor F.relu, x.relu_(), x.clamp(min=0) and the like. "
+        "Fused or compiled kernels are not seen: run the model without them"
     )
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        text += ". The model is scripted, which hides its modules: watch the one it was scripted from"
-    return text

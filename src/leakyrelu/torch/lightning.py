@@ -1,0 +1,71 @@
+"""A watch as a callback of Lightning. Lightning itself is looked for when one is made."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from leakyrelu.torch.watch import watch
+
+if TYPE_CHECKING:
+    from leakyrelu.census import Report
+
+__all__ = ["watch_callback"]
+
+
+def watch_callback(*, every: int = 50, **options: Any) -> Any:
+    """Make a callback that watches the module in `fit` and logs the share of silent units of each layer.
+
+    Its attribute ``census`` is the `leakyrelu.torch.watch`, with the report and the history, also after the fit.
+
+    Parameters
+    ----------
+    every, options
+        As for `leakyrelu.torch.watch`.
+
+    Raises
+    ------
+    ImportError
+        Neither `lightning` nor `pytorch_lightning` is installed.
+    """
+    base: Any = _lightning().Callback
+
+    class WatchCallback(base):  # type: ignore[misc]
+        census: watch | None = None
+
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            def log(step: int, report: Report) -> None:
+                shares = {
+                    f"silent/{layer.name}": len(layer.silent_units) / max(layer.units, 1) for layer in report.layers
+                }
+                for logger in trainer.loggers:
+                    logger.log_metrics(shares, step)
+
+            writers = options.get("to")
+            others = writers if isinstance(writers, list | tuple) else [writers]
+            self.census = watch(pl_module, every=every, **{**options, "to": [log, *others]})
+            self.census.__enter__()
+
+        def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+            self._close()
+
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            self._close()
+
+        def _close(self) -> None:
+            if self.census is not None:
+                self.census.__exit__(None, None, None)
+
+    return WatchCallback()
+
+
+def _lightning() -> Any:
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ImportError(
+        "the callback needs Lightning, as lightning or pytorch_lightning, and neither can be imported: "
+        "pip install lightning"
+    )

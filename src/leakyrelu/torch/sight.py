@@ -1,0 +1,257 @@
+"""Sees every rectifier that a model calls, modules and functions alike, and who called it.
+
+Hooks on all modules say where in the model execution stands, and count what goes into rectifier modules (a
+forward-pre-hook: an in-place activation has overwritten it afterwards). While a module of the model runs, a
+`TorchFunctionMode` sees calls of functions and methods. Modules call the same functions inside; those are theirs and
+not counted again. (A dispatch mode would see operators only, below autograd and autocast, and cost each of them a call
+of Python, in the backward pass too.)
+
+All state is one a thread, since `DataParallel` runs replicas of the model in threads of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from leakyrelu.torch import functional
+from leakyrelu.torch.rectifiers import (
+    FEEDING_FUNCTIONS,
+    FEEDING_MODULES,
+    FUNCTIONS,
+    RECTIFIERS,
+    Rule,
+    rule_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["Fed", "Place", "Sight"]
+
+_REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
+
+_NOT_CALLERS = frozenset(
+    {__name__, "leakyrelu.torch.functional", "torch.nn.functional", "torch.overrides", "torch._tensor", "torch._ops"}
+)
+
+
+class Place(NamedTuple):
+    """Where a rectifier is called: the name of the module or function, and for functions the place in the source."""
+
+    name: str
+    source: tuple[int, int, str] | None = None  # line, instruction, function: in the order of the source
+
+
+class Fed(NamedTuple):
+    """The output of a layer that can feed an activation."""
+
+    output: weakref.ReferenceType[Tensor]
+    shape: torch.Size
+    name: str
+    axis: int
+
+
+class _Module(NamedTuple):
+    """What the hooks know of a module. Compared by identity: a module may be on the stack twice."""
+
+    name: str
+    is_rectifier: bool
+    feeds: int | None
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[_Module] = []
+        self.open = False  # whether calls are counted
+        self.rectifiers = 0  # how many of the stack are rectifiers
+        self.mode: _Mode | None = None
+        self.trail: deque[Fed] = deque(maxlen=_REMEMBERED)
+
+
+class Sight:
+    """Reports every call of a rectifier of a model to `counted(place, rule, x, trail)`.
+
+    `wanted(model)` is asked at the beginning of each call of the model whether to look at it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        counted: Callable[[Place, Rule, Tensor, deque[Fed]], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        self.model = model
+        self.counted = counted
+        self.wanted = wanted
+        self.modules = {
+            name: (module, _Module(name, isinstance(module, RECTIFIERS), _feeds(module)))
+            for name, module in model.named_modules()
+        }
+        self.rectifiers = {
+            name or type(module).__name__: module
+            for name, (module, record) in self.modules.items()
+            if record.is_rectifier
+        }
+        self._thread = _Thread()
+        self._handles: list[RemovableHandle] = []
+
+    def open(self) -> None:
+        """Begin to look."""
+        try:
+            for module, record in self.modules.values():
+                before, after = self._hooks(record)
+                self._handles.append(module.register_forward_pre_hook(_Hook(before), with_kwargs=True))
+                self._handles.append(module.register_forward_hook(_Hook(after), always_call=True))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Look no more, and leave nothing behind."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._leave(self._thread)
+        self._thread = _Thread()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the hooks are in place."""
+        return bool(self._handles)
+
+    def _hooks(self, record: _Module) -> tuple[Callable[..., None], Callable[..., None]]:
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            thread = self._thread
+            if thread.stack and record.name == "":
+                self._leave(thread)  # an interrupt ended the call before, and no hook was told
+            if not thread.stack:
+                self._begin(thread)
+            thread.stack.append(record)
+            if record.is_rectifier:
+                thread.rectifiers += 1
+                if thread.open and thread.rectifiers == 1:
+                    x = args[0] if args else next(iter(kwargs.values()), None)
+                    if isinstance(x, Tensor):  # of anything else, the activation's own error says more
+                        place = Place(record.name or type(module).__name__)
+                        self._count(thread, place, rule_of(module), x)
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            thread = self._thread
+            if not thread.stack or thread.stack[-1] is not record:
+                return  # another hook raised before ours was called
+            thread.stack.pop()
+            thread.rectifiers -= record.is_rectifier
+            if thread.open and record.feeds is not None:
+                first = output[0] if isinstance(output, tuple) and output else output  # recurrent, attention layers
+                _remember(thread, first, record.name, record.feeds)
+            if not thread.stack:
+                self._leave(thread)
+
+        return before, after
+
+    def _begin(self, thread: _Thread) -> None:
+        # In the middle of a backward pass a checkpoint computes again what has been counted.
+        thread.open = torch._C._current_graph_task_id() == -1 and self.wanted()
+        if thread.open:
+            thread.mode = _Mode(self, thread)
+            thread.mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def _leave(self, thread: _Thread) -> None:
+        thread.stack.clear()
+        thread.open, thread.rectifiers = False, 0
+        if thread.mode is not None:
+            thread.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            thread.mode = None
+
+    def _count(self, thread: _Thread, place: Place, rule: Rule, x: Tensor) -> None:
+        if torch._C._are_functorch_transforms_active():
+            raise RuntimeError(
+                f"{place.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
+                "numbers to count: watch the model itself, outside the transform"
+            )
+        if x.is_meta or torch.compiler.is_compiling():
+            return
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            self.counted(place, rule, x, thread.trail)
+
+
+class _Mode(TorchFunctionMode):
+    """Looks at calls of functions while a module of the model runs."""
+
+    def __init__(self, sight: Sight, thread: _Thread) -> None:
+        super().__init__()
+        self.sight = sight
+        self.thread = thread
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        thread = self.thread
+        if (reader := FUNCTIONS.get(func)) is not None:
+            if thread.rectifiers == 0 and thread.stack:
+                x = args[0] if args else kwargs.get("input", kwargs.get("self"))
+                if isinstance(x, Tensor) and (rule := reader(args, kwargs)) is not None:
+                    self.saw(rule, x)
+            return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        axis = FEEDING_FUNCTIONS.get(func)
+        if axis is not None and thread.stack and thread.stack[-1].feeds is None:
+            _remember(thread, result, _path(thread, func), axis)
+        return result
+
+    def saw(self, rule: Rule, x: Tensor) -> None:
+        place = Place(_path(self.thread, rule.kind), _source())
+        self.sight._count(self.thread, place, rule, x)
+
+    def saw_leaky_relu(self, x: Tensor, slope: float) -> None:
+        """Take note of a call of `leakyrelu.torch.leaky_relu`."""
+        if self.thread.rectifiers == 0 and self.thread.stack:
+            self.saw(Rule("leaky_relu", slope), x)
+
+
+functional.TRANSPARENT.add(_Mode)
+
+
+class _Hook:
+    """A hook that copies of the model do not carry on: what a copy or a pickle holds in its place does nothing."""
+
+    def __init__(self, function: Callable[..., None] | None = None) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> None:
+        if self.function is not None:
+            self.function(*args)
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
+        return _Hook, ()
+
+
+def _remember(thread: _Thread, output: Any, name: str, axis: int) -> None:
+    if isinstance(output, Tensor):
+        thread.trail.append(Fed(weakref.ref(output), output.shape, name, axis % max(output.ndim, 1)))
+
+
+def _feeds(module: nn.Module) -> int | None:
+    return next((axis for kinds, axis in FEEDING_MODULES if isinstance(module, kinds)), None)
+
+
+def _path(thread: _Thread, function: Any) -> str:
+    name = function if isinstance(function, str) else function.__name__.removesuffix(".default")
+    inside = thread.stack[-1].name
+    return f"{inside}.{name}()" if inside else f"{name}()"
+
+
+def _source() -> tuple[int, int, str]:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _NOT_CALLERS:
+        frame = frame.f_back
+    return frame.f_lineno, frame.f_lasti, frame.f_code.co_qualname

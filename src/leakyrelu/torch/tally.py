@@ -1,0 +1,191 @@
+"""Running counts of one place in a model, on the device where its input lies.
+
+Of each unit are held: how many inputs were above the threshold, NaN, at the ceiling; and count, mean and squared
+deviations of the finite inputs above it and of the rest. Everything a report says follows from these and the rule of
+the activation. On the CPU one pass of the native kernel adds a batch; elsewhere PyTorch operations do, and the host
+waits for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from leakyrelu import _core
+from leakyrelu.census import Counts, merge_moments
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from leakyrelu.torch.rectifiers import Rule
+
+__all__ = ["Tally", "slope_of"]
+
+_NATIVE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_ABOVE, _NAN, _SATURATED, _MIDDLE, _REST = range(5)
+
+
+class Tally:
+    """Counts that batches are added to."""
+
+    def __init__(self, units: int, device: torch.device) -> None:
+        # Apple's GPUs have no float64; there the moments keep float32.
+        real = torch.float32 if device.type == "mps" else torch.float64
+        self.samples = 0
+        self.calls = 0
+        self.counts = torch.zeros(5, units, dtype=torch.int64, device=device)
+        self.moments = torch.zeros(4, units, dtype=real, device=device)  # mean, m2 of the middle; of the rest
+        self.gradients = 0  # gradient elements a unit
+        self.reached: Tensor | None = None  # of these, how many were not 0
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return self.counts.shape[1]
+
+    def add(self, x: Tensor, axis: int, rule: Rule) -> None:
+        """Count the input of one call, whose units lie on `axis`."""
+        x, axis = _with_samples(x.detach(), axis)
+        self.calls += 1
+        self.samples += x.numel() // x.shape[axis] if x.numel() else 0
+        if x.is_cpu and self.counts.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
+            self._add_native(x, axis, rule)
+        else:
+            self._add_anywhere(x, axis, rule)
+
+    def _add_native(self, x: Tensor, axis: int, rule: Rule) -> None:
+        if not x.is_contiguous() or x.is_neg():
+            strides = x.stride()
+            order = sorted(range(x.ndim), key=lambda place: -strides[place])
+            inner_first = x.permute(order)
+            if inner_first.is_contiguous() and not x.is_neg():
+                x, axis = inner_first, order.index(axis)
+            else:
+                x = x.resolve_neg().contiguous()
+        shape = x.shape
+        bfloat16 = x.dtype is torch.bfloat16
+        _core.add_census(
+            (x.view(torch.int16) if bfloat16 else x).numpy(),
+            bfloat16,
+            math.prod(shape[:axis]),
+            shape[axis],
+            math.prod(shape[axis + 1 :]),
+            rule.low,
+            rule.ceiling,
+            self.counts.numpy(),
+            self.moments.numpy(),
+        )
+
+    def _add_anywhere(self, x: Tensor, axis: int, rule: Rule) -> None:
+        others = [other for other in range(x.ndim) if other != axis]
+        above, saturated = x > rule.low, x >= rule.ceiling
+        middle, rest = above & (x < rule.ceiling), (x <= rule.low) & (x > -math.inf)
+        if not math.isfinite(rule.ceiling):
+            saturated = torch.zeros_like(saturated)  # infinity reaches a ceiling that is none
+        counts = torch.stack([mask.sum(others) for mask in (above, x.isnan(), saturated, middle, rest)])
+        real, moments = self.moments.dtype, []
+        for mask, n in ((middle, counts[_MIDDLE]), (rest, counts[_REST])):
+            values = torch.where(mask, x.to(real), 0)
+            mean = values.sum(others) / n.clamp(min=1)
+            shape = [-1 if place == axis else 1 for place in range(x.ndim)]
+            m2 = torch.where(mask, values - mean.reshape(shape), 0).square_().sum(others)
+            moments += [mean, m2]
+        self._merge(counts.to(self.counts.device), torch.stack(moments).to(self.counts.device))
+
+    def _merge(self, counts: Tensor, moments: Tensor) -> None:
+        real = self.moments.dtype
+        for row, n in ((0, _MIDDLE), (2, _REST)):
+            _, self.moments[row], self.moments[row + 1] = merge_moments(
+                (self.counts[n].to(real), self.moments[row].clone(), self.moments[row + 1].clone()),
+                (counts[n].to(real), moments[row], moments[row + 1]),
+            )
+        self.counts += counts
+
+    def add_gradient(self, gradient: Tensor, axis: int) -> None:
+        """Count which units the gradient of one call reached."""
+        gradient, axis = _with_samples(gradient.detach(), axis)
+        others = [other for other in range(gradient.ndim) if other != axis]
+        reached = (gradient != 0).sum(others).to(self.counts.device)
+        self.gradients += math.prod(gradient.shape[other] for other in others)
+        self.reached = reached if self.reached is None else self.reached + reached
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.samples += other.samples
+        self.calls += other.calls
+        self._merge(other.counts.to(self.counts.device), other.moments.to(self.moments.device))
+        self.gradients += other.gradients
+        if other.reached is not None:
+            reached = other.reached.to(self.counts.device)
+            self.reached = reached.clone() if self.reached is None else self.reached + reached
+        return self
+
+    def clone(self) -> Tally:
+        """Return counts of their own, with the same numbers."""
+        twin = Tally(self.units, self.counts.device)
+        twin += self
+        return twin
+
+    def state(self) -> dict[str, Any]:
+        """Return all numbers, on the host, for another process to `load`."""
+        arrays = {name: value.cpu().numpy() for name, value in (("counts", self.counts), ("moments", self.moments))}
+        reached = None if self.reached is None else self.reached.cpu().numpy()
+        numbers = {"samples": self.samples, "calls": self.calls, "gradients": self.gradients}
+        return {**arrays, **numbers, "reached": reached}
+
+    @classmethod
+    def load(cls, state: dict[str, Any]) -> Tally:
+        """Make counts of what `state` returned, on the CPU."""
+        tally = cls(state["counts"].shape[1], torch.device("cpu"))
+        tally.counts = torch.from_numpy(state["counts"].copy())
+        tally.moments = torch.from_numpy(state["moments"].astype(np.float64))
+        tally.samples, tally.calls, tally.gradients = state["samples"], state["calls"], state["gradients"]
+        tally.reached = None if state["reached"] is None else torch.from_numpy(state["reached"].copy())
+        return tally
+
+    def read(self, rule: Rule) -> Counts:
+        """Say what the activation made of the inputs, as counts on the host."""
+        above, nan, saturated, middle, rest = self.counts.cpu().numpy()
+        middle_mean, middle_m2, rest_mean, rest_m2 = self.moments.double().cpu().numpy()
+        slope = slope_of(rule)
+        if rule.rest is None:
+            rest_outputs = rest
+            of_rest = slope * rest_mean, slope**2 * rest_m2 + rule.slope_variance * (rest_m2 + rest * rest_mean**2)
+        else:  # a constant, even at -infinity
+            rest_outputs = self.samples - above - nan
+            of_rest = np.full(self.units, rule.rest), np.zeros(self.units)
+        top = rule.ceiling if math.isfinite(rule.ceiling) else 0.0
+        pieces = (
+            (middle.astype(np.float64), middle_mean, middle_m2),
+            (rest_outputs.astype(np.float64), *of_rest),
+            (saturated.astype(np.float64), np.full(self.units, top), np.zeros(self.units)),
+        )
+        outputs, mean, m2 = merge_moments(merge_moments(pieces[0], pieces[1]), pieces[2])
+        return Counts(
+            samples=self.samples,
+            calls=self.calls,
+            positive=above,
+            nan=nan,
+            saturated=saturated,
+            outputs=middle + rest_outputs + saturated,
+            mean=np.where(outputs > 0, (mean - rule.shift) / rule.scale, 0.0),
+            m2=m2 / rule.scale**2,
+            relu_sum=(middle_mean - rule.low) * middle + (top - rule.low) * saturated,
+            gradients=self.gradients,
+            reached=None if self.reached is None else self.reached.cpu().numpy(),
+        )
+
+
+def _with_samples(x: Tensor, axis: int) -> tuple[Tensor, int]:
+    """Give the tensor with at least one axis beside that of the units. A scalar is one unit."""
+    return (x, axis) if x.ndim > 1 else (x.reshape(1, -1), 1)
+
+
+def slope_of(rule: Rule) -> Any:
+    """Return the slope as a number or as one a unit, in float64."""
+    if isinstance(rule.slope, (float, int)):
+        return float(rule.slope)
+    slope = rule.slope.detach().double().cpu().numpy().reshape(-1)
+    return float(slope[0]) if slope.size == 1 else slope

@@ -1,0 +1,523 @@
+"""Rectifiers that are called as functions: all are seen, once, under a name that stays, with the right units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.utils import checkpoint
+
+from leakyrelu.torch import LeakyReLU, diagnose, leaky_relu, watch
+
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Call(nn.Module):
+    """A linear layer and a function behind it."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 6)
+        self.function = function
+        self.weight = nn.Parameter(torch.linspace(-0.5, 0.5, 6))
+
+    def forward(self, x):
+        x = self.linear(x)
+        return self.function(x, self.weight) if self.function.__code__.co_argcount == 2 else self.function(x)
+
+
+aten = torch.ops.aten
+CALLS = {
+    # name: the call, the slope, the ceiling
+    "relu": [
+        (lambda x: F.relu(x), 0.0, np.inf),
+        (lambda x: F.relu(x, inplace=True), 0.0, np.inf),
+        (lambda x: torch.relu(x), 0.0, np.inf),
+        (lambda x: torch.relu_(x), 0.0, np.inf),
+        (lambda x: F.relu_(x), 0.0, np.inf),
+        (lambda x: x.relu(), 0.0, np.inf),
+        (lambda x: x.relu_(), 0.0, np.inf),
+        (lambda x: F.relu(input=x), 0.0, np.inf),
+        (lambda x: aten.relu(x), 0.0, np.inf),
+        (lambda x: aten.relu_.default(x), 0.0, np.inf),
+    ],
+    "leaky_relu": [
+        (lambda x: F.leaky_relu(x), 0.01, np.inf),
+        (lambda x: F.leaky_relu(x, 0.2, True), 0.2, np.inf),
+        (lambda x: F.leaky_relu_(x, negative_slope=0.3), 0.3, np.inf),
+        (lambda x: leaky_relu(x, 0.4), 0.4, np.inf),
+        (lambda x: leaky_relu(x, 0.4, inplace=True), 0.4, np.inf),
+        (lambda x: aten.leaky_relu.default(x, 0.1), 0.1, np.inf),
+    ],
+    "prelu": [
+        (lambda x, w: F.prelu(x, w), None, np.inf),
+        (lambda x, w: torch.prelu(x, w), None, np.inf),
+        (lambda x, w: x.prelu(w), None, np.inf),
+        (lambda x, w: F.prelu(x, w[5:]), 0.5, np.inf),
+    ],
+    "rrelu": [
+        (lambda x: F.rrelu(x), (1 / 8 + 1 / 3) / 2, np.inf),
+        (lambda x: torch.rrelu_(x, 0.2, upper=0.4), 0.3, np.inf),
+    ],
+    "relu6": [(lambda x: F.relu6(x), 0.0, 6.0), (lambda x: F.relu6(x, inplace=True), 0.0, 6.0)],
+    "hardtanh": [(lambda x: F.hardtanh(x, 0.0, 0.5), 0.0, 0.5), (lambda x: F.hardtanh_(x, 0, max_val=2), 0.0, 2.0)],
+    "threshold": [
+        (lambda x: F.threshold(x, 0.0, 0.0), 0.0, np.inf),
+        (lambda x: F.threshold(x, 0.0, 0.0, True), 0.0, np.inf),
+        (lambda x: torch.threshold(x, 0.0, 0.0), 0.0, np.inf),
+    ],
+    "clamp": [
+        (lambda x: x.clamp(min=0), 0.0, np.inf),
+        (lambda x: x.clamp_(0), 0.0, np.inf),
+        (lambda x: torch.clamp(x, 0, 0.7), 0.0, 0.7),
+        (lambda x: x.clamp_min(0), 0.0, np.inf),
+        (lambda x: torch.clamp_min_(x, 0.0), 0.0, np.inf),
+        (lambda x: x.clip(0.0), 0.0, np.inf),
+        (lambda x: aten.clamp_min.default(x, 0), 0.0, np.inf),
+    ],
+}
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "function", "slope", "ceiling"), [(kind, *call) for kind, calls in CALLS.items() for call in calls]
+)
+def test_every_call_is_seen_once_with_all_its_numbers(kind, function, slope, ceiling, grad):
+    torch.manual_seed(0)
+    model = Call(function).double()
+    x = torch.randn(50, 4, dtype=torch.float64)
+    inside = model.linear(x).detach()
+    with watch(model) as census, torch.set_grad_enabled(grad):
+        y = model(x).detach().numpy()
+    (layer,) = census.report().layers
+    assert (layer.name, layer.kind, layer.ceiling) == (f"{kind}()", kind, ceiling)
+    np.testing.assert_allclose(layer.negative_slope, model.weight.detach() if slope is None else slope, rtol=1e-15)
+    np.testing.assert_array_equal(layer.counts.positive, (inside > 0).sum(0))
+    np.testing.assert_array_equal(layer.counts.saturated, (inside >= ceiling).sum(0))
+    np.testing.assert_allclose(layer.output_mean, y.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(layer.output_std, y.std(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.clamp(min=1e-6),
+        lambda x: x.clamp(-1, 1),
+        lambda x: x.clamp(max=0),
+        lambda x: x.clamp(torch.zeros(())),
+        lambda x: F.hardtanh(x),
+        lambda x: F.elu(x),
+        lambda x: torch.tanh(x).abs(),
+    ],
+)
+def test_what_does_not_rectify_is_left_alone(function):
+    with pytest.raises(ValueError, match="no rectifier was called in Call"):
+        diagnose(Call(function), torch.randn(3, 4))
+
+
+def test_threshold_elsewhere_than_at_0():
+    model = nn.Sequential(nn.Threshold(0.5, -3.0))
+    x = torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(20, 2)
+    layer = diagnose(model, x).layers[0]
+    np.testing.assert_array_equal(layer.counts.positive, (x > 0.5).sum(0))
+    np.testing.assert_allclose(layer.output_mean, model(x).mean(0), rtol=1e-12)
+    np.testing.assert_allclose(layer.output_std, model(x).std(0, correction=0), rtol=1e-12)
+    np.testing.assert_allclose(layer.counts.relu_sum, (x - 0.5).clamp(min=0).sum(0), rtol=1e-12)
+
+
+def test_random_slopes_in_training():
+    model = nn.Sequential(nn.RReLU(0.1, 0.9)).train()
+    x = torch.randn(200_000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    with watch(model) as census:
+        y = model(x)
+    (layer,) = census.report().layers
+    assert (layer.kind, layer.negative_slope) == ("RReLU", 0.5)
+    np.testing.assert_allclose(layer.output_mean, y.mean(0), atol=5e-3)
+    np.testing.assert_allclose(layer.output_std, y.std(0), rtol=5e-3)
+    assert diagnose(model, x).layers[0].output_std[0] < layer.output_std[0]  # in evaluation the slope is fixed
+
+
+class Residual(nn.Module):
+    """Two blocks in the style of torchvision, written with functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.norm1, self.norm2 = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        h = F.relu(self.norm1(self.conv1(x)))
+        h = self.norm2(self.conv2(h))
+        return F.relu(h + x)
+
+
+def test_names_say_who_called():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(Residual(), Residual())
+            self.head = nn.Linear(3, 2)
+            self.act = nn.ReLU()
+
+        def forward(self, x):
+            return torch.relu(self.head(self.act(self.blocks(x)).mean((2, 3))))
+
+    model = Net()
+    batches = [torch.randn(4, 3, 5, 5) for _ in range(3)]
+    reports = [diagnose(model, batches), diagnose(model, batches[:1])]
+    for report in reports:
+        assert [layer.name for layer in report.layers] == [
+            *("blocks.0.relu()", "blocks.0.relu()#2", "blocks.1.relu()", "blocks.1.relu()#2", "act", "relu()")
+        ]
+    assert [layer.calls for layer in reports[0].layers] == [3] * 6
+    assert [layer.units for layer in reports[0].layers] == [3, 3, 3, 3, 3, 2]
+    assert reports[0]["blocks.0.relu()#2"].samples == 12 * 25
+
+
+def test_ordinals_follow_the_source_and_not_the_data():
+    class Branch(nn.Module):
+        def forward(self, x):
+            if x.shape[0] > 2:
+                return F.relu(x)
+            return F.relu(-x)
+
+    long, short = torch.ones(3, 2), torch.ones(1, 2)
+    for order in ([long, short], [short, long]):
+        report = diagnose(Branch(), order)
+        assert report["relu()"].always_on_units.tolist() == [0, 1]
+        assert report["relu()#2"].silent_units.tolist() == [0, 1]
+
+
+def test_one_call_behind_several_layers_is_several_places():
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = F.relu(layer(x))
+            return x
+
+    report = diagnose(Loop(), torch.randn(5, 4))
+    assert [layer.name for layer in report.layers] == ["relu() after layers.0", "relu() after layers.1"]
+
+
+def test_modules_and_their_functions_are_not_counted_twice():
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.ReLU(), nn.LeakyReLU(), LeakyReLU(0.1), nn.ReLU6(), nn.PReLU(), nn.RReLU()
+    )
+    report = diagnose(model, torch.randn(5, 3))
+    assert [layer.name for layer in report.layers] == ["1", "2", "3", "4", "5", "6"]
+    assert {layer.calls for layer in report.layers} == {1}
+
+
+class Feed(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return F.relu(self.function(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "axis"),
+    [
+        (lambda x: F.linear(x, torch.randn(5, 3)), (2, 7, 3), 2),
+        (lambda x: x @ torch.randn(3, 5), (2, 7, 3), 2),
+        (lambda x: torch.bmm(x, x.mT), (2, 7, 3), 2),
+        (lambda x: F.layer_norm(x, (3,)), (2, 7, 3), 2),
+        (lambda x: F.conv1d(x, torch.randn(5, 7, 1)), (2, 7, 3), 1),
+        (lambda x: F.conv1d(x, torch.randn(5, 7, 1)), (7, 3), 0),
+        (lambda x: F.conv_transpose2d(x, torch.randn(3, 5, 2, 2)), (2, 3, 4, 4), 1),
+        (lambda x: F.batch_norm(x, None, None, training=True), (4, 7, 3), 1),
+        (lambda x: F.linear(x, torch.randn(5, 3)) + 1, (2, 7, 3), 2),
+    ],
+)
+def test_the_unit_axis_comes_from_the_function_in_front(function, shape, axis):
+    inside = []
+
+    def kept(x):
+        inside.append(function(x))
+        return inside[0]
+
+    (layer,) = diagnose(Feed(kept), torch.randn(shape)).layers
+    values = np.moveaxis(inside[0].double().numpy(), axis, 0).reshape(inside[0].shape[axis], -1)
+    assert (layer.units, layer.samples) == values.shape
+    np.testing.assert_array_equal(layer.counts.positive, (values > 0).sum(axis=1))
+
+
+def test_unit_axis_of_a_call():
+    model = nn.Sequential(Feed(lambda x: x + 1))
+    x = torch.randn(2, 3, 4)
+    assert diagnose(model, x).layers[0].units == 3
+    assert diagnose(model, x, unit_axis={"0.relu()": -1}).layers[0].units == 4
+    with pytest.raises(ValueError, match=r"unit_axis names '1\.relu\(\)', .* as in '0\.relu\(\)'"):
+        watch(model, unit_axis={"1.relu()": 1})
+
+
+def test_calls_outside_of_the_model_are_not_counted():
+    model = Feed(lambda x: x)
+    with watch(model) as census:
+        F.relu(torch.ones(9, 2))
+        model(torch.ones(3, 2))
+        Feed(lambda x: x)(torch.ones(7, 2))
+    assert [layer.samples for layer in census.report().layers] == [3]
+    assert torch._C._len_torch_function_stack() == 0
+
+
+def test_an_error_inside_leaves_nothing_behind():
+    def fails(x):
+        raise KeyError("no such thing")
+
+    model = nn.Sequential(Feed(fails), nn.ReLU())
+    with watch(model) as census:
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                model(torch.ones(1, 2))
+            assert torch._C._len_torch_function_stack() == 0
+        model[1](torch.ones(4, 2))
+    assert census.report()["1"].samples == 4
+
+
+def test_an_interrupt_inside_leaves_nothing_behind():
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    model = nn.Sequential(Feed(interrupted), nn.ReLU())
+    census = watch(model)
+    with pytest.raises(KeyboardInterrupt), census:
+        model(torch.ones(1, 2))
+    assert torch._C._len_torch_function_stack() == 0
+    model[0].function = lambda x: x
+    with census:
+        model[0].function = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.ones(1, 2))
+        model[0].function = lambda x: x
+        model(torch.ones(4, 2))
+    assert [(layer.name, layer.samples) for layer in census.report().layers] == [("0.relu()", 4), ("1", 4)]
+    assert torch._C._len_torch_function_stack() == 0
+
+
+def test_our_own_function_keeps_its_bits_while_it_is_watched():
+    x = torch.randn(64, requires_grad=True)
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return leaky_relu(x, 0.1)
+
+    kept = []
+    with watch(Net()) as census, torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        census.model(x)
+    assert [t.dtype for t in kept] == [torch.uint8]
+    assert census.report()["leaky_relu()"].negative_slope == 0.1
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_a_checkpoint_computes_again_is_not_counted_again(reentrant):
+    block = Feed(nn.Linear(3, 3))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = block
+
+        def forward(self, x):
+            return checkpoint.checkpoint(self.block, x, use_reentrant=reentrant)
+
+    with watch(Net()) as census:
+        census.model(torch.randn(5, 3, requires_grad=True)).sum().backward()
+    (layer,) = census.report().layers
+    assert (layer.calls, layer.samples) == (1, 5)
+
+
+def test_transforms_are_refused():
+    model = Feed(lambda x: x)
+    with watch(model), pytest.raises(RuntimeError, match=r"'relu\(\)' is called under a transform of torch\.func"):
+        torch.func.vmap(model)(torch.ones(2, 3))
+
+
+def test_wrappers_and_threads():
+    import threading
+
+    model = nn.DataParallel(nn.Sequential(nn.Linear(3, 4), Feed(lambda x: x), nn.ReLU()))
+    with watch(model) as census:
+        model(torch.randn(5, 3))
+        workers = [threading.Thread(target=model, args=(torch.randn(50, 3),)) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    report = census.report()
+    assert [(layer.name, layer.samples) for layer in report.layers] == [("module.1.relu()", 205), ("module.2", 205)]
+
+
+def test_autocast_and_half_precision():
+    model = nn.Sequential(nn.Linear(3, 5), Feed(lambda x: x))
+    x = torch.randn(64, 3)
+    with watch(model) as census, torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = model[0](x)
+        model(x)
+    np.testing.assert_array_equal(census.report().layers[0].counts.positive, (inside > 0).sum(0))
+    half = model.half()
+    layer = diagnose(half, x.half()).layers[0]
+    np.testing.assert_array_equal(layer.counts.positive, (half[0](x.half()) > 0).sum(0))
+
+
+def test_transformer_layers_show_what_they_fuse():
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, enable_nested_tensor=False)
+    report = diagnose(model, torch.randn(3, 5, 8))
+    assert [(layer.name, layer.units, layer.samples) for layer in report.layers] == [
+        ("layers.0.relu()", 16, 15),
+        ("layers.1.relu()", 16, 15),
+    ]
+
+
+def test_exported_programs():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5), nn.LeakyReLU(0.2))
+    x = torch.randn(6, 3)
+    exported = torch.export.export(model, (x,)).module()
+    with watch(exported) as census:
+        exported(x)
+    report, plain = census.report(), diagnose(model, x)
+    assert [(layer.name, layer.units) for layer in report.layers] == [("relu()", 4), ("leaky_relu()", 5)]
+    for one, other in zip(report.layers, plain.layers, strict=True):
+        np.testing.assert_array_equal(one.counts.positive, other.counts.positive)
+        assert one.negative_slope == other.negative_slope
+
+
+def test_scripted_models_are_refused():
+    with pytest.warns(DeprecationWarning, match="torch.jit.script"):
+        scripted = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    for model in (scripted, nn.Sequential(scripted)):
+        with pytest.raises(
+            ValueError, match=r"the model is scripted \(RecursiveScriptModule\), which hides what it calls"
+        ):
+            watch(model)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "transposed", "gaps", "expanded", "negative"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_memory_layout(layout, dtype):
+    x = torch.randn(4, 6, 5, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    if layout == "channels_last":
+        x = x.to(memory_format=torch.channels_last)
+    elif layout == "transposed":
+        x = x.permute(3, 1, 2, 0)
+    elif layout == "gaps":
+        x = x[:, ::2, 1:, ::3]
+    elif layout == "expanded":
+        x = x[:, :, :1].expand(-1, -1, 3, -1)
+    elif layout == "negative":
+        x = torch.complex(x.float(), x.float()).conj().imag.to(torch.float32)
+        assert x.is_neg()
+    (layer,) = diagnose(nn.ReLU(), x).layers
+    values = x.double().numpy() if layout != "negative" else x.resolve_neg().double().numpy()
+    np.testing.assert_array_equal(layer.counts.positive, (values > 0).sum((0, 2, 3)))
+    np.testing.assert_allclose(layer.output_mean, np.maximum(values, 0).mean((0, 2, 3)), rtol=1e-12)
+
+
+# Planted truth ------------------------------------------------------------------------------------------------------
+
+
+class Planted(nn.Module):
+    """A random network whose inputs lie in [-1, 1] at every layer, so that weights and bias bound what a unit does."""
+
+    def __init__(self, dimensions, widths, call, style, seed) -> None:
+        super().__init__()
+        kinds = {0: nn.Linear, 1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+        kernel = () if dimensions == 0 else (1,)
+        before, self.layers = 3, nn.ModuleList()
+        for width in widths:
+            self.layers.append(kinds[dimensions](before, width, *kernel))
+            before = width
+        self.call, self.style = call, style
+        self.shared = nn.LeakyReLU(0.1) if style == "shared" else None
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.parameters():
+            with torch.no_grad():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, x):
+        for layer in self.layers:
+            h = layer(x)
+            h = self.shared(h) if self.shared is not None else self.call(h)
+            x = h + x if self.style == "residual" and h.shape == x.shape else h
+            x = x / x.abs().amax()
+        return x
+
+
+@FEW
+@given(data=st.data())
+@pytest.mark.parametrize("style", ["functional", "residual", "shared"])
+def test_exactly_the_planted_units_are_found(style, data):
+    dimensions = data.draw(st.integers(0, 3), "dimensions")
+    width = data.draw(st.integers(3, 7), "width")
+    widths = [width] * data.draw(st.integers(1, 3), "depth")
+    slope = data.draw(st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.5]), "slope")
+    call = data.draw(
+        st.sampled_from(
+            [
+                lambda h: F.leaky_relu(h, slope),
+                lambda h: F.leaky_relu_(h, slope),
+                lambda h: leaky_relu(h, slope, inplace=True),
+                lambda h: F.prelu(h, torch.full((1,), slope, dtype=h.dtype)),
+            ]
+            + [lambda h: h.relu_()] * (slope == 0)
+        )
+    )
+    model = Planted(dimensions, widths, call, style, data.draw(st.integers(0, 99), "seed"))
+    kinds = data.draw(
+        st.lists(st.sampled_from(["dead", "on", "rare", "free"]), min_size=width, max_size=width), "units"
+    )
+    n = 24
+    rare = data.draw(st.integers(0, n - 1), "sample that wakes the nearly dead")
+    x = torch.randn(n, 3, *[2] * dimensions, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+    x[:, 0] = 0.0
+    x[rare, 0] = 1.0
+    x[:, 1] = torch.where(torch.arange(n).reshape(-1, *[1] * dimensions) % 2 == 0, 1.0, -1.0)
+    for index, layer in enumerate(model.layers):
+        for unit, kind in enumerate(kinds):
+            with torch.no_grad():
+                weight = layer.weight[unit]
+                weight *= 2 / weight.abs().sum()  # inputs lie in [-1, 1], so what it adds to the bias is at most 2
+                layer.bias[unit] = -5.0 if kind == "dead" else 5.0
+                if index == 0 and kind in ("rare", "free"):
+                    weight.zero_()
+                    weight.reshape(-1)[0 if kind == "rare" else 1] = 10.0
+                    layer.bias[unit] = -5.0 if kind == "rare" else 0.0
+    dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]), "dtype")
+    model.to(dtype)
+    order = torch.tensor(data.draw(st.permutations(range(n)), "order"))
+    report = diagnose(model, x.to(dtype)[order].split(data.draw(st.integers(1, n), "batch size")))
+
+    positions = 2**dimensions
+    assert len(report.layers) == len(widths)
+    for index, layer in enumerate(report.layers):
+        planted = {kind: {u for u, k in enumerate(kinds) if k == kind} for kind in ("dead", "on", "rare", "free")}
+        if index > 0:
+            planted["on"] |= planted["rare"] | planted["free"]
+        else:
+            assert all(layer.counts.positive[unit] == positions for unit in planted["rare"])
+            assert all(layer.counts.positive[unit] == n // 2 * positions for unit in planted["free"])
+        assert set(layer.silent_units) == planted["dead"]
+        assert set(layer.always_on_units) == planted["on"]
+        assert layer.samples == n * positions
+
+
+@pytest.mark.parametrize("slope", [0.001, 0.01, 0.1, 0.5])
+def test_silent_at_every_slope_where_a_count_of_zeros_finds_nothing(slope):
+    torch.manual_seed(0)
+    model = Call(lambda x: F.leaky_relu(x, slope))
+    with torch.no_grad():
+        model.linear.bias[:3] = -50.0
+    x = torch.randn(300, 4)
+    assert (model(x) == 0).sum() == 0
+    assert diagnose(model, x).layers[0].silent_units.tolist() == [0, 1, 2]

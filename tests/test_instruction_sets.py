@@ -21,7 +21,10 @@ def run(isa, *command):
 
 @pytest.mark.parametrize("isa", [isa for isa in AVAILABLE if isa != _core.config()["isa"]])
 def test_kernel_battery(isa):
-    batteries = [str(pathlib.Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "norm_kernels", "census_kernel")]
+    batteries = [
+        str(pathlib.Path(__file__).with_name(f"test_{name}.py"))
+        for name in ("kernels", "norm_kernels", "census_kernel")
+    ]
     done = run(isa, "-m", "pytest", "-q", "-p", "no:cacheprovider", *batteries)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
     assert "passed" in done.stdout

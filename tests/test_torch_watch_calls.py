@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils import checkpoint
 
-from leakyrelu.torch import LeakyReLU, diagnose, leaky_relu, watch
+from leakyrelu.torch import LeakyReLU, NormLeakyReLU, diagnose, leaky_relu, watch
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -318,6 +320,20 @@ def test_our_own_function_keeps_its_bits_while_it_is_watched():
         census.model(x)
     assert [t.dtype for t in kept] == [torch.uint8]
     assert census.report()["leaky_relu()"].negative_slope == 0.1
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_fused_pair_is_taken_apart_while_it_is_watched(training):
+    norm = nn.BatchNorm2d(4).train(training)
+    pair = nn.Sequential(NormLeakyReLU(copy.deepcopy(norm), 0.1)).train(training)
+    x = torch.randn(5, 4, 3, 3, requires_grad=True)
+    with watch(pair) as census:
+        y = pair(x)
+    (layer,) = census.report().layers
+    inside = norm(x)
+    assert (layer.name, layer.negative_slope, layer.units) == ("0.leaky_relu()", 0.1, 4)
+    np.testing.assert_array_equal(layer.counts.positive, (inside > 0).sum((0, 2, 3)))
+    torch.testing.assert_close(y, F.leaky_relu(inside, 0.1))
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

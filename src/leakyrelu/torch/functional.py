@@ -109,7 +109,10 @@ def _choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
     if not (inplace or torch.compiler.is_compiling()) and torch._C._len_torch_dispatch_stack() and _is_watched(x):
         from leakyrelu.torch.operator import op_with_signs
 
-        return op_with_signs(x, _slope(x, negative_slope))[0]  # type: ignore[no-any-return]
+        slope = _slope(x, negative_slope)
+        if _len_torch_function_stack():
+            _announce(x, slope)
+        return op_with_signs(x, slope)[0]  # type: ignore[no-any-return]
     if not _keeps_signs(x) or (inplace and x.is_leaf):
         if inplace and _signs_would_flip(x, negative_slope):
             return x.copy_(F.leaky_relu(x.clone(), negative_slope))  # type: ignore[no-any-return]
@@ -179,6 +182,12 @@ def _is_eager() -> bool:
 
 def _has_function_mode() -> bool:
     return any(type(_get_function_stack_at(k)) not in TRANSPARENT for k in range(_len_torch_function_stack()))
+
+
+def is_watched() -> bool:
+    """Whether a mode is open that wants to see every call of `leaky_relu`."""
+    depth = _len_torch_function_stack()
+    return bool(depth) and any(hasattr(_get_function_stack_at(k), "saw_leaky_relu") for k in range(depth))
 
 
 def _announce(x: Tensor, slope: float) -> None:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.autograd import forward_ad
 
-from leakyrelu.torch.functional import _PLAIN, _is_eager, leaky_relu
+from leakyrelu.torch.functional import _PLAIN, _is_eager, is_watched, leaky_relu
 from leakyrelu.torch.normalize import Rule, Running, normalize
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class NormLeakyReLU(nn.Module):
         if (
             type(x) not in _PLAIN
             or not _is_eager()
+            or is_watched()  # a census counts what goes into the activation, which fused is never there
             or forward_ad._current_level >= 0
             or x.dtype not in _DTYPES
             or x.layout is not torch.strided

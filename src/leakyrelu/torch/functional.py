@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Elements below which PyTorch's own function is called, which keeps its whole input: an autograd function in Python
-# costs about 10 microseconds more, and only where memory is slower than arithmetic do fewer bytes win them back.
-# Measured as the least power of two from which we are at most 10 % slower, forward plus backward in memory that is
-# used again, in one thread (16 bit 2^18, float32 2^19, float64 2^18) and in two (2^19 each), on an AMD EPYC 9004 of two
-# cores: python -m benchmarks.torch_lone --small 0
+# costs 15 to 40 microseconds more a step, and only where memory is slower than arithmetic do fewer bytes win them back.
+# On two noisy cores of an AMD EPYC (family 25, model 17), forward plus backward in memory that is used again, ours took
+# 0.9 to 1.3 times PyTorch's time at 2^18 to 2^20, about 1.7 times at 2^14, and less from 2^22 on:
+# python -m benchmarks.torch_lone --small 0 --exponents 14,18,19,20,21,22
 _SMALL = 1 << 19
 
 TRANSPARENT: set[type] = {DeviceContext}

@@ -20,9 +20,11 @@ PyArray_Descr* descriptor(PyArray_DTypeMeta* dtype) {
   return dtype->singleton;
 }
 
-bool overlap_in_other_place(PyArrayObject* a, PyArrayObject* b) {
-  const char *a_begin = PyArray_BYTES(a), *b_begin = PyArray_BYTES(b);
-  return a_begin != b_begin && a_begin < b_begin + PyArray_NBYTES(b) && b_begin < a_begin + PyArray_NBYTES(a);
+// A copy of its own, where the array lies in that memory.
+bool move_out_of(PyArrayObject* memory, Ref& array) {
+  if (!array || !share_memory(memory, array.array())) return true;
+  array = Ref(PyArray_NewCopy(array.array(), NPY_CORDER));
+  return static_cast<bool>(array);
 }
 
 bool broadcast_error(const char* function, PyArrayObject* alpha, PyArrayObject* data) {
@@ -107,13 +109,22 @@ bool take_alpha(const char* function, PyObject* object, const Data& data, Alpha&
   return true;
 }
 
-bool take_output(const char* function, PyObject* object, Data& data, Ref& output) {
+bool share_memory(PyArrayObject* a, PyArrayObject* b) {
+  const char *a_begin = PyArray_BYTES(a), *b_begin = PyArray_BYTES(b);
+  return a_begin < b_begin + PyArray_NBYTES(b) && b_begin < a_begin + PyArray_NBYTES(a);
+}
+
+Target::~Target() {
+  if (array_) PyArray_DiscardWritebackIfCopy(array_.array());
+}
+
+bool Target::take(const char* function, PyObject* object, Data& data, Ref* alpha, Ref* signs) {
   PyArrayObject* like = data.get();
   if (object == nullptr || object == Py_None) {
     Py_INCREF(PyArray_DESCR(like));
-    output = Ref(PyArray_NewFromDescr(&PyArray_Type, PyArray_DESCR(like), PyArray_NDIM(like), PyArray_DIMS(like),
+    array_ = Ref(PyArray_NewFromDescr(&PyArray_Type, PyArray_DESCR(like), PyArray_NDIM(like), PyArray_DIMS(like),
                                       nullptr, nullptr, 0, nullptr));
-    return static_cast<bool>(output);
+    return static_cast<bool>(array_);
   }
   if (!PyArray_Check(object)) {
     PyErr_Format(PyExc_TypeError, "%s: out must be a NumPy array, not %s", function, Py_TYPE(object)->tp_name);
@@ -130,23 +141,17 @@ bool take_output(const char* function, PyObject* object, Data& data, Ref& output
   }
   if (PyArray_FailUnlessWriteable(out, "out") < 0) return false;
   Py_INCREF(PyArray_DESCR(like));
-  output = Ref(PyArray_FromArray(out, PyArray_DESCR(like), NPY_ARRAY_CARRAY | NPY_ARRAY_WRITEBACKIFCOPY));
-  if (!output) return false;
-  if (overlap_in_other_place(output.array(), like)) {
-    data.array = Ref(PyArray_NewCopy(like, NPY_CORDER));
-    return static_cast<bool>(data.array);
-  }
-  return true;
+  array_ = Ref(PyArray_FromArray(out, PyArray_DESCR(like), NPY_ARRAY_CARRAY | NPY_ARRAY_WRITEBACKIFCOPY));
+  if (!array_) return false;
+  Py_INCREF(object);
+  callers_ = Ref(object);
+  const bool in_place = PyArray_BYTES(array_.array()) == data.bytes();
+  return (in_place || move_out_of(array_.array(), data.array)) &&
+         (alpha == nullptr || move_out_of(array_.array(), *alpha)) &&
+         (signs == nullptr || move_out_of(array_.array(), *signs));
 }
 
-bool finish_output(PyObject* object, Ref& output) {
-  if (PyArray_ResolveWritebackIfCopy(output.array()) < 0) return false;
-  if (object != nullptr && object != Py_None && object != output.get()) {
-    Py_INCREF(object);
-    output = Ref(object);
-  }
-  return true;
-}
+bool Target::finish() { return PyArray_ResolveWritebackIfCopy(array_.array()) >= 0; }
 
 #if defined(LEAKYRELU_X86)
 // The status bits of the SSE unit, which does all the arithmetic but that of longdouble. The C library's functions also
@@ -162,12 +167,15 @@ FloatingPointFlags::FloatingPointFlags(const char* function, DType dtype) : func
   std::feclearexcept(FE_ALL_EXCEPT);
 }
 
-bool FloatingPointFlags::report() {
+int FloatingPointFlags::raised() const {
+  constexpr int reported = FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW | FE_INVALID;
 #if defined(LEAKYRELU_X86)
-  if (dtype_ != DType::longdouble && !(_mm_getcsr() & (FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW | FE_INVALID)))
-    return true;
+  if (dtype_ != DType::longdouble) return static_cast<int>(_mm_getcsr()) & reported;
 #endif
-  const int raised = std::fetestexcept(FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW | FE_INVALID);
+  return std::fetestexcept(reported);
+}
+
+bool FloatingPointFlags::report(int raised) const {
   if (raised == 0) return true;
   const int numpy = (raised & FE_DIVBYZERO ? NPY_FPE_DIVIDEBYZERO : 0) | (raised & FE_OVERFLOW ? NPY_FPE_OVERFLOW : 0) |
                     (raised & FE_UNDERFLOW ? NPY_FPE_UNDERFLOW : 0) | (raised & FE_INVALID ? NPY_FPE_INVALID : 0);

@@ -30,17 +30,39 @@ struct Alpha {
 // alpha in the compute type, and how it lies over data.
 bool take_alpha(const char* function, PyObject* object, const Data& data, Alpha& alpha);
 
-// The output: a fresh array like data where object is null or None, else the caller's (a write-back copy of it where it
-// is not in C order; `finish` completes that). data is copied first where the caller's array overlaps it in another
-// place.
-bool take_output(const char* function, PyObject* object, Data& data, Ref& output);
-bool finish_output(PyObject* object, Ref& output);
+// The output: a fresh array like data where the caller gives none (null or None), else the caller's, by way of a copy
+// where that is not in C order. What is not finished leaves the caller's array as it was.
+class Target {
+ public:
+  Target() = default;
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
+  ~Target();
 
-// Clears the floating-point flags on entry; report() turns those raised since into NumPy's warnings or errors.
+  // An operand that lies in the caller's memory is copied first: the data where it lies in another place, the others
+  // (null where there are none) wherever they lie.
+  bool take(const char* function, PyObject* object, Data& data, Ref* alpha, Ref* signs);
+  bool finish();
+
+  char* bytes() const { return PyArray_BYTES(array_.array()); }
+  Output kind() const { return callers_ ? Output::callers : Output::fresh; }
+  PyObject* get() const { return callers_ ? callers_.get() : array_.get(); }
+
+ private:
+  Ref array_;    // what the kernels write
+  Ref callers_;  // empty for a fresh output
+};
+
+// Whether two arrays in C or Fortran order share memory.
+bool share_memory(PyArrayObject* a, PyArrayObject* b);
+
+// Clears the floating-point flags on entry. raised() are those raised since, to be asked before anything else computes;
+// report() turns them into NumPy's warnings or errors.
 class FloatingPointFlags {
  public:
   FloatingPointFlags(const char* function, DType dtype);
-  bool report();
+  int raised() const;
+  bool report(int raised) const;
 
  private:
   const char* function_;

@@ -18,6 +18,12 @@ bool in_place(char* const* data, int inputs) {
   return false;
 }
 
+// reduce() and accumulate() of a ufunc hand over runs in which every element needs the one before it.
+bool reduces(const std::ptrdiff_t* stride, int inputs) { return stride[inputs] == 0; }
+bool accumulates(char* const* data, const std::ptrdiff_t* stride, int inputs) {
+  return data[0] + stride[inputs] == data[inputs] && stride[0] == stride[inputs];
+}
+
 }  // namespace
 
 std::ptrdiff_t size_of(DType dtype) {
@@ -32,8 +38,16 @@ std::ptrdiff_t alpha_size_of(DType dtype) {
 void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const std::ptrdiff_t* stride,
                  std::ptrdiff_t n) {
   const std::ptrdiff_t size = size_of(dtype);
+  if (n > 1 && accumulates(data, stride, inputs)) {
+    char* at[4] = {};
+    for (std::ptrdiff_t element = 0; element < n; ++element) {
+      for (int i = 0; i <= inputs; ++i) at[i] = data[i] + element * stride[i];
+      (kernels(dtype, false).*operation)(at, stride, 1);
+    }
+    return;
+  }
   const Split pieces = split(n, inputs * size);
-  if (n <= pieces.piece) {
+  if (n <= pieces.piece || reduces(stride, inputs)) {
     (kernels(dtype, false).*operation)(data, stride, n);
     return;
   }

@@ -1,5 +1,6 @@
 #include "shortcut.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "dtypes.h"
@@ -57,18 +58,19 @@ bool read_arguments(const Operation& operation, PyObject* const* args, Py_ssize_
 
 bool is_number(PyObject* object) { return PyFloat_CheckExact(object) || PyLong_CheckExact(object); }
 
-// alpha as a double, for an absent, float or int one. The kernels round it to their type.
+// alpha as a double, for an absent, float or int one. The kernels round it to their type; so that nothing is rounded
+// twice, integers that a double does not hold go the long way.
 bool read_number(PyObject* object, double& value) {
   if (object == nullptr) {
     value = 0.01;
   } else if (PyFloat_CheckExact(object)) {
     value = PyFloat_AS_DOUBLE(object);
   } else {
-    value = PyLong_AsDouble(object);
-    if (value == -1.0 && PyErr_Occurred()) {
-      PyErr_Clear();  // too large for a double: the function itself says so
-      return false;
-    }
+    constexpr long long exact = 1LL << 53;
+    int overflow;
+    const long long integer = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow != 0 || integer < -exact || integer > exact) return false;
+    value = static_cast<double>(integer);
   }
   return true;
 }
@@ -91,9 +93,7 @@ bool same_layout(PyArrayObject* a, PyArrayObject* b) {
 }
 
 bool same_or_apart(PyArrayObject* a, PyArrayObject* b) {
-  const char *a_begin = PyArray_BYTES(a), *b_begin = PyArray_BYTES(b);
-  const npy_intp bytes = PyArray_NBYTES(a);
-  return a_begin == b_begin || a_begin + bytes <= b_begin || b_begin + bytes <= a_begin;
+  return PyArray_BYTES(a) == PyArray_BYTES(b) || !share_memory(a, b);
 }
 
 // The result, or null without a Python error where the call must go the long way.
@@ -129,8 +129,8 @@ PyObject* run_array(const Operation& operation, const Arguments& given) {
       number.twice = value;
     else if (data.dtype == DType::longdouble)
       number.extended = value;
-    else
-      number.single = static_cast<float>(value);
+    else if (number.single = static_cast<float>(value); std::isinf(number.single) && !std::isinf(value))
+      return nullptr;  // the ufunc warns of it
     alpha_bytes = reinterpret_cast<const char*>(&number);
     alpha.layout = {1, 1, data.size()};
   } else {
@@ -152,8 +152,7 @@ PyObject* run_array(const Operation& operation, const Arguments& given) {
     if (order_of(given.out) != order || !PyArray_ISWRITEABLE(target) || !same_layout(x, target)) return nullptr;
     for (int i = 0; i < alpha_index; ++i)
       if (!same_or_apart(reinterpret_cast<PyArrayObject*>(given.inputs[i]), target)) return nullptr;
-    if (alpha.array && !same_or_apart(target, alpha.array.array())) return nullptr;
-    if (alpha.array && PyArray_BYTES(alpha.array.array()) == PyArray_BYTES(target)) return nullptr;
+    if (alpha.array && share_memory(target, alpha.array.array())) return nullptr;
     Py_INCREF(given.out);
     out = Ref(given.out);
   }
@@ -167,7 +166,7 @@ PyObject* run_array(const Operation& operation, const Arguments& given) {
     run_dense(data.dtype, operation.loop, operation.inputs, pointers, alpha.layout, data.size(),
               given.out == nullptr ? Output::fresh : Output::callers);
   });
-  return flags.report() ? out.release() : nullptr;
+  return flags.report(flags.raised()) ? out.release() : nullptr;
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, std::size_t count_and_flag, PyObject* names) {

@@ -35,8 +35,6 @@ Ref take_signs(const char* function, PyObject* object, std::ptrdiff_t size) {
   return Ref(PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO));
 }
 
-Output output_of(PyObject* out) { return out == nullptr || out == Py_None ? Output::fresh : Output::callers; }
-
 }  // namespace
 
 PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t count) {
@@ -45,8 +43,9 @@ PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t cou
   PyObject* out = count > 2 ? args[2] : nullptr;
   Data x;
   Alpha alpha;
-  Ref y;
-  if (!take_data(name, "x", args[0], x) || !take_alpha(name, args[1], x, alpha) || !take_output(name, out, x, y))
+  Target y;
+  if (!take_data(name, "x", args[0], x) || !take_alpha(name, args[1], x, alpha) ||
+      !y.take(name, out, x, &alpha.array, nullptr))
     return nullptr;
   const npy_intp bytes = (x.size() + 7) / 8;
   Ref signs(PyArray_SimpleNew(1, &bytes, NPY_UINT8));
@@ -56,10 +55,10 @@ PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t cou
 
   FloatingPointFlags flags(name, x.dtype);
   without_gil(x.size(), [&] {
-    run_with_signs(x.dtype, x.bytes(), alpha.bytes(), alpha.layout, PyArray_BYTES(y.array()), sign_bytes, x.size(),
-                   output_of(out));
+    run_with_signs(x.dtype, x.bytes(), alpha.bytes(), alpha.layout, y.bytes(), sign_bytes, x.size(), y.kind());
   });
-  if (!flags.report() || !finish_output(out, y)) return nullptr;
+  const int raised = flags.raised();
+  if (!y.finish() || !flags.report(raised)) return nullptr;
   return PyTuple_Pack(2, y.get(), signs.get());
 }
 
@@ -69,19 +68,22 @@ PyObject* leaky_relu_backward_from_signs(PyObject*, PyObject* const* args, Py_ss
   PyObject* out = count > 3 ? args[3] : nullptr;
   Data grad;
   Alpha alpha;
-  Ref result;
+  Target result;
   if (!take_data(name, "grad", args[0], grad)) return nullptr;
   Ref signs = take_signs(name, args[1], grad.size());
-  if (!signs || !take_alpha(name, args[2], grad, alpha) || !take_output(name, out, grad, result)) return nullptr;
+  if (!signs || !take_alpha(name, args[2], grad, alpha) || !result.take(name, out, grad, &alpha.array, &signs))
+    return nullptr;
 
   FloatingPointFlags flags(name, grad.dtype);
   without_gil(grad.size(), [&] {
     const auto* sign_bytes = reinterpret_cast<const std::uint8_t*>(PyArray_BYTES(signs.array()));
-    run_from_signs(grad.dtype, grad.bytes(), sign_bytes, alpha.bytes(), alpha.layout, PyArray_BYTES(result.array()),
-                   grad.size(), output_of(out));
+    run_from_signs(grad.dtype, grad.bytes(), sign_bytes, alpha.bytes(), alpha.layout, result.bytes(), grad.size(),
+                   result.kind());
   });
-  if (!flags.report() || !finish_output(out, result)) return nullptr;
-  return result.release();
+  const int raised = flags.raised();
+  if (!result.finish() || !flags.report(raised)) return nullptr;
+  Py_INCREF(result.get());
+  return result.get();
 }
 
 }  // namespace leakyrelu

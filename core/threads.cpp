@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <sstream>
 #include <thread>
 
@@ -207,8 +208,8 @@ class Pool {
       std::thread thread([this, number = started_ + 1, seen = state_.load().generation] { help(number, seen); });
       threads_[started_] = thread.native_handle();
       thread.detach();
-    } catch (const std::system_error&) {
-      return false;  // no more threads to be had: the caller does the work
+    } catch (const std::exception&) {
+      return false;  // no more threads or memory to be had: the caller does the work
     }
     ++started_;
     return true;
@@ -356,6 +357,7 @@ std::string read_thread_environment() {
            "use every CPU that this process may use.";
   const int conventional = positive_number(std::getenv("OMP_NUM_THREADS"));
   requested = wanted > 0 ? wanted : conventional > 0 ? conventional : 0;
+  usable_cpus();  // reads the quota, which needs memory, here and not in the first long run
   return {};
 }
 
@@ -379,8 +381,11 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, cons
     if (const OpenMP region = openmp.load()) {
       run_on_openmp(region, job);
     } else {
-      if (pool.load() == nullptr) pool = new Pool;
-      pool.load()->run(job, helpers, wake);
+      if (pool.load() == nullptr) pool = new (std::nothrow) Pool;
+      if (Pool* ready = pool.load())
+        ready->run(job, helpers, wake);
+      else
+        task(context, 0, n);
     }
     if (const int raised = job.raised.load()) raise_flags(raised);
     pool_taken = false;

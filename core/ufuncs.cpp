@@ -6,6 +6,7 @@
 #include "ufuncs.h"
 
 #include <array>
+#include <atomic>
 #include <string>
 
 #include "dtypes.h"
@@ -61,14 +62,17 @@ int add_loops(PyObject* ufunc, int operation, const Loops& loops) {
 
 std::array<PyObject*, 3> ufuncs{};
 
-// The first bfloat16 array brings the dtype with it.
+// The first bfloat16 array brings the dtype with it. Several threads may bring it at once, and none may go on before
+// the loops are there; so each adds them, and what another has added meanwhile (a TypeError of NumPy) is well.
 int know_bfloat16(PyArray_DTypeMeta* dtype) {
-  static bool known = false;
-  if (known) return 0;
-  known = true;
+  static std::atomic<PyArray_DTypeMeta*> known{nullptr};
+  if (known.load() == dtype) return 0;
   for (int operation = 0; operation < 3; ++operation) {
-    if (add_loops(ufuncs[operation], operation, loops_of<DType::bfloat16>(dtype, &PyArray_FloatDType)) < 0) return -1;
+    if (add_loops(ufuncs[operation], operation, loops_of<DType::bfloat16>(dtype, &PyArray_FloatDType)) == 0) continue;
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) return -1;
+    PyErr_Clear();
   }
+  known.store(dtype);
   return 0;
 }
 

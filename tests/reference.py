@@ -56,7 +56,11 @@ def leaky_relu_inverse(y, alpha):
 
 
 def signs(x):
-    return np.packbits(np.asarray(x).astype(np.longdouble).ravel() > 0, bitorder="little")
+    x = np.asarray(x)
+    with np.errstate(invalid="ignore"):  # a signaling NaN
+        return np.packbits(
+            x.astype(np.promote_types(compute_dtype(x.dtype), np.float64)).ravel() > 0, bitorder="little"
+        )
 
 
 def samples(dtype, size, seed=0):

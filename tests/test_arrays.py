@@ -157,6 +157,20 @@ def test_backward_takes_the_common_dtype():
     assert leaky_relu_backward(np.ones(2, int), x, 0.5).dtype == np.float64
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("dtype", reference.DTYPES, ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("alpha", [2**53, 2**53 + 1, -(2**62) - 1, 2**60 + 2**36 + 1, 2**70, 1e300])
+def test_large_alpha_is_rounded_as_the_ufunc_rounds_it(dtype, alpha):
+    x = np.array([-1.0, 3.0]).astype(dtype)
+    with np.errstate(over="ignore"):
+        assert same_bits(leaky_relu(x, alpha), _core.leaky_relu(x, alpha))
+
+
+def test_alpha_beyond_the_type_warns():
+    with pytest.warns(RuntimeWarning, match="overflow encountered in cast"):
+        assert leaky_relu(np.array([-1.0], np.float32), 1e300)[0] == -np.inf
+
+
 # out= and where= ------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +237,15 @@ def test_any_two_overlapping_views(data):
             reference.leaky_relu_backward(grad, x, 0.3),
         ),
         (lambda b: leaky_relu_with_signs(b[in_view], 0.3, out=b[out_view])[0], reference.leaky_relu(x, 0.3)),
+        (lambda b: leaky_relu_with_signs(b[in_view], b[grad_view], out=b[out_view]), reference.leaky_relu(x, grad)),
+        (
+            lambda b: leaky_relu_backward(b[grad_view], x, b[in_view], out=b[out_view]),
+            reference.leaky_relu_backward(grad, x, x),
+        ),
+        (
+            lambda b: leaky_relu_backward_from_signs(b[grad_view], reference.signs(x), b[in_view], out=b[out_view]),
+            reference.leaky_relu_backward(grad, x, x),
+        ),
         (
             lambda b: leaky_relu_backward_from_signs(b[grad_view], reference.signs(x), 0.3, out=b[out_view]),
             reference.leaky_relu_backward(grad, x, 0.3),
@@ -249,6 +272,47 @@ def test_any_shapes_and_layouts(data):
             y, signs = leaky_relu_with_signs(array, alpha)
             assert same_bits(y, reference.leaky_relu(array, alpha))
             np.testing.assert_array_equal(signs, reference.signs(array))
+
+
+def test_a_wider_alpha_that_overlaps_a_16_bit_output():
+    buffer = np.zeros(256, np.uint8)
+    alpha, out = buffer.view(np.float32), buffer[128:].view(np.float16)
+    alpha[:] = np.linspace(-1, 1, 64)
+    x = np.full(64, -1, np.float16)
+    expected = reference.leaky_relu(x, alpha.copy())
+    leaky_relu(x, alpha, out=out)
+    assert same_bits(out, expected)
+
+
+def test_a_slope_per_channel_inside_the_output():
+    out = np.full((8, 8), np.linspace(-1, 1, 8, dtype=np.float32))
+    x = np.full((8, 8), -1, np.float32)
+    for function in (leaky_relu, lambda *given, **named: leaky_relu_with_signs(*given, **named)[0]):
+        here = out.copy()
+        assert same_bits(function(x, here[0], out=here), reference.leaky_relu(x, out[0]))
+
+
+def test_signs_inside_the_output():
+    x = reference.samples(np.float32, 64, seed=3)
+    out = np.zeros(64, np.float32)
+    signs = out.view(np.uint8)[3:11]
+    signs[:] = reference.signs(x)
+    leaky_relu_backward_from_signs(np.ones(64, np.float32), signs, 0.1, out=out)
+    assert same_bits(out, reference.leaky_relu_backward(np.ones(64, np.float32), x, 0.1))
+
+
+def test_an_output_that_is_no_block_is_written_before_the_error_of_its_values():
+    x = np.full(4, -np.finfo(np.float32).max)
+    for call in (
+        lambda out: leaky_relu(x, 10.0, out=out),
+        lambda out: leaky_relu_with_signs(x, 10.0, out=out),
+        lambda out: leaky_relu_backward_from_signs(x, np.zeros(1, np.uint8), 10.0, out=out),
+    ):
+        every_other = np.zeros(8, np.float32)[::2]
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+            call(every_other)
+        assert every_other.tolist() == [-np.inf] * 4
+        every_other[:] = 0  # and stays writeable
 
 
 def test_memory_order_of_fresh_output_follows_the_input():
@@ -431,3 +495,16 @@ def test_ufuncs_are_true_numpy_ufuncs():
     assert _core.leaky_relu.outer(x, [0.5, 0.25]).tolist() == [[-0.5, -0.25], [2.0, 2.0]]
     _core.leaky_relu.at(x, [0, 0], 0.5)
     assert x.tolist() == [-0.25, 2.0]
+
+
+@pytest.mark.parametrize("length", [2, 70, 5000, 1_000_000])
+def test_reduce_and_accumulate_go_one_after_the_other(length):
+    x = np.random.default_rng(0).uniform(1 - 1e-4, 1 + 1e-4, size=length)
+    x[0] = -1.0
+    products = np.multiply.accumulate(x)
+    assert same_bits(_core.leaky_relu.accumulate(x), products)
+    assert same_bits(_core.leaky_relu.reduce(x), products[-1])
+    assert same_bits(_core.leaky_relu.accumulate(np.repeat(x, 2)[::2]), products)
+    rows = np.stack([x, -x])
+    assert same_bits(_core.leaky_relu.accumulate(rows, axis=1)[0], products)
+    assert same_bits(_core.leaky_relu.reduce(rows, axis=1)[0], products[-1])

@@ -191,6 +191,31 @@ def test_many_python_threads_at_once():
                 assert same_bits(result, right)
 
 
+def test_the_first_bfloat16_arrays_come_from_many_threads_at_once():
+    code = """
+import sys, threading
+import ml_dtypes, numpy as np
+sys.setswitchinterval(1e-6)
+from leakyrelu import _core
+x = np.full(100, -2, ml_dtypes.bfloat16)
+wrong, gate = [], threading.Barrier(16)
+def compute():
+    gate.wait()
+    try:
+        assert (_core.leaky_relu(x, 0.5) == -1).all()
+        assert (_core.leaky_relu_backward(x, x, 0.5) == -1).all()
+    except BaseException as error:
+        wrong.append(error)
+threads = [threading.Thread(target=compute) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(wrong)
+"""
+    for _ in range(3):
+        done = in_a_new_process(code)
+        assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 def test_a_pool_of_callers_does_not_multiply_threads():
     code = """
 import concurrent.futures, os, sys

@@ -13,11 +13,9 @@ import sys
 
 import numpy as np
 import pytest
+from binary import BINARY64
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "native"))
-
-from binary import BINARY64
 
 
 def run(*command, **environment):

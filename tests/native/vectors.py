@@ -1,6 +1,6 @@
 """Writes the vectors that ``battery.cpp`` runs: inputs, and what the oracle says of them.
 
-    python tests/native/vectors.py OUT {x87,binary128} [--short]
+    PYTHONPATH=tests python tests/native/vectors.py OUT {x87,binary128} [--short]
 
 The four types that NumPy has everywhere come from ``reference.py``. ``long double`` is another type on each processor:
 ``x87`` takes this machine's from NumPy, ``binary128`` (arm64) computes it in Python's integers.
@@ -9,14 +9,9 @@ The four types that NumPy has everywhere come from ``reference.py``. ``long doub
 from __future__ import annotations
 
 import argparse
-import pathlib
 import random
-import sys
 
 import numpy as np
-
-sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
-
 import reference
 from binary import BINARY128
 

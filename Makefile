@@ -4,10 +4,10 @@ python := .venv/bin/python
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench bench-torch bench-watch clean
+.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench bench-torch bench-watch sanitize arm64 exhaustive clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: .venv/installed-study ## train the study on real digits, print its table, write demo/study.html
 	@mkdir -p demo
@@ -16,16 +16,26 @@ demo: .venv/installed-study ## train the study on real digits, print its table, 
 test: lint ## lint, types and every test
 	$(python) -m pytest
 
+sanitize: .venv/installed-dev ## the core's tests under the address, undefined-behavior and thread sanitizers (5 minutes)
+	tools/sanitize -q
+	tools/battery threads
+
+arm64: .venv/installed-dev ## the kernel battery on an emulated arm64 processor (needs g++-aarch64-linux-gnu, qemu-user)
+	tools/battery arm64
+
+exhaustive: .venv/installed-dev ## all 2^32 float32 values against PyTorch and NumPy (docs/definition.md has the time)
+	$(python) tests/native/exhaustive.py
+
 lint: .venv/installed-dev ## format check, lint, strict types
 	$(python) -m ruff format --check src tests benchmarks
 	$(python) -m ruff check src tests benchmarks
-	.venv/bin/clang-format --dry-run -Werror core/*.h core/*.cpp
+	.venv/bin/clang-format --dry-run -Werror core/*.h core/*.cpp tests/native/*.cpp
 	$(python) -m mypy
 
 format: .venv/installed-dev ## write the format that lint checks
 	$(python) -m ruff format src tests benchmarks
 	$(python) -m ruff check --fix src tests benchmarks
-	.venv/bin/clang-format -i core/*.h core/*.cpp
+	.venv/bin/clang-format -i core/*.h core/*.cpp tests/native/*.cpp
 
 picture: .venv/installed-study ## docs/study.png and docs/study.json: the study at its defaults, as the README shows it
 	.venv/bin/leakyrelu study --png docs/study.png --json docs/study.json

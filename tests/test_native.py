@@ -59,6 +59,24 @@ def test_arm64_kernels_under_an_emulator():
     assert "neon:" in done.stdout
 
 
+def test_a_part_of_the_exhaustive_comparison():
+    done = run(sys.executable, "tests/native/exhaustive.py", "--every", "256")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "16,777,216 float32 values" in done.stdout
+    assert "No difference" in done.stdout
+
+
+def test_the_exhaustive_comparison_can_fail():
+    code = (
+        "import runpy, numpy, leakyrelu; "
+        "leakyrelu.leaky_relu_backward = lambda g, x, a: numpy.where(x > 0, g, numpy.float32(a) * g) + 0; "  # -0 to +0
+        "runpy.run_path('tests/native/exhaustive.py', run_name='__main__')"
+    )
+    done = run(sys.executable, "-c", code, COLUMNS="200")
+    assert done.returncode != 0
+    assert "different: backward, alpha 0.01, bits 0x00000000 and on" in done.stderr
+
+
 def test_what_is_missing_for_arm64_is_named(tmp_path):
     for program in ("sh", "dirname", "mkdir"):
         (tmp_path / program).symlink_to(shutil.which(program))

@@ -74,7 +74,7 @@ def test_the_exhaustive_comparison_can_fail():
     )
     done = run(sys.executable, "-c", code, COLUMNS="200")
     assert done.returncode != 0
-    assert "different: backward, alpha 0.01, bits 0x00000000 and on" in done.stderr
+    assert "different: backward, alpha -0.5, bits 0x00000000 and on" in done.stderr
 
 
 def test_what_is_missing_for_arm64_is_named(tmp_path):

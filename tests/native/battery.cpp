@@ -2,7 +2,8 @@
 // layout, on every instruction set that this build holds. Where no Python is (NEON under an emulator), and where Python
 // would be in the way (the thread sanitizer).
 //
-//     battery VECTORS        prints one line for each instruction set; fails at the first difference
+//     battery VECTORS         prints one line for each instruction set; fails at the first difference
+//     battery VECTORS pool    only the long runs, which threads share
 #include <cfenv>
 #include <cmath>
 #include <cstdio>
@@ -374,8 +375,9 @@ void check_callers(const std::vector<const Case*>& seeds, const char* isa) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 2) {
-    std::fprintf(stderr, "usage: battery VECTORS\n");
+  const bool pool_alone = count == 3 && std::string(arguments[2]) == "pool";
+  if (count != 2 && !pool_alone) {
+    std::fprintf(stderr, "usage: battery VECTORS [pool]\n");
     return 2;
   }
   if (const std::string wrong = read_thread_environment(); !wrong.empty()) {
@@ -389,7 +391,7 @@ int main(int count, char** arguments) {
     std::vector<const Case*> shared;
     std::set<std::tuple<DType, Operation, bool>> met;
     for (const Case& c : cases) {
-      check_kernels(c, *row);
+      if (!pool_alone) check_kernels(c, *row);
       if (c.n != 1000 || !met.emplace(c.dtype, c.operation, c.alphas == 1).second) continue;
       check_long(c, row->isa);
       if (c.operation == forward) shared.push_back(&c);

@@ -78,9 +78,10 @@ def main():
                 raise SystemExit("different: " + "; ".join(wrong))
             if done % max(len(chunks) // 16, 1) == 0:
                 print(f"{done / len(chunks):4.0%}  {time.perf_counter() - begin:6.0f} s", flush=True)
+    versions = f"PyTorch {torch.__version__} and NumPy {np.__version__}"
     print(
-        f"{len(chunks) * CHUNK:,} float32 values, alpha {', '.join(map(str, ALPHAS))}: forward, backward, both with "
-        f"packed signs, inverse (alpha > 0). No difference from PyTorch {torch.__version__} and NumPy {np.__version__}; "
+        f"{len(chunks) * CHUNK:,} float32 values, alpha {', '.join(map(str, ALPHAS))}: forward, backward, both "
+        f"with packed signs, inverse (alpha > 0). No difference from {versions}; "
         f"{leakyrelu._core.config()['isa']}, {workers} threads, {time.perf_counter() - begin:.0f} s."
     )
 

@@ -14,12 +14,18 @@ import sys
 from typing import Any
 
 PARTS = ("sizes", "layouts", "calls", "threads", "instruction-sets")
+REDRAW = "pictures"
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)} (default: all); {REDRAW}: draw the stored results again",
+    )
     parser.add_argument("--powers", default="0-27", help="sizes as powers of two: 0-27, or 4,10,20")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--modes", default="out,fresh,in place")
@@ -29,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--print-only", action="store_true", help="store nothing")
     parser.add_argument("--ours-as-json", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if unknown := set(options.parts) - set(PARTS):
+    if unknown := set(options.parts) - {*PARTS, REDRAW}:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     return options
 
@@ -62,6 +68,10 @@ def main() -> None:
     if options.ours_as_json:
         print(json.dumps(sizes.measure("forward", "float32", modes, powers, options.repeats, only_ours=True)))
         return
+    folder = options.save or RESULTS / machine.name()
+    if REDRAW in parts:
+        pictures.write(json.loads((folder / "array.json").read_text())["sizes"], folder)
+        return
     results: dict[str, Any] = {"machine": machine.describe()}
     if "calls" in parts:
         results["calls"] = calls.small_calls(options.repeats)
@@ -90,7 +100,6 @@ def main() -> None:
     print(text)
     if options.print_only:
         return
-    folder = options.save or RESULTS / machine.name()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "array.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "array.md").write_text(text + "\n")

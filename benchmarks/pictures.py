@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair
 
 from benchmarks.peers import OURS
-from benchmarks.table import limit_of, seconds_of
+from benchmarks.table import limit_of
 
 if TYPE_CHECKING:
     import pathlib
@@ -21,28 +21,37 @@ COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 SIZE_AXIS = {
     "title": "elements (float32)",
     "labelExpr": "'2^' + round(log(datum.value)/log(2))",
-    "tickCount": 14,
+    "values": [2**power for power in range(0, 28, 4)],
     "grid": False,
+}
+# Who offers the operation in two ways is drawn once, at the faster of them.
+FAMILIES = {
+    "NumPy": "NumPy (faster idiom)",
+    "Numba": "Numba (faster way)",
+    "PyTorch compiled": "PyTorch compiled",
+    "PyTorch": "PyTorch",
+    "ONNX": "ONNX Runtime",
+    "JAX": "JAX",
+    "numexpr": "numexpr",
 }
 
 
 def _relative(rows: list[Row]) -> list[dict[str, Any]]:
-    points = []
+    times: dict[tuple[str, int, str], float] = {}
+    ours: dict[tuple[str, int], float] = {}
     for row in rows:
         if row["operation"] != "forward" or row["dtype"] != "float32" or row["mode"] == "in place":
             continue
-        if row["name"].startswith(("limit", OURS)):
-            continue
-        same = [other for other in rows if all(other[key] == row[key] for key in ("operation", "dtype", "mode", "n"))]
-        points.append(
-            {
-                "n": row["n"],
-                "where": MODES[row["mode"]],
-                "name": row["name"].replace(" out=", "").replace(" bound", ""),
-                "times": row["seconds"] / seconds_of(same, OURS),
-            }
-        )
-    return points
+        if row["name"] == OURS:
+            ours[row["mode"], row["n"]] = row["seconds"]
+        family = next((name for start, name in FAMILIES.items() if row["name"].startswith(start)), None)
+        if family is not None:
+            key = (row["mode"], row["n"], family)
+            times[key] = min(row["seconds"], times.get(key, row["seconds"]))
+    return [
+        {"n": n, "where": MODES[mode], "name": family, "times": seconds / ours[mode, n]}
+        for (mode, n, family), seconds in times.items()
+    ]
 
 
 def relative(rows: list[Row]) -> dict[str, Any]:
@@ -57,7 +66,7 @@ def relative(rows: list[Row]) -> dict[str, Any]:
             ),
         ),
         color=alt.Color(
-            "name:N", scale=alt.Scale(range=COLORS), legend=alt.Legend(title=None, orient="top", columns=4)
+            "name:N", scale=alt.Scale(range=COLORS), legend=alt.Legend(title=None, orient="top", columns=7)
         ),
     )
     line = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y="one:Q")

@@ -46,6 +46,24 @@ def test_links_lead_to_files():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def networks():
+    """The range of step times of save_memory, as the table of networks has it."""
+    table = (ROOT / "benchmarks/results/torch_networks.md").read_text()
+    times = sorted(float(row.rstrip(" |").split("|")[-1]) for row in table.splitlines() if "| save_memory |" in row)
+    return {f"{times[0]:.2f} to {times[-1]:.2f}"}
+
+
+def test_figures_are_those_of_the_committed_results():
+    results = (ROOT / "benchmarks/results/amd-epyc-25-17-x2/array.md").read_text()
+    figures = re.findall(r"\d+\.\d\d to \d+\.\d\d", README)
+    assert len(figures) >= 6
+    assert [figure for figure in figures if figure not in results and figure not in networks()] == []
+    one, numpy, torch = re.search(r"takes (\d+) ns, where `[^`]*` takes (\d+) and PyTorch (\d+)", README).groups()
+    assert f"| leakyrelu, array | {one} |" in results
+    assert f"| NumPy maximum(x, 0.01 * x) | {numpy} |" in results
+    assert f"| PyTorch leaky_relu | {torch} |" in results
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     documents = README + (ROOT / "CONTRIBUTING.md").read_text()

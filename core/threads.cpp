@@ -272,6 +272,9 @@ thread_local int limit = 0;     // 0: none
 // own helpers.
 using OpenMP = void (*)(void (*)(void*), void*, unsigned, unsigned);
 std::atomic<OpenMP> openmp{nullptr};
+// The thread that brought it. OpenMP keeps a set of threads for every thread that ever opened a region, so a pool of
+// callers would end with as many sets; all other threads share the helpers of our own.
+std::atomic<std::thread::id> openmp_home{};
 
 void run_on_openmp(OpenMP region, Job& job) {
   struct Region {
@@ -361,7 +364,10 @@ std::string read_thread_environment() {
   return {};
 }
 
-void share_openmp(void* parallel_region) { openmp = reinterpret_cast<OpenMP>(parallel_region); }
+void share_openmp(void* parallel_region) {
+  openmp_home = std::this_thread::get_id();
+  openmp = reinterpret_cast<OpenMP>(parallel_region);
+}
 
 void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, const void* context) {
   const std::ptrdiff_t pieces = (n + piece - 1) / piece;
@@ -378,7 +384,7 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, cons
     task(context, 0, n);
   } else {
     Job job(task, context, n, piece, helpers + 1);
-    if (const OpenMP region = openmp.load()) {
+    if (const OpenMP region = openmp.load(); region != nullptr && openmp_home.load() == std::this_thread::get_id()) {
       run_on_openmp(region, job);
     } else {
       if (pool.load() == nullptr) pool = new (std::nothrow) Pool;

@@ -25,7 +25,8 @@ std::string read_thread_environment();
 
 // Computes on the threads of an OpenMP library that the process runs anyway, in place of helpers of our own: two pools
 // would fight over the cores, since OpenMP's threads go on spinning for a while after each region. Takes the address of
-// the library's GOMP_parallel; null goes back. The child of a fork goes back too: its OpenMP threads are gone.
+// the library's GOMP_parallel, which is used on the calling thread alone; null goes back. The child of a fork goes back
+// too: its OpenMP threads are gone.
 void share_openmp(void* parallel_region);
 
 // While it lives, runs of this thread use at most so many threads, whatever set_num_threads() allows.

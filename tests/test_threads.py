@@ -216,16 +216,18 @@ print(wrong)
         assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-def test_a_pool_of_callers_does_not_multiply_threads():
-    code = """
+@pytest.mark.parametrize("first", ["", "import leakyrelu.torch"], ids=["own helpers", "PyTorch's OpenMP"])
+def test_a_pool_of_callers_does_not_multiply_threads(first):
+    code = f"""
+{first}
 import concurrent.futures, os, sys
 import numpy as np, leakyrelu
 x = np.linspace(-1, 1, 4_000_000, dtype=np.float32)
 workers = leakyrelu.get_num_threads()
 before = len(os.listdir("/proc/self/task"))
-with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    list(pool.map(lambda _: leakyrelu.leaky_relu(x, 0.1), range(50)))
-    print(len(os.listdir("/proc/self/task")) - before - workers, workers)
+with concurrent.futures.ThreadPoolExecutor(4 * workers) as pool:
+    list(pool.map(lambda _: leakyrelu.leaky_relu(x, 0.1), range(200)))
+    print(len(os.listdir("/proc/self/task")) - before - len(pool._threads), workers)
 """
     done = in_a_new_process(code, OMP_NUM_THREADS=str(USABLE), OPENBLAS_NUM_THREADS="1")
     extra, workers = map(int, done.stdout.split())

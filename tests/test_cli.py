@@ -271,7 +271,9 @@ def test_wrong_usage_is_one_line_too(capsys, arguments, part):
 @contextlib.contextmanager
 def long_study() -> Iterator[subprocess.Popen[str]]:
     """A study that would take hours, in a process group of its own, its workers started."""
-    command = "from leakyrelu.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    # A process that a script starts in the background, as CI may start the tests, inherits an ignored SIGINT.
+    command = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command += "from leakyrelu.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
     with subprocess.Popen(
         [sys.executable, "-c", command, "study", "--epochs", "100000"],
         stderr=subprocess.PIPE,

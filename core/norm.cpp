@@ -1,7 +1,11 @@
 #include "norm.h"
 
+#include <cmath>
 #include <cstring>
+#include <vector>
 
+#include "leaky_relu.h"
+#include "memory.h"
 #include "norm_run.h"
 #include "run.h"
 
@@ -9,11 +13,12 @@ namespace leakyrelu {
 namespace {
 
 // What the memory of an array holds is said beside it, since NumPy has no bfloat16: the name of the dtype, then
-// samples, channels, positions, and whether the channels come last.
+// samples, channels, positions, whether the channels come last, and, if not all that are allowed, how many threads.
 bool take_layout(PyObject* layout, NormData& data) {
   const char* name = nullptr;
   int last = 0;
-  if (!PyArg_ParseTuple(layout, "snnnp", &name, &data.samples, &data.channels, &data.positions, &last)) return false;
+  if (!PyArg_ParseTuple(layout, "snnnp|i", &name, &data.samples, &data.channels, &data.positions, &last, &data.threads))
+    return false;
   data.channels_last = last != 0;
   constexpr const char* names[norm_dtype_count] = {"float16", "bfloat16", "float32", "float64"};
   for (int i = 0; i < norm_dtype_count; ++i) {
@@ -121,27 +126,85 @@ PyObject* combine(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
-// One number a channel, in float64; None is a null pointer.
-bool take_numbers(PyObject* object, std::ptrdiff_t count, Ref& array, const double*& numbers) {
-  numbers = nullptr;
-  if (object == Py_None) return true;
-  array = Ref(PyArray_FROMANY(object, NPY_DOUBLE, 0, 0, NPY_ARRAY_CARRAY_RO));
-  if (!array) return false;
-  if (PyArray_SIZE(array.array()) != count) {
-    PyErr_Format(PyExc_ValueError, "norm: expected %zd numbers, not %R", static_cast<Py_ssize_t>(count), object);
-    return false;
+// The functions above take arrays and check them. Those below compute a whole layer in memory that leakyrelu.torch has
+// just made or looked at: the data by address, and the numbers of the layer as (dtype, address), where dtype is an
+// index of the enumeration DType; None is no numbers.
+struct Numbers {
+  DType dtype = DType::float64;
+  char* at = nullptr;
+
+  explicit operator bool() const { return at != nullptr; }
+
+  bool take(PyObject* object) {
+    if (object == Py_None) return true;
+    int code = 0;
+    Py_ssize_t address = 0;
+    if (!PyTuple_Check(object)) {
+      PyErr_Format(PyExc_TypeError, "norm: expected (dtype, address) or None, not %R", object);
+      return false;
+    }
+    if (!PyArg_ParseTuple(object, "in", &code, &address)) return false;
+    if (code < 0 || code >= norm_dtype_count) {
+      PyErr_Format(PyExc_ValueError, "norm: there is no dtype %d", code);
+      return false;
+    }
+    dtype = static_cast<DType>(code);
+    at = reinterpret_cast<char*>(address);
+    return true;
   }
-  numbers = static_cast<const double*>(PyArray_DATA(array.array()));
-  return true;
-}
+
+  double read(std::ptrdiff_t i) const {
+    switch (dtype) {
+      case DType::half:
+        return read_as<Half>(i);
+      case DType::bfloat16:
+        return read_as<BFloat16>(i);
+      case DType::float32:
+        return read_as<float>(i);
+      default:
+        return read_as<double>(i);
+    }
+  }
+  void write(std::ptrdiff_t i, double value) const {
+    switch (dtype) {
+      case DType::half:
+        return write_as<Half>(i, value);
+      case DType::bfloat16:
+        return write_as<BFloat16>(i, value);
+      case DType::float32:
+        return write_as<float>(i, value);
+      default:
+        return write_as<double>(i, value);
+    }
+  }
+  std::vector<double> read_all(std::ptrdiff_t count) const {
+    std::vector<double> values(static_cast<std::size_t>(at ? count : 0));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = read(static_cast<std::ptrdiff_t>(i));
+    return values;
+  }
+
+ private:
+  template <class T>
+  double read_as(std::ptrdiff_t i) const {
+    return static_cast<double>(Number<T>::widen(reinterpret_cast<const T*>(at)[i]));
+  }
+  template <class T>
+  void write_as(std::ptrdiff_t i, double value) const {
+    reinterpret_cast<T*>(at)[i] = Number<T>::narrow(static_cast<typename Number<T>::Compute>(value));
+  }
+};
+
+// The type that such data are computed in, and that their statistics are kept in.
+DType compute_type(DType dtype) { return dtype == DType::float64 ? DType::float64 : DType::float32; }
 
 // (groups, estimate, alpha, weight, bias)
 struct LayerArguments {
   NormLayer layer{};
-  Ref weight, bias;
+  std::vector<double> weight, bias;
 
   bool take(PyObject* object, const NormData& data) {
     PyObject *w = nullptr, *b = nullptr;
+    Numbers weights, biases;
     int estimate = 0;
     if (!PyArg_ParseTuple(object, "npdOO", &layer.groups, &estimate, &layer.alpha, &w, &b)) return false;
     layer.estimate = estimate != 0;
@@ -150,81 +213,122 @@ struct LayerArguments {
                    static_cast<Py_ssize_t>(data.channels));
       return false;
     }
-    return take_numbers(w, data.channels, weight, layer.weight) && take_numbers(b, data.channels, bias, layer.bias);
+    if (!weights.take(w) || !biases.take(b)) return false;
+    weight = weights.read_all(data.channels);
+    bias = biases.read_all(data.channels);
+    layer.weight = weights ? weight.data() : nullptr;
+    layer.bias = biases ? bias.data() : nullptr;
+    return true;
   }
 };
 
-double* doubles(const Ref& array) { return static_cast<double*>(PyArray_DATA(array.array())); }
+// Whether every channel can be told from its output: smallest <= |weight| <= largest and |bias| <= limit * |weight|.
+bool all_invertible(const LayerArguments& layer, double smallest, double largest, double limit) {
+  for (std::size_t c = 0; c < layer.weight.size(); ++c) {
+    const double size = std::fabs(layer.weight[c]);
+    if (!(size >= smallest && size <= largest)) return false;
+    if (!layer.bias.empty() && !(std::fabs(layer.bias[c]) <= limit * size)) return false;
+  }
+  return true;
+}
+
+// A running statistic moves towards those of the batch, which are scaled, and averaged over the rows.
+void move(const Numbers& running, const std::vector<double>& found, double scale, double factor,
+          std::ptrdiff_t channels) {
+  const auto rows = static_cast<std::ptrdiff_t>(found.size()) / channels;
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
+    double sum = 0;
+    for (std::ptrdiff_t row = 0; row < rows; ++row) sum += found[static_cast<std::size_t>(row * channels + c)];
+    const double kept = running.read(c);
+    running.write(c, kept + factor * (scale * sum / static_cast<double>(rows) - kept));
+  }
+}
 
 PyObject* forward(PyObject*, PyObject* args) {
-  PyObject *x = nullptr, *y = nullptr, *mean = nullptr, *var = nullptr, *layer_object = nullptr, *layout = nullptr;
-  double eps = 0;
+  Py_ssize_t x = 0, y = 0, invstd = 0;
+  PyObject *running = nullptr, *layer_object = nullptr, *layout = nullptr;
+  double eps = 0, smallest = 0, largest = 0, limit = 0;
   NormData data{};
   LayerArguments arguments;
-  if (!PyArg_ParseTuple(args, "OOOOdO!O!", &x, &y, &mean, &var, &eps, &PyTuple_Type, &layer_object, &PyTuple_Type,
-                        &layout) ||
+  if (!PyArg_ParseTuple(args, "nnnOd(ddd)O!O!", &x, &y, &invstd, &running, &eps, &smallest, &largest, &limit,
+                        &PyTuple_Type, &layer_object, &PyTuple_Type, &layout) ||
       !take_layout(layout, data) || !arguments.take(layer_object, data))
     return nullptr;
-  const std::ptrdiff_t bytes = data.size() * size_of(data.dtype);
-  if (!is_memory(x, bytes, false) || !is_memory(y, bytes, true)) return nullptr;
   const NormLayer& layer = arguments.layer;
+  Numbers running_mean, running_var;
+  double factor = 0;
+  if (running != Py_None) {
+    PyObject *kept_mean = nullptr, *kept_var = nullptr;
+    if (!PyArg_ParseTuple(running, "OOd", &kept_mean, &kept_var, &factor) || !running_mean.take(kept_mean) ||
+        !running_var.take(kept_var))
+      return nullptr;
+  }
+  if (!layer.estimate && !(running_mean && running_var)) {
+    PyErr_SetString(PyExc_ValueError, "norm: neither statistics nor leave to estimate them");
+    return nullptr;
+  }
   const npy_intp dims[2] = {layer.rows(data), data.channels};
-  Ref tables[3];
-  for (Ref& table : tables) {
-    table = Ref(PyArray_SimpleNew(2, dims, NPY_DOUBLE));
-    if (!table) return nullptr;
-  }
-  if (!layer.estimate) {
-    PyObject* given[2] = {mean, var};
-    for (int i = 0; i < 2; ++i) {
-      Ref array;
-      const double* numbers = nullptr;
-      if (!take_numbers(given[i], data.channels, array, numbers)) return nullptr;
-      if (numbers == nullptr) {
-        PyErr_SetString(PyExc_ValueError, "norm: neither statistics nor leave to estimate them");
-        return nullptr;
-      }
-      for (npy_intp c = 0; c < data.channels; ++c) doubles(tables[i])[c] = numbers[c];
-    }
-  }
+  const std::ptrdiff_t each = dims[0] * dims[1];
+  Ref table(PyArray_SimpleNew(2, dims, NPY_DOUBLE));
+  if (!table) return nullptr;
+  auto* mean = static_cast<double*>(PyArray_DATA(table.array()));
   without_gil(data.size(), [&] {
-    run_forward(data, layer, eps, bytes_of(x), doubles(tables[0]), doubles(tables[1]), doubles(tables[2]), bytes_of(y));
+    std::vector<double> var(static_cast<std::size_t>(each)), scale(var.size());
+    if (!layer.estimate) {
+      for (std::ptrdiff_t c = 0; c < each; ++c) mean[c] = running_mean.read(c);
+      var = running_var.read_all(each);
+    }
+    auto* out = reinterpret_cast<char*>(y);
+    advise_huge_pages(out, data.size() * size_of(data.dtype));
+    run_forward(data, layer, eps, reinterpret_cast<const char*>(x), mean, var.data(), scale.data(), out);
+    const Numbers kept{compute_type(data.dtype), reinterpret_cast<char*>(invstd)};
+    for (std::ptrdiff_t i = 0; i < each; ++i) kept.write(i, scale[static_cast<std::size_t>(i)]);
+    if (layer.estimate && factor != 0 && running_mean && running_var) {
+      const auto count =
+          static_cast<double>(data.size() / (layer.groups == 0 ? data.channels : data.samples * layer.groups));
+      move(running_mean, std::vector<double>(mean, mean + each), 1, factor, data.channels);
+      move(running_var, var, count / (count - 1), factor, data.channels);
+    }
   });
-  return PyTuple_Pack(3, tables[0].get(), tables[1].get(), tables[2].get());
+  if (all_invertible(arguments, smallest, largest, limit)) Py_RETURN_NONE;
+  return table.release();
 }
 
 PyObject* backward(PyObject*, PyObject* args) {
-  PyObject *grad = nullptr, *y = nullptr, *out = nullptr, *invstd = nullptr, *layer_object = nullptr, *layout = nullptr;
+  Py_ssize_t grad = 0, y = 0, invstd = 0, out = 0;
+  PyObject *weight = nullptr, *bias = nullptr, *layer_object = nullptr, *layout = nullptr;
   NormData data{};
   LayerArguments arguments;
-  if (!PyArg_ParseTuple(args, "OOOOO!O!", &grad, &y, &invstd, &out, &PyTuple_Type, &layer_object, &PyTuple_Type,
-                        &layout) ||
-      !take_layout(layout, data) || !arguments.take(layer_object, data))
-    return nullptr;
-  const std::ptrdiff_t bytes = data.size() * size_of(data.dtype);
-  if (!is_memory(grad, bytes, false) || !is_memory(y, bytes, false) || (out != Py_None && !is_memory(out, bytes, true)))
+  Numbers grad_weight, grad_bias;
+  if (!PyArg_ParseTuple(args, "nnnnOOO!O!", &grad, &y, &invstd, &out, &weight, &bias, &PyTuple_Type, &layer_object,
+                        &PyTuple_Type, &layout) ||
+      !take_layout(layout, data) || !arguments.take(layer_object, data) || !grad_weight.take(weight) ||
+      !grad_bias.take(bias))
     return nullptr;
   const NormLayer& layer = arguments.layer;
-  Ref array;
-  const double* numbers = nullptr;
-  if (!take_numbers(invstd, layer.rows(data) * data.channels, array, numbers)) return nullptr;
-  const npy_intp dims[1] = {data.channels};
-  Ref grad_weight(PyArray_SimpleNew(1, dims, NPY_DOUBLE)), grad_bias(PyArray_SimpleNew(1, dims, NPY_DOUBLE));
-  if (!grad_weight || !grad_bias) return nullptr;
   without_gil(data.size(), [&] {
-    run_backward(data, layer, numbers, bytes_of(grad), bytes_of(y), doubles(grad_weight), doubles(grad_bias),
-                 out == Py_None ? nullptr : bytes_of(out));
+    const Numbers kept{compute_type(data.dtype), reinterpret_cast<char*>(invstd)};
+    const std::vector<double> scale = kept.read_all(layer.rows(data) * data.channels);
+    std::vector<double> of_weight(static_cast<std::size_t>(data.channels)), of_bias(of_weight.size());
+    auto* grad_x = reinterpret_cast<char*>(out);
+    if (grad_x != nullptr) advise_huge_pages(grad_x, data.size() * size_of(data.dtype));
+    run_backward(data, layer, scale.data(), reinterpret_cast<const char*>(grad), reinterpret_cast<const char*>(y),
+                 of_weight.data(), of_bias.data(), grad_x);
+    for (std::ptrdiff_t c = 0; c < data.channels; ++c) {
+      if (grad_weight) grad_weight.write(c, of_weight[static_cast<std::size_t>(c)]);
+      if (grad_bias) grad_bias.write(c, of_bias[static_cast<std::size_t>(c)]);
+    }
   });
-  return PyTuple_Pack(2, grad_weight.get(), grad_bias.get());
+  Py_RETURN_NONE;
 }
 
 }  // namespace
 
 PyMethodDef norm_methods[] = {
     {"norm_forward", forward, METH_VARARGS,
-     "norm_forward(x, y, mean, var, eps, layer, layout, /) -> (mean, var, invstd)"},
+     "norm_forward(x, y, invstd, running, eps, bounds, layer, layout, /) -> mean, or None where all is invertible"},
     {"norm_backward", backward, METH_VARARGS,
-     "norm_backward(grad, y, invstd, out, layer, layout, /) -> (grad_weight, grad_bias)"},
+     "norm_backward(grad, y, invstd, out, grad_weight, grad_bias, layer, layout, /)"},
     {"norm_moments", moments, METH_VARARGS, "norm_moments(x, layout, /) -> (mean, squares)"},
     {"norm_activate", activate, METH_VARARGS, "norm_activate(x, mean_scale_bias, alpha, y, layout, /)"},
     {"norm_sums", sums, METH_VARARGS, "norm_sums(grad, y, bias, alpha, layout, /) -> (h, hu)"},

@@ -22,13 +22,15 @@ const NormKernels& norm_kernels(DType dtype) { return active_row().norm[static_c
 // The data as runs of rows of numbers that lie together: the positions of one channel, or all channels of a position.
 struct Runs {
   std::ptrdiff_t count, rows, width, rows_a_piece, pieces;
+  int threads;
 
   explicit Runs(const NormData& data)
       : count(data.channels_last ? data.samples : data.samples * data.channels),
         rows(data.positions),
         width(data.channels_last ? data.channels : 1),
         rows_a_piece(piece_elements / width < 1 ? 1 : piece_elements / width),
-        pieces((rows + rows_a_piece - 1) / rows_a_piece) {}
+        pieces((rows + rows_a_piece - 1) / rows_a_piece),
+        threads(data.threads) {}
 
   // Calls work(run, piece, first element, rows) for all pieces, on several threads where that pays.
   template <class Work>
@@ -36,6 +38,7 @@ struct Runs {
     const std::ptrdiff_t length = (pieces > 1 ? rows_a_piece : rows) * width;
     const std::ptrdiff_t together = length < piece_elements ? piece_elements / (length > 0 ? length : 1) : 1;
     const Split split{together, count * rows * width >= wake_elements};
+    const ThreadLimit limit(threads);
     parallel_for(count * pieces, split, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       for (std::ptrdiff_t i = begin; i < end; ++i) {
         const std::ptrdiff_t run = i / pieces, piece = i % pieces, row = piece * rows_a_piece;

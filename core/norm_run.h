@@ -11,6 +11,7 @@ struct NormData {
   DType dtype;
   std::ptrdiff_t samples, channels, positions;
   bool channels_last;
+  int threads;  // at most so many; 0: as many as are allowed
 
   std::ptrdiff_t size() const { return samples * channels * positions; }
 };

@@ -127,39 +127,66 @@ def test_wrong_memory_is_refused(arguments, error, text):
 
 
 def test_wrong_layers_are_refused():
+    def forward(groups=0, estimate=True, weight=None, running=None):
+        x, invstd = X.ctypes.data, np.empty((2, 3), np.float32).ctypes.data
+        layer, bounds = (groups, estimate, 0.1, weight, None), (0.0, 1.0, 1.0)
+        _core.norm_forward(x, X.copy().ctypes.data, invstd, running, 0.1, bounds, layer, LAYOUT)
+
     with pytest.raises(ValueError, match="norm: 2 groups of 3 channels"):
-        _core.norm_forward(X, X.copy(), None, None, 0.1, (2, True, 0.1, None, None), LAYOUT)
-    with pytest.raises(ValueError, match="norm: expected 3 numbers"):
-        _core.norm_forward(X, X.copy(), None, None, 0.1, (0, True, 0.1, np.ones(2), None), LAYOUT)
+        forward(groups=2)
+    with pytest.raises(TypeError, match=r"norm: expected \(dtype, address\) or None, not array"):
+        forward(weight=np.ones(3))
+    with pytest.raises(ValueError, match="norm: there is no dtype 4"):
+        forward(weight=(4, X.ctypes.data))
     with pytest.raises(ValueError, match="neither statistics nor leave to estimate them"):
-        _core.norm_forward(X, X.copy(), None, None, 0.1, (0, False, 0.1, None, None), LAYOUT)
-    with pytest.raises(ValueError, match="norm: expected 3 numbers"):
-        _core.norm_backward(X, X, np.ones(2), None, (0, True, 0.1, None, None), LAYOUT)
+        forward(estimate=False)
+    with pytest.raises(ValueError, match="norm: there is no dtype -1"):
+        forward(running=((-1, X.ctypes.data), None, 0.1))
+
+
+REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@ctypes.CFUNCTYPE(None, REGION, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+def parallel(function, data, threads, flags):
+    """A stand-in for OpenMP's GOMP_parallel: it runs the region on the caller, and again as a second thread would."""
+    CALLS.append(threads)
+    function(data)
+    function(data)
+
+
+CALLS = []
+
+
+@pytest.fixture
+def calls():
+    CALLS.clear()
+    _core.share_openmp(ctypes.cast(parallel, ctypes.c_void_p).value)
+    yield CALLS
+    _core.share_openmp(0)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_shared_pool_does_the_work_and_a_fork_goes_back():
-    """A stand-in for OpenMP's GOMP_parallel runs the region on the caller, and again as a second thread would."""
-    calls = []
-    region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-    @ctypes.CFUNCTYPE(None, region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    def parallel(function, data, threads, flags):
-        calls.append(threads)
-        function(data)
-        function(data)
-
+def test_a_shared_pool_does_the_work_and_a_fork_goes_back(calls):
     memory, x, layout = make((1, 8, 1 << 18), False, "float32", 1)
-    _core.share_openmp(ctypes.cast(parallel, ctypes.c_void_p).value)
-    try:
-        mean, _ = _core.norm_moments(memory, layout)
-        before = len(calls)
-        child = os.fork()
-        if child == 0:
-            _core.norm_moments(memory, layout)
-            os._exit(len(calls) - before)
-        assert os.waitpid(child, 0)[1] == 0
-    finally:
-        _core.share_openmp(0)
+    mean, _ = _core.norm_moments(memory, layout)
+    before = len(calls)
+    child = os.fork()
+    if child == 0:
+        _core.norm_moments(memory, layout)
+        os._exit(len(calls) - before)
+    assert os.waitpid(child, 0)[1] == 0
     np.testing.assert_allclose(mean, x.mean(2), rtol=1e-5, atol=1e-6)
     assert (calls == [get_num_threads()]) == (get_num_threads() > 1)
+
+
+def test_at_most_as_many_threads_as_the_layout_says(calls, last):
+    memory, _, layout = make((2, 8, 1 << 17), last, "float32", 1)
+    tables = np.ones((4, 1, 8))
+    for threads in (1, 2):
+        told = (*layout, threads)
+        _core.norm_moments(memory, told)
+        _core.norm_activate(memory, tables[:3], 0.1, np.empty_like(memory), told)
+        _core.norm_sums(memory, memory, tables[:1], 0.1, told)
+        _core.norm_combine(memory, memory, tables, 0.1, np.empty_like(memory), told)
+        assert calls == ([2] * 4 if threads == 2 and get_num_threads() > 1 else [])

@@ -1,6 +1,7 @@
 """NormLeakyReLU: PyTorch's pair of layers is the oracle for values, gradients, statistics and checkpoints."""
 
 import copy
+import ctypes
 import io
 import pickle
 import threading
@@ -12,8 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from leakyrelu import _core, get_num_threads
 from leakyrelu.torch import NormLeakyReLU
 from leakyrelu.torch import normalize as implementation
+from leakyrelu.torch.openmp import share_threads
 
 SHAPES = {1: (5, 6, 11), 2: (3, 6, 4, 5), 3: (2, 6, 3, 4, 5)}
 KINDS = {
@@ -441,6 +444,33 @@ def test_checkpointed_and_several_threads(road):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_as_many_threads_as_pytorch_was_told():
+    """Seen by a stand-in for OpenMP's GOMP_parallel, which leaves the work to the calling thread."""
+    calls = []
+    region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    @ctypes.CFUNCTYPE(None, region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def parallel(function, data, threads, flags):
+        calls.append(threads)
+        function(data)
+
+    layer = NormLeakyReLU(nn.BatchNorm2d(8), 0.1)
+    x = torch.randn(4, 8, 200, 200, requires_grad=True)
+    before = torch.get_num_threads()
+    _core.share_openmp(ctypes.cast(parallel, ctypes.c_void_p).value)
+    try:
+        seen = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            torch.autograd.grad(layer(x), x, x.detach())
+            seen.append(calls[:])
+    finally:
+        _core.share_openmp(0)
+        share_threads()
+        torch.set_num_threads(before)
+    assert seen == ([[], [2, 2, 2, 2]] if get_num_threads() > 1 else [[], []])
+
+
 def test_other_layers_of_pytorch_see_the_pair():
     layer = NormLeakyReLU(make("batch", 2, "ordinary"), 0.1).eval()
     pair = nn.Sequential(layer.norm, nn.LeakyReLU(0.1))

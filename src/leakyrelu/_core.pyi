@@ -39,32 +39,41 @@ def add_census(
 def shortcut(function: Callable[_P, _R], name: str, /) -> Callable[_P, _R]: ...
 
 # Normalization followed by a Leaky ReLU (core/norm_kernel.h). 16-bit types come as int16 arrays; the layout names the
-# dtype, then samples, channels, positions, and whether the channels come last. Tables: float64, (k, 1 or samples,
-# channels), and results one table each, (samples, channels).
-_Layout = tuple[str, int, int, int, bool]
+# dtype, then samples, channels, positions, whether the channels come last, and at most how many threads, if that is not
+# all that are allowed. Tables: float64, (k, 1 or samples, channels), and results one table each, (samples, channels).
+_Layout = tuple[str, int, int, int, bool] | tuple[str, int, int, int, bool, int]
+
+# For whole layers: numbers as (dtype, address), where dtype is an index of the enumeration DType (core/kernel.h).
+_Numbers = tuple[int, int] | None
 
 # (groups, or 0 for statistics of a channel over all samples; estimate; alpha; weight; bias)
-_Layer = tuple[int, bool, float, np.ndarray | None, np.ndarray | None]
+_Layer = tuple[int, bool, float, _Numbers, _Numbers]
 
+# Data by address. running: mean, variance, and the weight with which the batch enters them; bounds: the smallest and
+# largest |weight| and the largest |bias / weight| of a channel that can be told from its output. Where one cannot, the
+# means come back, and else None.
 def norm_forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    mean: np.ndarray | None,
-    var: np.ndarray | None,
+    x: int,
+    y: int,
+    invstd: int,
+    running: tuple[_Numbers, _Numbers, float] | None,
     eps: float,
+    bounds: tuple[float, float, float],
     layer: _Layer,
     layout: _Layout,
     /,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+) -> np.ndarray | None: ...
 def norm_backward(
-    grad: np.ndarray,
-    y: np.ndarray,
-    invstd: np.ndarray,
-    out: np.ndarray | None,
+    grad: int,
+    y: int,
+    invstd: int,
+    out: int,
+    grad_weight: _Numbers,
+    grad_bias: _Numbers,
     layer: _Layer,
     layout: _Layout,
     /,
-) -> tuple[np.ndarray, np.ndarray]: ...
+) -> None: ...
 def norm_moments(x: np.ndarray, layout: _Layout, /) -> tuple[np.ndarray, np.ndarray]: ...
 def norm_activate(x: np.ndarray, tables: np.ndarray, alpha: float, y: np.ndarray, layout: _Layout, /) -> None: ...
 def norm_sums(

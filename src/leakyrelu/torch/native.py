@@ -8,11 +8,14 @@ import numpy as np
 import torch
 
 from leakyrelu import _core
+from leakyrelu.torch.passes import compute_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Native", "backward", "forward", "layer"]
+    from leakyrelu.torch.normalize import Running
+
+__all__ = ["Native", "backward", "forward", "layer", "takes"]
 
 _NAMES = {
     torch.float16: "float16",
@@ -65,7 +68,14 @@ class Native:
         return out
 
 
-Layer = tuple[int, bool, float, Any, Any]
+_CODES = {dtype: code for code, dtype in enumerate(_NAMES)}  # in the order of the enumeration DType (core/kernel.h)
+_Numbers = tuple[int, int] | None
+Layer = tuple[int, bool, float, _Numbers, _Numbers]
+
+
+def takes(*tables: Tensor | None) -> bool:
+    """Whether `forward` and `backward` can read and write such tables where they lie."""
+    return all(table is None or (table.is_contiguous() and not table.is_neg()) for table in tables)
 
 
 def layer(groups: int, estimate: bool, slope: float, weight: Tensor | None, bias: Tensor | None) -> Layer:
@@ -74,41 +84,63 @@ def layer(groups: int, estimate: bool, slope: float, weight: Tensor | None, bias
 
 
 def forward(
-    x: Tensor, given: tuple[Tensor, Tensor] | None, eps: float, of: Layer
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return y and the tables mean, var (where they are not given) and 1 / sqrt(var + eps)."""
+    x: Tensor, running: Running | None, eps: float, bounds: tuple[float, float, float], of: Layer
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return y, the table 1 / sqrt(var + eps), and, where not all channels can be inverted, that of the means.
+
+    Running statistics are moved. `bounds`: of |weight|, least and most, and of |bias / weight|, most.
+    """
     y = torch.empty_like(x)
+    kept = None
+    if running is not None:
+        kept = _numbers(running.mean), _numbers(running.var), running.factor or 0.0
+    shape = (x.shape[0] if of[0] and of[1] else 1, x.shape[1])
+    invstd = x.new_empty(shape, dtype=compute_dtype(x.dtype))
     layout = _layout(x, of[0] == 0)
-    mean, var = given or (None, None)
-    tables = _core.norm_forward(_memory(x), _memory(y), _numbers(mean), _numbers(var), eps, of, layout)
-    mean, var, invstd = map(torch.from_numpy, tables)
-    return y, mean, var, invstd
+    means = _core.norm_forward(x.data_ptr(), y.data_ptr(), invstd.data_ptr(), kept, eps, bounds, of, layout)
+    return y, invstd, None if means is None else torch.from_numpy(means)
 
 
-def backward(grad: Tensor, y: Tensor, invstd: Tensor, of: Layer, wants_input: bool) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x, weight and bias."""
+def backward(
+    grad: Tensor,
+    y: Tensor,
+    invstd: Tensor,
+    of: Layer,
+    wants_input: bool,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, weight and bias, these in the dtypes of weight and bias."""
     grad = _like(grad, y)
     out = torch.empty_like(y) if wants_input else None
-    memory = None if out is None else _memory(out)
-    sums = _core.norm_backward(_memory(grad), _memory(y), invstd.numpy(), memory, of, _layout(y, of[0] == 0))
-    return out, *map(torch.from_numpy, sums)
+    grad_w = None if weight is None else torch.empty_like(weight)
+    grad_b = None if bias is None else torch.empty_like(bias)
+    _core.norm_backward(
+        grad.data_ptr(),
+        y.data_ptr(),
+        invstd.data_ptr(),
+        0 if out is None else out.data_ptr(),
+        _numbers(grad_w),
+        _numbers(grad_b),
+        of,
+        _layout(y, of[0] == 0),
+    )
+    return out, grad_w, grad_b
 
 
-def _numbers(table: Tensor | None) -> Any:
-    if table is None:
-        return None
-    # A copy: memory that NumPy has seen cannot be resized any more, and sharded parameters are (FSDP).
-    return table.detach().to(torch.float64, copy=True).numpy()
+def _numbers(table: Tensor | None) -> _Numbers:
+    # By address: memory that NumPy has seen cannot be resized any more, and sharded parameters are (FSDP).
+    return None if table is None else (_CODES[table.dtype], table.data_ptr())
 
 
-def _layout(x: Tensor, whole: bool) -> tuple[str, int, int, int, bool]:
+def _layout(x: Tensor, whole: bool) -> tuple[str, int, int, int, bool, int]:
     """Name the dtype and say how the memory lies; samples that lie together and share their tables are one."""
     samples, channels = x.shape[:2]
     positions = x.shape[2:].numel()
     last = positions == 1 or not x.is_contiguous()
     if last and whole:
         samples, positions = 1, samples * positions
-    return _NAMES[x.dtype], samples, channels, positions, last
+    return _NAMES[x.dtype], samples, channels, positions, last, torch.get_num_threads()
 
 
 def _like(grad: Tensor, y: Tensor) -> Tensor:

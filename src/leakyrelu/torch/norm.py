@@ -25,6 +25,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 NORMS: tuple[type[nn.Module], ...] = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm)
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_ANY_AXES = range(2, 65)
 # Axes of a batch. nn.SyncBatchNorm and nn.GroupNorm take any number from two on.
 _AXES: Mapping[type[nn.Module], tuple[int, ...]] = {
     nn.BatchNorm1d: (2, 3),
@@ -121,16 +122,18 @@ class NormLeakyReLU(nn.Module):
         norm: Any = self._norm
         if norm.training != self.training:
             norm.train(self.training)
-        if not self._is_fused(input):
+        weight, bias = self.weight, self.bias
+        statistics = self._statistics()
+        if not self._is_fused(input, (weight, bias, *statistics)):
             return leaky_relu(norm(input), self.negative_slope)
-        if isinstance(norm, nn.GroupNorm) and torch.is_autocast_enabled(input.device.type) and not input.is_cpu:
+        if type(norm) is nn.GroupNorm and torch.is_autocast_enabled(input.device.type) and not input.is_cpu:
             input = input.float()  # noqa: A001  (autocast's rule for nn.GroupNorm on these devices)
-        rule, running = self._rule(norm)
+        rule, running = self._rule(norm, *statistics)
         if input.ndim == 2:
-            return normalize(input.unsqueeze(2), self.weight, self.bias, rule, running).squeeze(2)
-        return normalize(input, self.weight, self.bias, rule, running)
+            return normalize(input.unsqueeze(2), weight, bias, rule, running).squeeze(2)
+        return normalize(input, weight, bias, rule, running)
 
-    def _is_fused(self, x: Any) -> bool:
+    def _is_fused(self, x: Any, tables: tuple[Tensor | None, ...]) -> bool:
         """Whether memory can be saved here; all else, errors included, is the pair's business."""
         norm: Any = self._norm
         if (
@@ -143,52 +146,55 @@ class NormLeakyReLU(nn.Module):
             or x.is_meta
             or x.is_nested
             or x.is_neg()
-            or x.ndim not in _AXES.get(type(norm), range(2, 65))
+            or x.ndim not in _AXES.get(type(norm), _ANY_AXES)
             or not x.numel()
         ):
             return False
-        tensors = [t for t in (self.weight, self.bias, *self._statistics()) if t is not None]
-        if isinstance(norm, nn.GroupNorm):
+        if type(norm) is nn.GroupNorm:
             if x.shape[1] != norm.num_channels:
                 return False
             count = x.numel() // (x.shape[0] * norm.num_groups)
         else:
             if x.shape[1] != norm.num_features:
                 return False
-            count = x.numel() // x.shape[1] // (1 if isinstance(norm, BATCH_NORMS) else x.shape[0])
-        return (count > 1 or not self._estimates()) and all(
-            t.device == x.device and t.dtype in (x.dtype, torch.float32) and type(t) in _PLAIN for t in tensors
-        )
+            count = x.numel() // x.shape[1] // (1 if type(norm) in BATCH_NORMS else x.shape[0])
+        _, _, mean, var = tables
+        if (count <= 1 and self._estimates(mean)) or (mean is None) is not (var is None):
+            return False
+        device, dtypes = x.device, (x.dtype, torch.float32)
+        for table in tables:
+            if table is not None and not (table.dtype in dtypes and table.device == device and type(table) in _PLAIN):
+                return False
+        return True
 
     def _statistics(self) -> tuple[Tensor | None, Tensor | None]:
         norm: Any = self._norm
-        if isinstance(norm, nn.GroupNorm) or (
-            isinstance(norm, BATCH_NORMS) and self.training and not norm.track_running_stats
-        ):
+        if type(norm) is nn.GroupNorm or (type(norm) in BATCH_NORMS and self.training and not norm.track_running_stats):
             return None, None
         return self.running_mean, self.running_var
 
-    def _estimates(self) -> bool:
+    def _estimates(self, running_mean: Tensor | None) -> bool:
         norm = cast("Any", self._norm)
-        if isinstance(norm, nn.GroupNorm):
+        if type(norm) is nn.GroupNorm:
             return True
-        if isinstance(norm, INSTANCE_NORMS):
+        if type(norm) in INSTANCE_NORMS:
             return self.training or not norm.track_running_stats
-        return self.training or (self.running_mean is None and self.running_var is None)
+        return self.training or running_mean is None
 
-    def _rule(self, norm: Any) -> tuple[Rule, Running | None]:
-        estimate = self._estimates()
-        mean, var = self._statistics()
+    def _rule(self, norm: Any, mean: Tensor | None, var: Tensor | None) -> tuple[Rule, Running | None]:
+        estimate = self._estimates(mean)
         factor = None
-        if isinstance(norm, nn.GroupNorm):
+        if type(norm) is nn.GroupNorm:
             return Rule("group", norm.eps, self.negative_slope, True, norm.num_groups), None
-        if isinstance(norm, INSTANCE_NORMS):
+        if type(norm) in INSTANCE_NORMS:
             if estimate and mean is not None:
                 factor = 0.0 if norm.momentum is None else norm.momentum
             rule = Rule("instance", norm.eps, self.negative_slope, estimate)
         else:
-            if self.training and norm.track_running_stats and self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
+            if self.training and norm.track_running_stats:
+                batches = self.num_batches_tracked
+                if batches is not None:
+                    batches.add_(1)
             if estimate and mean is not None:
                 factor = norm.momentum
                 if factor is None:
@@ -197,7 +203,7 @@ class NormLeakyReLU(nn.Module):
         return rule, None if mean is None or var is None else Running(mean, var, factor)
 
     def _process_group(self, norm: Any) -> Any:
-        if not (isinstance(norm, nn.SyncBatchNorm) and self.training and dist.is_available() and dist.is_initialized()):
+        if not (type(norm) is nn.SyncBatchNorm and self.training and dist.is_available() and dist.is_initialized()):
             return None
         group = norm.process_group or dist.group.WORLD
         return group if dist.get_world_size(group) > 1 else None

@@ -14,8 +14,8 @@ other channels, w = 0 among them, keep their own xhat.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import functools
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,7 @@ from leakyrelu.torch.native import Native
 from leakyrelu.torch.passes import Plain, compute_dtype, over, total
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from torch import Tensor
 
@@ -42,8 +42,7 @@ NATIVE: Collection[torch.dtype] = Native.dtypes
 """Dtypes of CPU tensors that the native kernels compute."""
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """Which elements share a mean and a variance, and what is done with them.
 
     `batch`: a channel, over all samples; `instance`: a channel of one sample; `group`: `groups` channels' worth of one
@@ -73,8 +72,7 @@ class Rule:
         return size * {"batch": shape[0], "instance": 1, "group": shape[1] // self.groups}[self.shared]
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(NamedTuple):
     """The running statistics of a layer, and the weight with which a batch enters them (None: it does not)."""
 
     mean: Tensor
@@ -91,8 +89,7 @@ class Running:
 
 def normalize(x: Tensor, weight: Tensor | None, bias: Tensor | None, rule: Rule, running: Running | None) -> Tensor:
     """Return f(normalized x) for data of shape (N, channels, ...) with at least three axes."""
-    y, _, _ = _NormLeakyReLU.apply(x, weight, bias, rule, running)  # type: ignore[no-untyped-call]
-    return y  # type: ignore[no-any-return]
+    return _apply(x, weight, bias, rule, running)[0]
 
 
 def poorly_inverted(weight: Tensor | None, bias: Tensor | None, slope: float, dtype: torch.dtype) -> Tensor | None:
@@ -102,21 +99,28 @@ def poorly_inverted(weight: Tensor | None, bias: Tensor | None, slope: float, dt
     """
     if weight is None:
         return None
+    smallest, largest, limit = bounds(slope, dtype)
+    size = abs(_numbers(weight))
+    good = (size >= smallest) & (size <= largest)
+    if bias is not None:
+        good &= abs(_numbers(bias)) <= limit * size
+    return None if good.all() else torch.as_tensor(~good).nonzero().flatten()
+
+
+@functools.cache
+def bounds(slope: float, dtype: torch.dtype) -> tuple[float, float, float]:
+    """Return the least and the most |w|, and the most |b / w|, with which a channel is inverted."""
     info = torch.finfo(dtype)
     # Where the processor may flush subnormals, an error of `tiny` is to stay below eps.
     smallest = info.tiny if dtype is torch.float16 else info.tiny / info.eps
-    size = abs(_numbers(weight))
-    good = (size >= smallest / min(slope, 1.0)) & (size <= info.max * info.eps / max(slope, 1.0))
-    if bias is not None:
-        good &= abs(_numbers(bias)) <= LIMITS[dtype] * size
-    return None if good.all() else torch.as_tensor(~good).nonzero().flatten()
+    return smallest / min(slope, 1.0), info.max * info.eps / max(slope, 1.0), LIMITS[dtype]
 
 
 def _numbers(table: Tensor) -> Any:
     """Return a few numbers in the form whose operations are quickest: NumPy's on the CPU."""
     table = table.detach()
     if table.is_cpu:
-        return table.to(torch.float64, copy=True).numpy()  # a copy: see leakyrelu.torch.native
+        return table.to(torch.float64, copy=True).numpy()  # a copy: memory that NumPy has seen cannot be resized
     return table.float() if table.device.type == "mps" else table.double()
 
 
@@ -132,25 +136,28 @@ class _NormLeakyReLU(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         x = _laid_out(x, rule)
         passes = _passes(x, rule.slope)
-        if isinstance(passes, Native) and rule.process_group is None:
-            given = None if rule.estimate or running is None else (running.mean, running.var)
-            y, mean, var, invstd = native.forward(x, given, rule.eps, _layer(rule, weight, bias, x))
+        tables = () if running is None else (running.mean, running.var)
+        if isinstance(passes, Native) and rule.process_group is None and native.takes(weight, bias, *tables):
+            of = _layer(rule, weight, bias, x)
+            y, invstd, mean = native.forward(x, running, rule.eps, bounds(rule.slope, x.dtype), of)
             count = rule.count(x.shape)
+            poor = None if mean is None else poorly_inverted(weight, bias, rule.slope, x.dtype)
         else:
             if rule.estimate:
                 mean, var, count = _statistics(x, rule, passes)
             else:
                 assert running is not None
-                mean, var = (table.to(compute_dtype(x.dtype)).unsqueeze(0) for table in (running.mean, running.var))
+                mean, var = (table.to(compute_dtype(x.dtype)).unsqueeze(0) for table in tables)
                 count = 0
             invstd = (var + rule.eps).rsqrt()
             w, b = _affine(weight, bias, x)
             y = passes.activate(x, mean, invstd * w, b)
-        if rule.estimate and running is not None:
-            running.update(mean, var, count)
-        poor = poorly_inverted(weight, bias, rule.slope, x.dtype)
+            if rule.estimate and running is not None:
+                running.update(mean, var, count)
+            poor = poorly_inverted(weight, bias, rule.slope, x.dtype)
         xhat = None
         if poor is not None:
+            assert mean is not None
             # The same pass with w = 1, b = 0 and the slope 1.
             mean_there, invstd_there = mean.index_select(1, poor), invstd.index_select(1, poor)
             xhat = Plain(1.0).activate(x.index_select(1, poor), mean_there, invstd_there, mean.new_zeros(1, len(poor)))
@@ -180,9 +187,15 @@ class _NormLeakyReLU(torch.autograd.Function):
             grad = torch.zeros_like(y)
         passes = Plain(rule.slope) if differentiable else _passes(grad, rule.slope)
         wants_input = ctx.needs_input_grad[0]
-        if isinstance(passes, Native) and rule.process_group is None and xhat is None and grad_invstd is None:
+        if (
+            isinstance(passes, Native)
+            and rule.process_group is None
+            and xhat is None
+            and grad_invstd is None
+            and native.takes(weight, bias, invstd)
+        ):
             of = _layer(rule, weight, bias, y)
-            grad_x, grad_w, grad_b = native.backward(grad, y, invstd, of, wants_input)
+            grad_x, grad_w, grad_b = native.backward(grad, y, invstd, of, wants_input, weight, bias)
         else:
             affine = _affine(weight, bias, y)
             grad_x, grad_w, grad_b = _gradients(
@@ -195,6 +208,10 @@ class _NormLeakyReLU(torch.autograd.Function):
             None,
             None,
         )
+
+
+# What `Function.apply` does before this is for `torch.func`, which never gets here.
+_apply: Callable[..., tuple[Tensor, Tensor, Tensor | None]] = super(torch.autograd.Function, _NormLeakyReLU).apply
 
 
 def _gradients(

@@ -16,6 +16,9 @@
 #if defined(__AVX512BW__) && defined(__AVX512DQ__)
 #include "masks_avx512.h"
 #define LEAKYRELU_MASKS
+#elif defined(__AVX2__)
+#include "bfloat16_avx2.h"
+#define LEAKYRELU_BFLOAT16_LANES
 #endif
 
 // Element i of the output depends on element i of the inputs alone. Callers see to it that arrays are the same or
@@ -160,7 +163,7 @@ inline std::enable_if_t<has_masks<T>> block(const T* value, const Signs& signs, 
 #endif
 
 template <class Operation, class T, class Signs, class Alpha>
-inline void block(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t i) {
+inline void plain_block(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t i) {
   constexpr int length = block_length<T>;
   using C = Compute<T>;
   const typename Signs::Block sign(signs, i);
@@ -179,6 +182,33 @@ inline void block(const T* value, const Signs& signs, const Alpha& alpha, T* out
     }
   }
 }
+
+template <class Operation, class T, class Signs, class Alpha>
+inline void block(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t i) {
+  plain_block<Operation>(value, signs, alpha, out, i);
+}
+
+#if defined(LEAKYRELU_BFLOAT16_LANES)
+// Of the sixteen elements from j on in the block that begins at i.
+inline __m256i lanes_of(const OwnSigns<BFloat16>&, const BFloat16* value, ptrdiff_t i, int j) {
+  return positive_lanes(value + i + j);
+}
+inline __m256i lanes_of(const OtherSigns<BFloat16>& signs, const BFloat16*, ptrdiff_t i, int j) {
+  return positive_lanes(signs.x + i + j);
+}
+inline __m256i lanes_of(const PackedSigns<BFloat16>& signs, const BFloat16*, ptrdiff_t i, int j) {
+  return positive_lanes(PackedSigns<BFloat16>::Block(signs, i).word >> j);
+}
+
+template <class Operation, class Signs>
+inline std::enable_if_t<std::is_same_v<Operation, Multiply>> block(const BFloat16* value, const Signs& signs,
+                                                                   const OneAlpha<float>& alpha, BFloat16* out,
+                                                                   ptrdiff_t i) {
+  if (!shrinks(alpha.alpha)) return plain_block<Operation>(value, signs, alpha, out, i);
+  for (int j = 0; j < block_length<BFloat16>; j += 16)
+    multiplied_lanes(value + i + j, lanes_of(signs, value, i, j), alpha.alpha, out + j);
+}
+#endif
 
 // Elements before the first one whose address is a multiple of `alignment`; all n of them where there is none.
 template <class T>

@@ -147,6 +147,9 @@ inline long double slope<long double>(bool is_positive, long double alpha) {
   return is_positive ? 1.0L : alpha;
 }
 
+// Whether no product with this slope is larger than its value; so it is no NaN either.
+inline bool shrinks(float slope) { return (bit_cast<std::uint32_t>(slope) & 0x7fffffff) <= 0x3f800000; }
+
 // The two things that are ever done with a slope. forward(x) = multiply(x, slope of x), backward(grad, x) =
 // multiply(grad, slope of x), and the inverse, for alpha > 0 where y has the sign of x, = divide(y, slope of y).
 struct Multiply {

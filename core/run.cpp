@@ -12,6 +12,13 @@ const Kernels& kernels(DType dtype, bool stream) {
   return (stream ? row.streaming : row.of)[static_cast<int>(dtype)];
 }
 
+// What an element counts when a run is split over threads: those of 16 bits take as long as floats, to compute and not
+// to fetch. (2^16 of bfloat16 into the caller's output, AMD EPYC 25/17: 7.4 us by one thread, 5.4 by two.)
+std::ptrdiff_t weight(DType dtype) {
+  constexpr auto least = static_cast<std::ptrdiff_t>(sizeof(float));
+  return size_of(dtype) < least ? least : size_of(dtype);
+}
+
 bool in_place(char* const* data, int inputs) {
   for (int i = 0; i < inputs - 1; ++i)
     if (data[i] == data[inputs]) return true;
@@ -46,7 +53,7 @@ void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const
     }
     return;
   }
-  const Split pieces = split(n, inputs * size);
+  const Split pieces = split(n, inputs * weight(dtype));
   if (n <= pieces.piece || reduces(stride, inputs)) {
     (kernels(dtype, false).*operation)(data, stride, n);
     return;
@@ -67,7 +74,7 @@ void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* 
   const int alpha = inputs - 1;
   const bool stream = output == Output::callers && !in_place(data, inputs) && should_stream(alpha * size * n, size * n);
   const Loop loop = kernels(dtype, stream).*operation;
-  parallel_for(n, split(n, inputs * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, split(n, inputs * weight(dtype)), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       char* moved[4] = {};
       std::ptrdiff_t stride[4] = {};
@@ -85,7 +92,7 @@ void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout&
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const PackLoop loop =
       kernels(dtype, output == Output::callers && x != y && should_stream(size * n, size * n)).forward_with_signs;
-  parallel_for(n, split(n, 2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, split(n, 2 * weight(dtype)), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       loop(x + first * size, alpha + which * alpha_size, step, y + first * size, signs + first / 8, first % 8, count);
     });
@@ -97,7 +104,7 @@ void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, co
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const UnpackLoop loop =
       kernels(dtype, output == Output::callers && grad != out && should_stream(size * n, size * n)).backward_from_signs;
-  parallel_for(n, split(n, 2 * size), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, split(n, 2 * weight(dtype)), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for_each_run(layout, begin, end, [&](auto first, auto which, auto step, auto count) {
       loop(grad + first * size, signs + first / 8, first % 8, alpha + which * alpha_size, step, out + first * size,
            count);

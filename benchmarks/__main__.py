@@ -28,12 +28,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--powers", default="0-27", help="sizes as powers of two: 0-27, or 4,10,20")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--modes", default="out,fresh,in place")
+    parser.add_argument("--modes", default="out,fresh,new,in place")
     parser.add_argument("--operations", default="forward,backward,both")
     parser.add_argument("--dtypes", default="float32,bfloat16,float16")
     parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
     parser.add_argument("--print-only", action="store_true", help="store nothing")
-    parser.add_argument("--ours-as-json", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--rows-as-json", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--only-ours", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - {*PARTS, REDRAW}:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
@@ -47,42 +48,69 @@ def powers_of(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def rows_in_a_process(environment: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
+    """Rows measured in a process with another environment (threads, instruction set, malloc)."""
+    command = [sys.executable, "-m", "benchmarks", "sizes", "--rows-as-json", *arguments]
+    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
+    *progress, last = done.stdout.splitlines()
+    print(*progress, sep="\n", flush=True)
+    rows: list[dict[str, Any]] = json.loads(last)
+    return rows
+
+
 def ours_in_a_process(powers: list[int], repeats: int, **environment: str) -> list[dict[str, Any]]:
-    """Our forward rows, measured in a process with another environment (threads, instruction set)."""
+    """Our forward rows, measured in a process with another environment."""
     if not powers:
         return []
-    command = [sys.executable, "-m", "benchmarks", "sizes", "--ours-as-json", "--operations", "forward"]
-    command += ["--dtypes", "float32", "--powers", ",".join(map(str, powers)), "--repeats", str(repeats)]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
-    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return rows
+    chosen = ["--powers", ",".join(map(str, powers)), "--repeats", str(repeats), "--modes", "out,fresh,in place"]
+    return rows_in_a_process(environment, "--only-ours", "--operations", "forward", "--dtypes", "float32", *chosen)
+
+
+def sizes_for(operation: str, dtype: str, powers: list[int]) -> list[int]:
+    """Every size where it matters most, and every second one from 2^10 on for the 16-bit types."""
+    least = 0 if (operation, dtype) == ("forward", "float32") else 10
+    return [power for power in powers if power >= least and (dtype == "float32" or power % 2 == 0)]
 
 
 def main() -> None:
     options = parse()
-    from benchmarks import calls, layouts, machine, pictures, sizes, table
+    from benchmarks import calls, harness, layouts, machine, peers, pictures, sizes, table
 
     parts = options.parts or PARTS
     powers, modes = powers_of(options.powers), options.modes.split(",")
     operations, dtypes = options.operations.split(","), options.dtypes.split(",")
-    if options.ours_as_json:
-        print(json.dumps(sizes.measure("forward", "float32", modes, powers, options.repeats, only_ours=True)))
+
+    def measured(modes: list[str]) -> list[Any]:
+        return [
+            row
+            for operation in operations
+            for dtype in dtypes
+            for row in sizes.measure(
+                operation, dtype, modes, sizes_for(operation, dtype, powers), options.repeats, options.only_ours
+            )
+        ]
+
+    if options.rows_as_json:
+        print(json.dumps(measured(modes)))
         return
     folder = options.save or RESULTS / machine.name()
     if REDRAW in parts:
         pictures.write(json.loads((folder / "array.json").read_text())["sizes"], folder)
         return
     results: dict[str, Any] = {"machine": machine.describe()}
+    if max(powers) >= peers.NEW_MEMORY_FROM:
+        print(f"  memory brought in: {harness.bring_in_memory():g} GiB", flush=True)
     if "calls" in parts:
         results["calls"] = calls.small_calls(options.repeats)
         results["imports"] = calls.import_seconds(options.repeats)
     if "sizes" in parts:
-        results["sizes"] = []
-        for operation in operations:
-            for dtype in dtypes:
-                chosen = powers if operation == "forward" and dtype == "float32" else [p for p in powers if p >= 10]
-                chosen = [p for p in chosen if dtype == "float32" or p % 2 == 0]
-                results["sizes"] += sizes.measure(operation, dtype, modes, chosen, options.repeats)
+        results["sizes"] = measured([mode for mode in modes if mode != "new"])
+        large = [str(power) for power in powers if power >= peers.NEW_MEMORY_FROM]
+        if "new" in modes and large:
+            chosen = ["--operations", options.operations, "--dtypes", options.dtypes, "--powers", ",".join(large)]
+            results["sizes"] += rows_in_a_process(
+                peers.NEW_MEMORY, "--modes", "new", "--repeats", str(options.repeats), *chosen
+            )
     if "layouts" in parts:
         results["layouts"] = layouts.measure(options.repeats)
     if "threads" in parts:

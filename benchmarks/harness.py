@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import mmap
+import os
 import statistics
 import time
 from typing import TYPE_CHECKING
@@ -19,6 +21,28 @@ BLOCK_SECONDS = 0.006
 SETTLE_SECONDS = 0.08
 WARM_UP_SECONDS = 0.005
 LONG_CALL_SECONDS = 0.05
+
+# What stays untouched when a virtual machine is made to bring in its memory: room for the other processes.
+SPARE_BYTES = 3 * 2**30
+
+
+def bring_in_memory() -> float:
+    """Write once into the free memory of the machine; return the GiB.
+
+    The host of a virtual machine gives it a page when it first writes there. That took 7 s a GiB on the machine of the
+    committed results, where a page that the host had given before took 0.3: whoever of the contestants happened to get
+    such pages would be charged for them.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - SPARE_BYTES
+    blocks = [mmap.mmap(-1, 2**28) for _ in range(max(0, free) // 2**28)]
+    for block in blocks:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            block.madvise(mmap.MADV_HUGEPAGE)
+        for page in range(0, len(block), mmap.PAGESIZE):
+            block[page] = 1
+    for block in blocks:
+        block.close()
+    return len(blocks) / 4
 
 
 def _calls_within(run: Callable[[], object], seconds: float) -> tuple[int, float]:

@@ -1,8 +1,10 @@
 """The contestants: how a user of each library writes the same operation.
 
 Each function returns ``{name: call}`` for one operation, dtype, size and way of giving output (``mode``): ``fresh``
-output allocated by the call, the caller's output (``out``), or ``in place``. A peer without that way, or not installed,
-is absent.
+output allocated by the call, the caller's output (``out``), or ``in place``. ``new`` is ``fresh`` in a process whose
+malloc asks the system for every larger array (`NEW_MEMORY`); elsewhere glibc hands arrays of up to 32 MiB back and
+forth, and a call in a loop gets the warm pages of the result that was just dropped. Which of the two a program sees
+depends on what it keeps. A peer without that way, or not installed, is absent.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 
 ALPHA = 0.01
 OURS = "leakyrelu"
-MODES = ("out", "fresh", "in place")
+MODES = ("out", "fresh", "new", "in place")
+FRESH = ("fresh", "new")
+# glibc: arrays from 256 KiB on come from the system, and go back to it when they are dropped.
+NEW_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "262144"}
+NEW_MEMORY_FROM = 18
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
 
 
@@ -116,7 +122,7 @@ def forward(n: int, dtype: str, mode: str) -> Calls:
         calls["PyTorch out="] = lambda: torch._C._nn.leaky_relu(t, ALPHA, out=t_out)
         if has("onnxruntime") and has("onnx") and wide:
             calls["ONNX Runtime bound"] = _onnx(x, y)
-    elif mode == "fresh":
+    elif mode in FRESH:
         calls[OURS] = lambda: leakyrelu.leaky_relu(x, ALPHA)
         calls["NumPy maximum"] = lambda: np.maximum(x, alpha * x)
         calls["NumPy where"] = lambda: np.where(x > 0, x, alpha * x)
@@ -154,7 +160,7 @@ def backward(n: int, dtype: str, mode: str) -> Calls:
         calls[OURS] = lambda: leakyrelu.leaky_relu_backward(grad, x, ALPHA, out=out)
         run = torch.ops.aten.leaky_relu_backward.grad_input
         calls["PyTorch out="] = lambda: run(t_grad, t, ALPHA, False, grad_input=t_out)
-    elif mode == "fresh":
+    elif mode in FRESH:
         calls[f"{OURS} from signs"] = lambda: leakyrelu.leaky_relu_backward_from_signs(grad, signs, ALPHA)
         calls[OURS] = lambda: leakyrelu.leaky_relu_backward(grad, x, ALPHA)
         calls["NumPy where"] = lambda: np.where(x > 0, grad, alpha * grad)
@@ -175,7 +181,7 @@ def both(n: int, dtype: str, mode: str) -> Calls:
     x, grad = mixed_signs(n, dtype), mixed_signs(n, dtype, seed=1)
     t, t_grad = as_tensor(x), as_tensor(grad)
     calls: Calls = {}
-    if mode == "fresh":
+    if mode in FRESH:
 
         def ours() -> object:
             y, signs = leakyrelu.leaky_relu_with_signs(x, ALPHA)
@@ -232,7 +238,7 @@ def limit(n: int, dtype: str, mode: str) -> Calls:
         return calls
     target = np.empty_like(raw)
     t, t_out = torch.from_numpy(raw.view(np.uint8)), torch.from_numpy(target.view(np.uint8))
-    if mode == "fresh":
+    if mode in FRESH:
         return {"limit: NumPy copy": raw.copy, "limit: PyTorch clone": t.clone}
     calls = {"limit: NumPy copyto": lambda: np.copyto(target, raw), "limit: PyTorch copy_": lambda: t_out.copy_(t)}
     if threads > 1 and n >= 2**16:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from benchmarks.sizes import Row
 
 alt: Any = altair  # its annotations describe neither Data nor keyword dictionaries
-MODES = {"out": "into the caller's output", "fresh": "into fresh memory", "in place": "in place"}
+MODES = {
+    "out": "into the caller's output",
+    "fresh": "fresh output, memory often handed back warm",
+    "new": "fresh output, memory new from the system",
+    "in place": "in place",
+}
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 SIZE_AXIS = {
@@ -74,7 +79,7 @@ def relative(rows: list[Row]) -> dict[str, Any]:
         alt.layer(base.mark_line(strokeWidth=2.5).transform_filter(alt.datum.where == where), line).properties(
             width=470, height=330, title=f"{where[0].upper()}{where[1:]}"
         )
-        for where in (MODES["out"], MODES["fresh"])
+        for where in (MODES["out"], MODES["fresh"], MODES["new"])
     ]
     title = alt.TitleParams(
         "Leaky ReLU forward: how many times as long as leakyrelu",

@@ -23,7 +23,7 @@ class Row(TypedDict):
 
 
 def measure(
-    operation: str, dtype: str, modes: Iterable[str], powers: Iterable[int], repeats: int, *, only_ours: bool = False
+    operation: str, dtype: str, modes: Iterable[str], powers: Iterable[int], repeats: int, only_ours: bool = False
 ) -> list[Row]:
     rows: list[Row] = []
     for mode, power in itertools.product(modes, powers):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers import OURS
+from benchmarks.peers import FRESH, MODES, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,18 +95,21 @@ def bars(results: Results) -> list[str]:
     signs = f"{OURS} from signs"
     add("forward, caller's output, against the fastest peer", 0.95,
         ratio("forward", "float32", "out", OURS, None, 1, 2**26), "at least 0.95 times as fast")  # fmt: skip
-    add("forward, fresh, against PyTorch", 3, ratio("forward", "float32", "fresh", OURS, "PyTorch", 2**22), "3 times")
-    add("forward, fresh, against NumPy's best idiom", 2.5,
-        ratio("forward", "float32", "fresh", OURS, "NumPy", 2**22), "2.5 times")  # fmt: skip
+    for mode in FRESH:
+        add(f"forward, {mode}, against PyTorch", 3,
+            ratio("forward", "float32", mode, OURS, "PyTorch", 2**22), "3 times")  # fmt: skip
+        add(f"forward, {mode}, against NumPy's best idiom", 2.5,
+            ratio("forward", "float32", mode, OURS, "NumPy", 2**22), "2.5 times")  # fmt: skip
     add("backward from signs, caller's output, against PyTorch", 1.5,
         ratio("backward", "float32", "out", signs, "PyTorch", 2**22), "1.5 times")  # fmt: skip
-    add("backward from signs, fresh, against PyTorch", 3,
-        ratio("backward", "float32", "fresh", signs, "PyTorch", 2**22), "3 times")  # fmt: skip
+    for mode in FRESH:
+        add(f"backward from signs, {mode}, against PyTorch", 3,
+            ratio("backward", "float32", mode, signs, "PyTorch", 2**22), "3 times")  # fmt: skip
     for mode in ("out", "in place"):
         add(f"forward, {mode}: share of the limit", 0.9,
             ratio("forward", "float32", mode, OURS, "limit", 2**20), "at least 0.9")  # fmt: skip
     for dtype in ("bfloat16", "float16"):
-        for mode in ("out", "fresh"):
+        for mode in ("out", *FRESH):
             add(f"forward, {dtype}, {mode}, against PyTorch", 1,
                 ratio("forward", dtype, mode, OURS, "PyTorch", 2**14), "faster")  # fmt: skip
     for name, times in results.get("layouts", {}).items():
@@ -140,11 +143,15 @@ def render(results: Results) -> str:
         "",
         "Multiples are of our time: 2.00x took twice as long. Median of interleaved rounds.",
         "",
+        "`out`: into the caller's output. `fresh`: output allocated by the call, which glibc hands back and forth",
+        "between calls up to 32 MiB, warm. `new`: the same where malloc asks the system for it, as for results that",
+        "are kept. `in place`: over the input.",
+        "",
     ]
     lines += bars(results) if results.get("sizes") else []
     lines += calls_table(results) if "calls" in results else []
     for operation in ("forward", "backward", "both"):
         for dtype in ("float32", "bfloat16", "float16"):
-            for mode in ("out", "fresh", "in place"):
+            for mode in MODES:
                 lines += sizes_table(results.get("sizes", []), operation, dtype, mode)
     return "\n".join([*lines, *machine_table(results["machine"])])

@@ -46,6 +46,17 @@ def test_small_run_stores_every_row(tmp_path):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_new_memory_is_measured_in_a_process_of_its_own(tmp_path):
+    arguments = ["sizes", "--powers", "10,18", "--repeats", "1", "--modes", "fresh,new", "--dtypes", "float32"]
+    done = run(*arguments, "--operations", "forward,backward", "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads((tmp_path / "array.json").read_text())["sizes"]
+    new = {(row["operation"], row["n"]) for row in rows if row["mode"] == "new"}
+    assert new == {("forward", 2**18), ("backward", 2**18)}
+    assert {"leakyrelu", "PyTorch", "NumPy maximum"} <= {row["name"] for row in rows if row["mode"] == "new"}
+    assert "| forward, new, against PyTorch |" in (tmp_path / "array.md").read_text()
+
+
 @pytest.mark.parametrize("part", ["everything", "size"])
 def test_unknown_part_is_refused(part):
     done = run(part)

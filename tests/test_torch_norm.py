@@ -526,3 +526,36 @@ def test_slope_must_be_a_number(slope):
 def test_repr_names_both_layers():
     norm = nn.GroupNorm(2, 6)
     assert repr(NormLeakyReLU(norm, 0.1)) == f"NormLeakyReLU({norm!r}, negative_slope=0.1)"
+
+
+@pytest.mark.parametrize(
+    ("norm", "settings"),
+    [
+        (nn.BatchNorm2d(4), {"num_features", "eps", "momentum", "affine", "track_running_stats"}),
+        (nn.InstanceNorm2d(4), {"num_features", "eps", "momentum", "affine", "track_running_stats"}),
+        (nn.GroupNorm(2, 4), {"num_groups", "num_channels", "eps", "affine"}),
+    ],
+)
+def test_the_settings_of_the_normalization_can_be_read_and_set(norm, settings):
+    layer = NormLeakyReLU(norm, 0.1)
+    for name in settings:
+        assert getattr(layer, name) == getattr(norm, name)
+    layer.eps = 0.5
+    assert norm.eps == 0.5
+    assert "eps" not in vars(layer)
+    x = torch.randn(3, 4, 5, 5)
+    expected = nn.functional.leaky_relu(norm.train()(x), 0.1)
+    assert torch.allclose(layer.train()(x), expected, atol=1e-6)
+    assert not hasattr(layer, "no_such_setting")
+    twin = copy.deepcopy(layer)
+    twin.eps = 0.25
+    assert (norm.eps, twin.norm.eps) == (0.5, 0.25)
+
+
+def test_a_momentum_that_is_set_on_the_layer_moves_its_statistics():
+    layer, norm = NormLeakyReLU(nn.BatchNorm1d(2)), nn.BatchNorm1d(2, momentum=1.0)
+    layer.momentum = 1.0
+    x = torch.randn(50, 2) + 3.0
+    layer(x)
+    norm(x)
+    assert torch.allclose(layer.running_mean, norm.running_mean)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from leakyrelu.torch import CenteredLeakyReLU, diagnose, revive
+from leakyrelu.torch import CenteredLeakyReLU, diagnose, restore, revive, save_memory
 
 DEAD = [1, 4, 5]
 
@@ -344,3 +344,36 @@ def test_what_is_not_a_model_or_its_optimizer_is_refused():
         revive([model], report)
     with pytest.raises(ValueError, match=r"the optimizer holds no parameter of this model: give the one"):
         revive(model, report, torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0))
+    with pytest.raises(TypeError, match=r"report must be what diagnose or watch returned, a Report, not dict"):
+        revive(model, {})
+    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer, not type"):
+        revive(model, report, torch.optim.SGD)
+
+
+def test_a_network_of_joined_layers_says_what_to_do():
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.LeakyReLU(0.1), nn.Linear(6, 1))
+    with torch.no_grad():
+        model[1].bias[:2] = -100.0
+    x = torch.randn(50, 4)
+    save_memory(model)
+    ((_, units, reason),) = revive(model, diagnose(model, x), fold_mean=True).left
+    assert units == (0, 1)
+    assert reason.startswith("the model holds layers that save_memory joined: take them apart with restore(model)")
+    restore(model)
+    assert revive(model, diagnose(model, x), fold_mean=True).units == 2
+
+
+def test_a_call_of_a_function_is_named_as_the_reason():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.out = nn.Linear(4, 6), nn.Linear(6, 1)
+
+        def forward(self, x):
+            return self.out(torch.relu(self.inner(x)))
+
+    model = Functional()
+    with torch.no_grad():
+        model.inner.bias[:2] = -100.0
+    ((name, units, reason),) = revive(model, diagnose(model, torch.randn(50, 4))).left
+    assert (name, units, reason) == ("relu()", (0, 1), "the activation is a call of a function, not a module")

@@ -271,6 +271,143 @@ def test_tracing_leaves_nothing_behind():
     assert (model.calls, model.last, model.training, model.act.training) == (0, None, False, False)
 
 
+class Written(nn.Module):
+    """Changes the output of its pair in one of many ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.conv, self.bn, self.act = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.LeakyReLU(0.1)
+        self.dropout, self.relu = nn.Dropout2d(0.5, inplace=True), nn.ReLU(inplace=True)
+        self.keep = nn.Dropout(0.0)
+        self.out = nn.Conv2d(3, 2, 1)
+        self.way = way
+
+    def forward(self, x):
+        return self.out(self.way(self, self.act(self.bn(self.conv(x))), x))
+
+
+def added(self, y, x):
+    y += x
+    return y
+
+
+def multiplied(self, y, x):
+    y *= 2
+    return y
+
+
+def a_view_of_it(self, y, x):
+    y.view(y.shape[0], -1).mul_(2.0)
+    return y
+
+
+def a_part_of_it(self, y, x):
+    y[:, :1].zero_()
+    return y
+
+
+@pytest.mark.parametrize(
+    ("way", "by"),
+    [
+        (added, "iadd"),
+        (multiplied, "imul"),
+        (a_view_of_it, "mul_"),
+        (a_part_of_it, "zero_"),
+        (lambda self, y, x: y.add_(x), "add_"),
+        (lambda self, y, x: torch.add(x, x, out=y), "add"),
+        (lambda self, y, x: torch.relu_(y), "relu_"),
+        (lambda self, y, x: self.dropout(y), "Dropout2d"),
+        (lambda self, y, x: self.relu(y), "ReLU"),
+        (lambda self, y, x: nn.functional.relu(y, True), "relu"),
+        (lambda self, y, x: nn.functional.elu(y, inplace=True), "elu"),
+        (lambda self, y, x: y if self.training else self.keep(y).mul_(2.0), "mul_"),
+    ],
+)
+def test_an_output_that_is_changed_in_place_is_kept_apart(way, by):
+    original = Written(way)
+    model = copy.deepcopy(original)
+    report = save_memory(model)
+    assert report.joined == ()
+    assert report.left == (
+        ("bn", f"{by} changes the output of its activation in place, which the backward pass would need"),
+    )
+    if by == "add":
+        return  # PyTorch's own functions refuse out= where a gradient is asked for
+    for training in (True, False):
+        x = torch.randn(4, 3, 5, 5)
+        gradients = []
+        for each in (original, model):
+            each.train(training).zero_grad()
+            torch.manual_seed(0)
+            each(x).square().sum().backward()
+            gradients.append(each.conv.weight.grad)
+        assert torch.allclose(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda self, y, x: y + x,
+        lambda self, y, x: x.add_(1.0) + y,
+        lambda self, y, x: (y + x).mul_(2.0),
+        lambda self, y, x: x.clone().add_(y),
+        lambda self, y, x: nn.functional.relu(y),
+    ],
+)
+def test_an_output_that_is_only_read_is_no_obstacle(way):
+    assert save_memory(Written(way)).joined == (("bn", "act"),)
+
+
+def test_a_dropout_in_place_in_a_sequential_that_cannot_be_traced():
+    class Picky(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) if x.mean() < 9 else x
+
+    inner = nn.Sequential(nn.BatchNorm1d(4), nn.LeakyReLU(), nn.Dropout(0.5, inplace=True), Picky(4, 4))
+    inner[3].add_module("child", nn.Identity())  # else it would be one call
+    report = save_memory(inner)
+    assert report.joined == ()
+    assert report.left[0][1].startswith("Dropout changes the output of its activation in place")
+
+
+def test_a_forward_method_that_raises_without_a_word():
+    class Silent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.bn = nn.Sequential(nn.BatchNorm1d(4), nn.LeakyReLU()), nn.BatchNorm1d(4)
+
+        def forward(self, x):
+            if not isinstance(x, torch.Tensor):
+                raise TypeError
+            return self.bn(self.body(x))
+
+    report = save_memory(Silent())
+    assert report.joined == (("body.0", "body.1"),)
+    assert report.left == (("bn", "the forward method of Silent cannot be traced: TypeError"),)
+
+
+def test_a_hook_on_a_container_sees_what_it_saw():
+    class Staged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stage = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LeakyReLU(), nn.BatchNorm1d(4))
+            self.act = nn.LeakyReLU()
+
+        def forward(self, x):
+            return self.act(self.stage(x))
+
+    model, seen = Staged(), []
+    model.stage.register_forward_hook(lambda module, args, output: seen.append(output.detach().clone()))
+    x = torch.randn(50, 3)
+    model(x)
+    report = save_memory(model)
+    assert report.joined == (("stage.1", "stage.2"),)
+    assert report.left[0][0] == "stage.3"
+    model(x)
+    assert len(seen) == 2  # the tracing was no call
+    assert torch.allclose(*seen, rtol=1e-4, atol=1e-4)
+
+
 def test_report_reads_as_words():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.LeakyReLU(), nn.LeakyReLU(), nn.BatchNorm1d(4))
     assert repr(save_memory(model)) == (
@@ -284,6 +421,7 @@ def test_report_reads_as_words():
 
 def test_the_model_itself_and_no_model():
     assert save_memory(nn.LeakyReLU()).left == (("", "it is the model itself"),)
+    assert repr(save_memory(nn.LeakyReLU())).endswith("left    (model): it is the model itself")
     for function in (save_memory, restore):
         with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, not str: 'net'"):
             function("net")

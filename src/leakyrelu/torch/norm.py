@@ -37,6 +37,12 @@ _AXES: Mapping[type[nn.Module], tuple[int, ...]] = {
 }
 
 
+# Settings of the normalization layers, which are also those of the joined one.
+_SETTINGS = frozenset({"eps", "momentum", "affine", "track_running_stats", "process_group"}) | frozenset(
+    {"num_features", "num_channels", "num_groups"}
+)
+
+
 class NormLeakyReLU(nn.Module):
     """A normalization layer and the Leaky ReLU behind it, keeping only the output for the backward pass.
 
@@ -48,10 +54,10 @@ class NormLeakyReLU(nn.Module):
     16 bits), or with a weight of zero or nearly, cannot be told from its output: such channels keep their own
     normalized input.
 
-    Parameters, buffers and keys of the `state_dict` are those of `norm`, and they are shared with it: what the
-    optimizer holds stays valid, and `norm` can be put back at any time. A batch of one element a statistic, a shape or
-    dtype that `norm` refuses, `torch.compile`, tracing, `torch.func` transforms and forward-mode derivatives run the
-    pair itself.
+    Parameters, buffers and keys of the `state_dict` are those of `norm`, and they are shared with it, as are settings
+    such as `eps` and `momentum`: what the optimizer holds stays valid, and `norm` can be put back at any time. A batch
+    of one element a statistic, a shape or dtype that `norm` refuses, `torch.compile`, tracing, `torch.func` transforms
+    and forward-mode derivatives run the pair itself.
 
     Parameters
     ----------
@@ -111,6 +117,15 @@ class NormLeakyReLU(nn.Module):
         object.__setattr__(self, "_non_persistent_buffers_set", norm._non_persistent_buffers_set)
         self._version = norm._version
         self.training = norm.training
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._norm, name) if name in _SETTINGS else super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SETTINGS:
+            setattr(self._norm, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def norm(self) -> nn.Module:

@@ -16,12 +16,15 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leakyrelu.census import Report
 from leakyrelu.torch.layers import CenteredLeakyReLU
+from leakyrelu.torch.norm import NormLeakyReLU
+from leakyrelu.torch.tracing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from leakyrelu.census import Layer, Report
+    from leakyrelu.census import Layer
 
 __all__ = ["Revival", "revive"]
 
@@ -129,7 +132,7 @@ def revive(
     Raises
     ------
     TypeError
-        `model` is not a module.
+        `model` is not a module, `report` no report, or `optimizer` no optimizer.
     ValueError
         The optimizer holds no parameter of the model.
 
@@ -150,7 +153,11 @@ def revive(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if not isinstance(report, Report):
+        raise TypeError(f"report must be what diagnose or watch returned, a Report, not {type(report).__name__}")
     if optimizer is not None:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
         mine = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
             raise ValueError("the optimizer holds no parameter of this model: give the one that trains it")
@@ -331,6 +338,8 @@ class _Graph:
         if feeder:
             found = [node for node in found if self._target(_first_input(node)) == feeder]
         if len(found) != 1:
+            if not found and target.partition("#")[0].endswith("()"):
+                raise _LeftError("the activation is a call of a function, not a module")
             raise _LeftError(
                 f"the activation is called {len(found)} times" if found else "there is no module of that name"
             )
@@ -470,12 +479,13 @@ class _Graph:
 
 
 def _trace(model: nn.Module) -> _Graph | str:
-    class Tracer(torch.fx.Tracer):
-        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-            return isinstance(m, _RECTIFIERS) or super().is_leaf_module(m, module_qualified_name)
-
+    if any(isinstance(module, NormLeakyReLU) for module in model.modules()):
+        return (
+            "the model holds layers that save_memory joined: take them apart with restore(model), diagnose it again, "
+            "and call save_memory afterwards"
+        )
     try:
-        return _Graph(model, Tracer().trace(model))
+        return _Graph(model, trace(model, lambda module: isinstance(module, _RECTIFIERS)))
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         return f"torch.fx cannot trace the model ({type(error).__name__}: {first})"

@@ -7,6 +7,8 @@ follow each other. A pair is joined only where every call seen says the same.
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +17,21 @@ from torch import fx, nn
 
 from leakyrelu.torch.layers import LeakyReLU
 from leakyrelu.torch.norm import NORMS, NormLeakyReLU
+from leakyrelu.torch.tracing import HOOKS, trace
 
 __all__ = ["Saving", "restore", "save_memory"]
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _UNUSED = "no call of it was seen"
 _OTHER = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU)
+# Calls and layers whose result may be the memory of their argument.
+_VIEWS = frozenset(
+    {"view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "permute", "transpose", "t", "squeeze"}
+    | {"unsqueeze", "expand", "expand_as", "narrow", "select", "chunk", "split", "unbind", "unfold", "movedim"}
+    | {"swapaxes", "swapdims", "diagonal", "as_strided", "detach", "contiguous", "to", "float", "double", "half"}
+    | {"bfloat16", "type", "cpu", "cuda", "requires_grad_", "getitem", "getattr"}
+)
+_VIEWING = (nn.Identity, nn.Flatten, nn.Unflatten)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Saving:
         lines = [f"{len(self.joined)} pairs joined, {len(self.swapped)} Leaky ReLUs swapped, {len(self.left)} left"]
         lines += [f"  joined  {norm} + {activation}" for norm, activation in self.joined]
         lines += [f"  swapped {name}" for name in self.swapped]
-        lines += [f"  left    {name}: {reason}" for name, reason in self.left]
+        lines += [f"  left    {name or '(model)'}: {reason}" for name, reason in self.left]
         return "\n".join(lines)
 
 
@@ -72,11 +83,16 @@ def save_memory(model: nn.Module) -> Saving:
     Values, gradients and running statistics are the same within rounding. Parameters stay the same objects under the
     same names: optimizers go on, and checkpoints load both ways. `restore` puts the very same modules back.
 
-    A pair is joined only if every call of the normalization goes to that activation and nowhere else, and every call of
-    the activation comes from such a normalization. The calls are followed with `torch.fx`, in training and in
-    evaluation mode. Where it cannot trace a module, its children are looked at one by one, and in an `nn.Sequential`
+    A pair is joined only if every call of the normalization goes to that activation and nowhere else, every call of
+    the activation comes from such a normalization, and nothing changes its output in place (``y += x``, an in-place
+    dropout). The calls are followed with `torch.fx`, in training and in evaluation mode; hooks and buffers notice
+    nothing of it. Where it cannot trace a module, its children are looked at one by one, and in an `nn.Sequential`
     each layer is taken to feed the next and nothing else: code that picks layers out of an untraceable model's
     `nn.Sequential` to use what is between them is not seen. When in doubt the layers are left, with the reason.
+
+    What looks for normalizations by their class passes a joined layer by: loops that freeze every `nn.BatchNorm2d`,
+    `torch.optim.swa_utils.update_bn`, `nn.SyncBatchNorm.convert_sync_batchnorm`. Do these before `save_memory`, or
+    after `restore`.
 
     Parameters
     ----------
@@ -199,6 +215,8 @@ def _pairs(calls: _Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any
         elif reason is None and len(set(followers)) > 1:
             reason = "different calls of it go to different layers"
         reason = reason or _hooked(norm) or _unfit(followers[0])
+        if reason is None and (by := calls.overwritten.get(followers[0])) is not None:  # type: ignore[arg-type]
+            reason = f"{by} changes the output of its activation in place, which the backward pass would need"
         if reason is None:
             pairs[norm] = followers[0]
         else:
@@ -219,7 +237,7 @@ def _pairs(calls: _Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any
 
 
 def _hooked(module: nn.Module) -> str | None:
-    count = sum(len(getattr(module, hooks) or ()) for hooks in _HOOKS)
+    count = sum(len(getattr(module, hooks) or ()) for hooks in HOOKS)
     return f"it carries {count} hooks, which would see something else" if count else None
 
 
@@ -244,6 +262,7 @@ class _Calls:
 
     after: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
     before: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
+    overwritten: dict[nn.Module, str] = field(default_factory=dict)  # by what
     seen: set[nn.Module] = field(default_factory=set)
 
     def follow(self, module: nn.Module) -> None:
@@ -252,16 +271,24 @@ class _Calls:
             return
         self.seen.add(module)
         try:
-            graphs = [_trace(module, training) for training in (True, False)]
+            graphs = [trace(module, _is_leaf, training) for training in (True, False)]
         except Exception as error:  # whatever the forward method of a stranger raises when proxies run through it
             self._by_structure(module, error)
             return
         inside = dict(module.named_modules(remove_duplicate=False))
+        calls = [[node for node in graph.nodes if node.op == "call_module"] for graph in graphs]
+        # Hooks on a container see what it takes and gives: it is one call here, and followed for itself.
+        apart = {each for nodes in calls for node in nodes if (each := inside[node.target])._modules and _hooked(each)}
         self.seen.update(inside.values())
-        for graph in graphs:
-            for node in graph.nodes:
-                if node.op == "call_module":
-                    self._note(node, inside)
+        self.seen.difference_update(each for container in apart for each in container.modules())
+        for nodes, training in zip(calls, (True, False), strict=True):
+            for node in nodes:
+                self._note(node, inside)
+                by = _overwritten(node, inside, training) if isinstance(inside[node.target], nn.LeakyReLU) else None
+                if by is not None:
+                    self.overwritten[inside[node.target]] = by
+        for container in apart:
+            self.follow(container)
 
     def _note(self, node: fx.Node, inside: dict[str, nn.Module]) -> None:
         def called(other: Any) -> nn.Module | None:
@@ -292,7 +319,11 @@ class _Calls:
                     self.before.setdefault(following, []).append(child)
         if chain and chain[0] is not None:
             self.before.setdefault(chain[0], []).append("something else")
-        why = f"the forward method of {type(module).__name__} cannot be traced: {str(error).splitlines()[0][:80]}"
+        for child, following in itertools.pairwise(chain):
+            if isinstance(child, nn.LeakyReLU) and getattr(following, "inplace", False) is True:
+                self.overwritten[child] = type(following).__name__
+        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        why = f"the forward method of {type(module).__name__} cannot be traced: {said[:80]}"
         for each in module.children():
             if not chain and not each._modules:
                 self.after.setdefault(each, []).append(why)
@@ -304,28 +335,44 @@ def _name(target: Any) -> str:
     return str(getattr(target, "__name__", target))
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Stop at PyTorch's own layers, and at modules that hold no others."""
-        return not m._modules or super().is_leaf_module(m, module_qualified_name)
+def _is_leaf(module: nn.Module) -> bool:
+    return not module._modules or _hooked(module) is not None
 
 
-def _trace(module: nn.Module, training: bool) -> fx.Graph:
-    """Trace, and leave no trace: attributes that the forward method sets are put back."""
-    inside = list(module.modules())
-    before = [dict(vars(each)) for each in inside]
-    containers = [(dict(each._modules), dict(each._parameters), dict(each._buffers)) for each in inside]
+def _overwritten(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> str | None:
+    """Name the call that changes the result of this one in place, or a view of it."""
+    results = [node]
+    for result in results:
+        for user in result.users:
+            if user.op == "call_module":
+                module = inside[str(user.target)]
+                if getattr(module, "inplace", False) is True:
+                    return type(module).__name__
+                views = isinstance(module, _VIEWING) or (isinstance(module, _DROPOUTS) and not training)
+            else:
+                if _writes(user, result):
+                    return _name(user.target)
+                views = _name(user.target) in _VIEWS
+            if views and user not in results:
+                results.append(user)
+    return None
+
+
+def _writes(call: fx.Node, result: fx.Node) -> bool:
+    """Whether a call of a function or method changes this argument."""
+    if call.kwargs.get("out") is result:
+        return True
+    if call.op == "output" or not (call.args and call.args[0] is result):
+        return False
+    name = _name(call.target)
+    if name in _VIEWS or name.startswith("__"):
+        return False
+    if name.endswith("_") or call.kwargs.get("inplace") is True or name == "setitem":
+        return True
+    if getattr(call.target, "__module__", "") == "_operator":
+        return name.startswith("i") and name not in ("inv", "invert", "index", "is_", "is_not", "indexOf")
     try:
-        for each in inside:
-            each.training = training
-        return _Tracer().trace(module)
-    finally:
-        for each, attributes, kept in zip(inside, before, containers, strict=True):
-            vars(each).clear()
-            vars(each).update(attributes)
-            current: dict[str, Any]
-            old: dict[str, Any]
-            for current, old in zip((each._modules, each._parameters, each._buffers), kept, strict=True):  # type: ignore[assignment]
-                if [*map(id, current.values())] != [*map(id, old.values())]:
-                    current.clear()
-                    current.update(old)
+        given = inspect.signature(call.target).bind(*call.args, **call.kwargs)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a method, or a function of C++, whose names say it
+        return False
+    return given.arguments.get("inplace") is True

@@ -1,0 +1,111 @@
+"""The calls of a network as `torch.fx` sees them, without a trace of the tracing.
+
+To trace is to run the forward method once, on stand-ins for tensors. What it does besides (counting its calls in a
+buffer, keeping a list, throwing dice) happens to copies, and hooks do not run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import operator
+import random
+from collections import Counter, OrderedDict, defaultdict, deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn.parameter import is_lazy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["HOOKS", "trace"]
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where a module keeps hooks that see its input or output."""
+
+_CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
+_IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+
+
+def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool | None = None) -> fx.Graph:
+    """Return the graph of the calls of a model; PyTorch's own layers, and what `is_leaf` says, are single calls.
+
+    Unlike `torch.fx.symbolic_trace` it tells ``y += x`` (`operator.iadd`) from ``y = y + x`` (`operator.add`).
+
+    Parameters
+    ----------
+    model
+        The model. Afterwards it is as it was, and so are the generators of random numbers.
+    is_leaf
+        Asked before the tracing.
+    training
+        The mode to trace in; as it is, if None.
+    """
+    inside = list(model.modules())
+    leaves = {module for module in inside if is_leaf(module)}
+    before = [dict(vars(module)) for module in inside]
+    twins: dict[int, torch.Tensor] = {}
+    try:
+        for module, attributes in zip(inside, before, strict=True):
+            for name, value in attributes.items():
+                vars(module)[name] = OrderedDict() if name in HOOKS else _twin(value, twins)
+            vars(module)["_buffers"] = {name: _twin(value, twins) for name, value in module._buffers.items()}
+            if training is not None:
+                vars(module)["training"] = training
+        with _same_dice():
+            return _Tracer(leaves).trace(model)
+    finally:
+        for module, attributes in zip(inside, before, strict=True):
+            vars(module).clear()
+            vars(module).update(attributes)
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, leaves: set[nn.Module]) -> None:
+        super().__init__()
+        self.leaves = leaves
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return m in self.leaves or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+
+class _Proxy(fx.Proxy):
+    """Without methods of these names Python would compute ``y += x`` as ``y = y + x``."""
+
+
+def _in_place(function: Any) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+for _name in _IN_PLACE:
+    setattr(_Proxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
+
+
+def _twin(value: Any, twins: dict[int, torch.Tensor]) -> Any:
+    """Return a copy of what a forward method could change in place; of anything else the thing itself."""
+    if type(value) in _CONTAINERS:
+        return copy.copy(value)
+    if not isinstance(value, torch.Tensor) or isinstance(value, nn.Parameter) or is_lazy(value):
+        return value
+    if id(value) not in twins:
+        twins[id(value)] = value.detach().clone()
+    return twins[id(value)]
+
+
+@contextlib.contextmanager
+def _same_dice() -> Iterator[None]:
+    cpu, plain, legacy = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        random.setstate(plain)
+        np.random.set_state(legacy)  # noqa: NPY002
+        torch.cuda.set_rng_state_all(gpus)

@@ -38,8 +38,9 @@ _AXES: Mapping[type[nn.Module], tuple[int, ...]] = {
 
 
 # Settings of the normalization layers, which are also those of the joined one.
-_SETTINGS = frozenset({"eps", "momentum", "affine", "track_running_stats", "process_group"}) | frozenset(
-    {"num_features", "num_channels", "num_groups"}
+_SETTINGS = (
+    *("eps", "momentum", "affine", "track_running_stats", "process_group"),
+    *("num_features", "num_channels", "num_groups"),
 )
 
 
@@ -96,6 +97,9 @@ class NormLeakyReLU(nn.Module):
     True
     """
 
+    # TorchScript compiles properties, and these speak more Python than it knows.
+    __jit_unused_properties__ = ("norm", *_SETTINGS)
+
     _norm: nn.Module
     weight: nn.Parameter | None
     bias: nn.Parameter | None
@@ -117,15 +121,6 @@ class NormLeakyReLU(nn.Module):
         object.__setattr__(self, "_non_persistent_buffers_set", norm._non_persistent_buffers_set)
         self._version = norm._version
         self.training = norm.training
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._norm, name) if name in _SETTINGS else super().__getattr__(name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SETTINGS:
-            setattr(self._norm, name, value)
-        else:
-            super().__setattr__(name, value)
 
     @property
     def norm(self) -> nn.Module:
@@ -234,6 +229,20 @@ class NormLeakyReLU(nn.Module):
     def extra_repr(self) -> str:
         """Return the two layers that this one stands for."""
         return f"{self._norm}, negative_slope={self.negative_slope}"
+
+
+def _setting(name: str) -> property:
+    def read(layer: NormLeakyReLU) -> Any:
+        return getattr(layer._norm, name)
+
+    def write(layer: NormLeakyReLU, value: Any) -> None:
+        setattr(layer._norm, name, value)
+
+    return property(read, write, doc=f"{name} of the normalization layer.")
+
+
+for _name in _SETTINGS:
+    setattr(NormLeakyReLU, _name, _setting(_name))
 
 
 def positive_slope(value: Any) -> float:

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "norm_kernel.h"
+#include "prelu_kernel.h"
 
 namespace leakyrelu {
 
@@ -64,6 +65,7 @@ struct KernelRow {
   Kernels of[dtype_count];
   Kernels streaming[dtype_count];  // the same, writing contiguous output past the cache; not for work in place
   NormKernels norm[norm_dtype_count];
+  PReLUBackward prelu_backward[norm_dtype_count];
 };
 
 // One function for each instruction set that this build holds.

@@ -5,6 +5,7 @@
 
 #include "dispatch.h"
 #include "norm.h"
+#include "prelu.h"
 #include "python.h"
 #include "shortcut.h"
 #include "signs.h"
@@ -58,6 +59,10 @@ PyMethodDef methods[] = {
      "with_signs_at(dtype, slope, n, threads, x, y, signs, /): on addresses"},
     {"from_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(from_signs_at)), METH_FASTCALL,
      "from_signs_at(dtype, slope, n, threads, grad, signs, out, /): on addresses"},
+    {"prelu_forward_at", prelu_forward_at, METH_VARARGS,
+     "prelu_forward_at(layout, threads, weight, x, y, signs, /): on addresses"},
+    {"prelu_backward_at", prelu_backward_at, METH_VARARGS,
+     "prelu_backward_at(layout, threads, weight and inverse, grad, given, signs, out, /) -> sums: on addresses"},
     {"add_census", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_census)), METH_FASTCALL,
      "add_census(x, bfloat16, outer, channels, inner, low, ceiling, counts, moments, /)"},
     {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},

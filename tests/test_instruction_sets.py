@@ -23,7 +23,7 @@ def run(isa, *command):
 def test_kernel_battery(isa):
     batteries = [
         str(pathlib.Path(__file__).with_name(f"test_{name}.py"))
-        for name in ("kernels", "norm_kernels", "census_kernel")
+        for name in ("kernels", "norm_kernels", "prelu_kernel", "census_kernel")
     ]
     done = run(isa, "-m", "pytest", "-q", "-p", "no:cacheprovider", *batteries)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]

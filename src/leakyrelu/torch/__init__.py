@@ -1,7 +1,9 @@
 """Leaky ReLU for PyTorch: layers that keep one bit an element, and a census of their units."""
 
 from leakyrelu.torch.functional import leaky_relu
-from leakyrelu.torch.layers import CenteredLeakyReLU, LeakyReLU
+from leakyrelu.torch.groups import parameter_groups
+from leakyrelu.torch.layers import CenteredLeakyReLU, LeakyReLU, PReLU
+from leakyrelu.torch.learned import prelu
 from leakyrelu.torch.memory import ActivationMemory, activation_memory
 from leakyrelu.torch.norm import NormLeakyReLU
 from leakyrelu.torch.openmp import share_threads
@@ -15,9 +17,12 @@ __all__ = [
     "CenteredLeakyReLU",
     "LeakyReLU",
     "NormLeakyReLU",
+    "PReLU",
     "activation_memory",
     "diagnose",
     "leaky_relu",
+    "parameter_groups",
+    "prelu",
     "replace_relu",
     "restore",
     "revive",

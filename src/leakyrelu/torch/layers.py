@@ -10,6 +10,7 @@ from torch import nn
 
 from leakyrelu import slope as _formulas
 from leakyrelu.torch.functional import leaky_relu
+from leakyrelu.torch.learned import prelu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,42 @@ class LeakyReLU(nn.LeakyReLU):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return f(input); shape, dtype and strides as `torch.nn.LeakyReLU` gives them."""
         return leaky_relu(input, self.negative_slope, self.inplace)
+
+
+class PReLU(nn.PReLU):
+    """Leaky ReLU with learned slopes, f(x) = x if x > 0 else weight * x; drop-in for `torch.nn.PReLU`.
+
+    It is a `torch.nn.PReLU` (`isinstance` says so), with the same parameter `weight` under the same key, and prints
+    like one: checkpoints load both ways. The backward pass keeps the output, which the next layer keeps anyway,
+    instead of the input, and computes both gradients in one pass; see `leakyrelu.torch.prelu`, which also says when
+    more is kept, and lists dtypes, derivatives and errors. The output must not be changed in place by what follows.
+
+    Weight decay pulls slopes towards 0 and thereby the layer towards a ReLU (He, Zhang, Ren, Sun, "Delving Deep into
+    Rectifiers", ICCV 2015, use none on them): `leakyrelu.torch.parameter_groups` leaves them out.
+
+    Parameters
+    ----------
+    num_parameters
+        1 slope for all, or one for each channel (axis 1).
+    init
+        First value of the slopes.
+    device, dtype
+        Those of the slopes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from leakyrelu.torch import PReLU
+    >>> layer = PReLU(2, init=0.5)
+    >>> layer
+    PReLU(num_parameters=2)
+    >>> layer(torch.tensor([[-2.0, 3.0]])).tolist()
+    [[-1.0, 3.0]]
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Return f(input), of the shape and dtype of `input`."""
+        return prelu(input, self.weight)
 
 
 class CenteredLeakyReLU(nn.Module):

@@ -100,10 +100,10 @@ def poorly_inverted(weight: Tensor | None, bias: Tensor | None, slope: float, dt
     if weight is None:
         return None
     smallest, largest, limit = bounds(slope, dtype)
-    size = abs(_numbers(weight))
+    size = abs(numbers(weight))
     good = (size >= smallest) & (size <= largest)
     if bias is not None:
-        good &= abs(_numbers(bias)) <= limit * size
+        good &= abs(numbers(bias)) <= limit * size
     return None if good.all() else torch.as_tensor(~good).nonzero().flatten()
 
 
@@ -116,7 +116,7 @@ def bounds(slope: float, dtype: torch.dtype) -> tuple[float, float, float]:
     return smallest / min(slope, 1.0), info.max * info.eps / max(slope, 1.0), LIMITS[dtype]
 
 
-def _numbers(table: Tensor) -> Any:
+def numbers(table: Tensor) -> Any:
     """Return a few numbers in the form whose operations are quickest: NumPy's on the CPU."""
     table = table.detach()
     if table.is_cpu:

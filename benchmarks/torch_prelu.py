@@ -53,9 +53,7 @@ def main() -> None:
         learned._SMALL = options.small
     torch.set_num_threads(options.threads)
     print(machine.describe())
-    print(
-        f"{'dtype':9} {'data':13} {'slopes':9} {'ours, us':>9} {'pytorch':>9} {'ratio':>6}  bytes kept beside the output"
-    )
+    print(f"{'dtype':9} {'data':13} {'slopes':9} {'ours, us':>9} {'pytorch':>9} {'ratio':>6}  kept beside the output")
     for dtype in (torch.float32, torch.bfloat16):
         for name, shape in SHAPES.items():
             for kind, channels, first in (("shared", 1, 0.25), ("each", shape[1], 0.25), ("negative", shape[1], -0.25)):

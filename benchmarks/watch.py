@@ -1,8 +1,9 @@
 """``python -m benchmarks.watch``: what a census costs beside the network that it watches.
 
-Two figures, on a convolutional network on the CPU: the time of ``diagnose`` over that of the plain forward pass, and
-the time of a training step under ``watch(model, every=10)`` over that of a step alone. Results go to
-``benchmarks/results/<machine>/``: ``watch.md`` and ``watch.json``.
+Two figures, on convolutional networks on the CPU: the time of ``diagnose`` over several batches over that of the plain
+forward pass over the same, all that happens once included; and the time of ten training steps under
+``watch(model, every=10)`` over that of ten steps alone. Results go to ``benchmarks/results/<machine>/``: ``watch.md``
+and ``watch.json``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import pathlib
 import statistics
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +87,9 @@ def ratio(one: Callable[[], object], other: Callable[[], object], rounds: int) -
     }
 
 
-def measure(make: Callable[[], nn.Module], size: int, batch: int, layout: str, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    make: Callable[[], nn.Module], size: int, batch: int, layout: str, rounds: int, batches: int
+) -> list[dict[str, Any]]:
     """Both figures for one network."""
     torch.manual_seed(0)
     model, x = make(), torch.randn(batch, 3, size, size)
@@ -96,10 +100,17 @@ def measure(make: Callable[[], nn.Module], size: int, batch: int, layout: str, r
     def forward() -> None:
         model.eval()
         with torch.no_grad():
-            model(x)
+            for _ in range(batches):
+                model(x)
 
-    what = {"network": make.__name__, "layout": layout, "batch": [batch, 3, size, size]}
-    rows = [{**what, "what": "diagnose", **ratio(forward, lambda: diagnose(model, [x]), 3 * rounds)}]
+    what = {
+        "threads": torch.get_num_threads(),
+        "network": make.__name__,
+        "layout": layout,
+        "batch": [batch, 3, size, size],
+    }
+    diagnosed = ratio(forward, lambda: diagnose(model, [x] * batches), rounds)
+    rows = [{**what, "what": "diagnose", "count": batches, **diagnosed}]
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def train() -> None:
@@ -115,7 +126,7 @@ def measure(make: Callable[[], nn.Module], size: int, batch: int, layout: str, r
         with census:
             train()
 
-    rows.append({**what, "what": "watch every 10", **ratio(train, watched, rounds)})
+    rows.append({**what, "what": "watch every 10", "count": 10, **ratio(train, watched, rounds)})
     return rows
 
 
@@ -125,39 +136,42 @@ def render(results: dict[str, Any]) -> str:
     lines = [
         "# What a census costs",
         "",
-        f"{host['processor']}, {results['threads']} thread(s), PyTorch {host['packages']['torch']}, {host['system']}; "
-        f"commit {host['commit']}; `python -m benchmarks.watch`. A ratio is the median over rounds in which both took "
-        "turns.",
+        f"{host['processor']}, PyTorch {host['packages']['torch']}, {host['system']}; commit {host['commit']}; "
+        f"`{results['command']}`. Plain is one batch forward, or one training step, at its quickest. A ratio is the "
+        "median over rounds in which both took turns; the last column is the quickest round of each.",
         "",
-        "| network | layout | what | plain (ms) | watched (ms) | ratio | at most |",
-        "|---|---|---|---|---|---|---|",
+        "| what | network | layout | batch | threads | plain (ms) | ratio | at most | of the quickest |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in results["rows"]:
-        milliseconds = [f"{1e3 * row[name]:.1f}" for name in ("plain_seconds", "watched_seconds")]
+    for row in sorted(results["rows"], key=lambda row: row["what"]):
         lines.append(
-            f"| {row['network']} | {row['layout']} | {row['what']} | {milliseconds[0]} | {milliseconds[1]} "
-            f"| {row['median_ratio']:.3f} | {LIMITS[row['what']]} |"
+            f"| {row['what']} | {row['network']} | {row['layout']} | {row['batch'][0]} | {row['threads']} "
+            f"| {1e3 * row['plain_seconds'] / row['count']:.1f} | {row['median_ratio']:.3f} | {LIMITS[row['what']]} "
+            f"| {row['ratio_of_quickest']:.3f} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watch", description=__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", default="1,2", help="numbers of threads, such as 1,2")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=32, help="height and width of the images")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", default="2,4,16", help="batch sizes, such as 4,16")
+    parser.add_argument("--batches", type=int, default=10, help="batches that diagnose takes")
+    parser.add_argument("--layouts", default="contiguous,channels last")
     parser.add_argument("--print-only", action="store_true", help="store nothing")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    leakyrelu.set_num_threads(options.threads)
-    rows = [
-        row
-        for make in (plain, residual)
-        for layout in ("contiguous", "channels last")
-        for row in measure(make, options.size, options.batch, layout, options.rounds)
-    ]
-    results = {"machine": machine.describe(), "threads": options.threads, "rows": rows}
+    rows = []
+    for threads in (int(text) for text in options.threads.split(",")):
+        torch.set_num_threads(threads)
+        leakyrelu.set_num_threads(threads)
+        for make in (plain, residual):
+            for layout in options.layouts.split(","):
+                for batch in (int(text) for text in options.batch.split(",")):
+                    rows += measure(make, options.size, batch, layout, options.rounds, options.batches)
+    command = " ".join(["python -m benchmarks.watch", *sys.argv[1:]])
+    results = {"machine": machine.describe(), "command": command, "rows": rows}
     print(render(results))
     if options.print_only:
         return

@@ -126,6 +126,100 @@ def test_watching_a_training_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(train(True), train(False), strict=True))
 
 
+def attached(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_steps_that_are_not_counted_run_without_hooks():
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    hooks, modes = [], []
+    model.two.register_forward_hook(lambda *_: modes.append(torch._C._len_torch_function_stack()))
+    with watch(model, every=3) as census:
+        for _ in range(7):
+            hooks.append(attached(model) - 1)
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+    assert [count > 0 for count in hooks] == [True, False, False, True, False, False, True]
+    assert modes == [1, 0, 0, 1, 0, 0, 1]
+    assert attached(model) == 1
+    assert census.history.steps == (0, 3, 6)
+    with census:  # opened again, it goes on where it was: at step 7
+        assert attached(model) == 1
+        census.step()
+        census.step()
+        assert attached(model) > 1
+
+
+def test_a_step_inside_of_a_call_takes_the_hooks_when_the_call_has_ended():
+    class Stepping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x):
+            x = F.relu(self.layer(x))
+            census.step()
+            assert attached(model) > 0
+            return F.relu(x - 1)
+
+    model = Stepping()
+    with watch(model, every=2) as census:
+        model(torch.ones(2, 3))
+        assert attached(model) == 0
+        assert torch._C._len_torch_function_stack() == 0
+        census.step()
+        model(torch.ones(4, 3))
+    assert [(layer.name, layer.samples) for layer in census.report().layers] == [("relu()", 6), ("relu()#2", 6)]
+
+
+def test_a_network_of_known_layers_runs_without_a_mode_and_counts_the_same():
+    seen = []
+
+    class Looks(nn.Linear):  # a subclass may call anything, so nothing is known of it
+        def forward(self, x):
+            seen.append(torch._C._len_torch_function_stack())
+            return super().forward(x)
+
+    class Hooked(nn.ReLU):
+        def forward(self, x):
+            seen.append(torch._C._len_torch_function_stack())
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    x, reports = torch.randn(9, 3), []
+    for kind in (nn.Linear, Looks):
+        model = nn.Sequential(kind(3, 4), Hooked(), nn.Dropout(0.0), nn.Linear(4, 2), nn.ReLU6())
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(parameter)))
+        with watch(model, every=2) as census:
+            model(x)
+            model[4](model[3](model[1](model[0](x))))  # its layers one by one
+            model.eval()
+            model(x)
+        reports.append(census.report())
+    assert seen == [0, 0, 0, 1, 1, 1, 1, 0, 0]
+    assert [(layer.name, layer.units, layer.calls) for layer in reports[0].layers] == [("1", 4, 2), ("4", 2, 2)]
+    assert reports[0].to_json() == reports[1].to_json()
+
+
+def test_a_clone_of_a_tally_holds_everything():
+    from leakyrelu.torch.rectifiers import Rule
+    from leakyrelu.torch.tally import Tally
+
+    tally, x = Tally(3, torch.device("cpu")), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    tally.add(x, 1, Rule("relu", rest=0.0))
+    tally.add_gradient(x, 1)
+    twin = tally.clone()
+    tally.add(x, 1, Rule("relu", rest=0.0))
+    assert twin.state()["reached"].tolist() == [5, 5, 5]
+    twin += twin.clone()
+    for name, value in tally.state().items():
+        if name not in ("gradients", "reached"):
+            np.testing.assert_allclose(twin.state()[name], value, rtol=1e-12)
+    assert (twin.gradients, tally.gradients) == (10, 5)
+
+
 def test_memory_of_the_history_is_bounded():
     def held():
         gc.collect()

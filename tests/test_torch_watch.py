@@ -620,7 +620,7 @@ def test_a_failed_start_leaves_no_hook():
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
 
     class Full(nn.ReLU):
-        def register_forward_hook(self, *args, **kwargs):
+        def register_forward_pre_hook(self, *args, **kwargs):
             raise RuntimeError("no more hooks")
 
     model.append(Full())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Reader = Callable[[tuple[Any, ...], Mapping[str, Any]], "Rule | None"]
 
-__all__ = ["FUNCTIONS", "RECTIFIERS", "Rule", "rule_of"]
+__all__ = ["FEEDING_FUNCTIONS", "FEEDING_MODULES", "FUNCTIONS", "QUIET_MODULES", "RECTIFIERS", "Rule", "rule_of"]
 
 RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Threshold, CenteredLeakyReLU)
 """Modules that are watched, subclasses too (`leakyrelu.torch.LeakyReLU` is one)."""
@@ -185,3 +185,14 @@ FEEDING_MODULES: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
     ((nn.BatchNorm1d, nn.SyncBatchNorm, nn.GroupNorm), 1),
     ((nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.MultiheadAttention), -1),
 )
+
+_QUIET = (
+    *("Sequential", "ModuleList", "ModuleDict", "Identity", "Flatten", "Unflatten", "Softmax", "LogSoftmax"),
+    *("Sigmoid", "Tanh", "GELU", "SiLU", "ELU", "SELU", "Softplus", "Hardswish", "Hardsigmoid", "Mish"),
+    *("Linear", "Bilinear", "Embedding", "LayerNorm", "RMSNorm", "GroupNorm", "RNN", "LSTM", "GRU"),
+    *("Dropout", "AlphaDropout", "Upsample", "PixelShuffle", "PixelUnshuffle", "ZeroPad2d"),
+    *(f"{kind}{d}d" for d in (1, 2, 3) for kind in ("Conv", "ConvTranspose", "BatchNorm", "InstanceNorm", "Dropout")),
+    *(f"{kind}Pool{d}d" for d in (1, 2, 3) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg")),
+)
+QUIET_MODULES: frozenset[type[nn.Module]] = frozenset(getattr(nn, name) for name in _QUIET)
+"""Layers that neither rectify nor call anything that does; of these types exactly, for a subclass may."""

@@ -1,10 +1,14 @@
 """Sees every rectifier that a model calls, modules and functions alike, and who called it.
 
-Hooks on all modules say where in the model execution stands, and count what goes into rectifier modules (a
+Hooks on the modules say where in the model execution stands, and count what goes into rectifier modules (a
 forward-pre-hook: an in-place activation has overwritten it afterwards). While a module of the model runs, a
 `TorchFunctionMode` sees calls of functions and methods. Modules call the same functions inside; those are theirs and
 not counted again. (A dispatch mode would see operators only, below autograd and autocast, and cost each of them a call
 of Python, in the backward pass too.)
+
+Each hook and each call under a mode costs some microseconds. So layers of PyTorch that are known not to rectify have
+at most the one hook that notes their output; a model of such layers and rectifiers alone runs without the mode; and
+while nothing is to be counted, `look(False)` takes all of it away.
 
 All state is one a thread, since `DataParallel` runs replicas of the model in threads of their own.
 """
@@ -26,6 +30,7 @@ from leakyrelu.torch.rectifiers import (
     FEEDING_FUNCTIONS,
     FEEDING_MODULES,
     FUNCTIONS,
+    QUIET_MODULES,
     RECTIFIERS,
     Rule,
     rule_of,
@@ -72,7 +77,8 @@ class _Module(NamedTuple):
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.stack: list[_Module] = []
-        self.open = False  # whether calls are counted
+        self.begun = False  # whether a call of the model is under way
+        self.open = False  # and whether it is counted
         self.rectifiers = 0  # how many of the stack are rectifiers
         self.mode: _Mode | None = None
         self.trail: deque[Fed] = deque(maxlen=_REMEMBERED)
@@ -81,7 +87,7 @@ class _Thread(threading.local):
 class Sight:
     """Reports every call of a rectifier of a model to `counted(place, rule, x, trail)`.
 
-    `wanted(model)` is asked at the beginning of each call of the model whether to look at it.
+    `wanted()` is asked at the beginning of each call of the model whether to look at it.
     """
 
     def __init__(
@@ -102,48 +108,75 @@ class Sight:
             for name, (module, record) in self.modules.items()
             if record.is_rectifier
         }
+        self.is_open = False
         self._thread = _Thread()
         self._handles: list[RemovableHandle] = []
+        self._lock = threading.RLock()
+        self._looking = False
+        self._inside = 0  # calls of the model that are under way, in all threads
 
     def open(self) -> None:
         """Begin to look."""
+        self.is_open = True
         try:
-            for module, record in self.modules.values():
-                before, after = self._hooks(record)
-                self._handles.append(module.register_forward_pre_hook(_Hook(before), with_kwargs=True))
-                self._handles.append(module.register_forward_hook(_Hook(after), always_call=True))
+            self.look(True)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Look no more, and leave nothing behind."""
+        self.is_open = self._looking = False
+        self._detach()
+        self._leave(self._thread)
+        self._thread = _Thread()
+        self._inside = 0
+
+    def look(self, looking: bool) -> None:
+        """Put the hooks in place or take them away, the latter not before the calls under way have ended."""
+        with self._lock:
+            self._looking = looking
+            if looking and not self._handles:
+                self._attach()
+            elif not looking and self._inside == 0:
+                self._detach()
+
+    def _attach(self) -> None:
+        bare = all(
+            (record.is_rectifier and not module._modules) or _is_quiet(module)
+            for module, record in self.modules.values()
+        )
+        for module, record in self.modules.values():
+            register = module.register_forward_pre_hook, module.register_forward_hook
+            if record.name != "" and _is_quiet(module):
+                if record.feeds is not None:
+                    self._handles.append(register[1](_Hook(self._noting(record))))
+            elif record.name != "" and bare:
+                self._handles.append(register[0](_Hook(self._counting(record)), with_kwargs=True))
+            else:
+                before, after = self._entering(record, None if bare else _Mode)
+                self._handles.append(register[0](_Hook(before), with_kwargs=True))
+                self._handles.append(register[1](_Hook(after), always_call=True))
+
+    def _detach(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._leave(self._thread)
-        self._thread = _Thread()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the hooks are in place."""
-        return bool(self._handles)
+    def _entering(self, record: _Module, mode: type[_Mode] | None) -> tuple[Callable[..., None], Callable[..., None]]:
+        """Return the hooks of a module inside which there is something to see."""
 
-    def _hooks(self, record: _Module) -> tuple[Callable[..., None], Callable[..., None]]:
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             thread = self._thread
-            if thread.stack and record.name == "":
+            if thread.begun and record.name == "":
                 self._leave(thread)  # an interrupt ended the call before, and no hook was told
-            if not thread.stack:
-                self._begin(thread)
+            if not thread.begun:
+                self._begin(thread, mode)
             thread.stack.append(record)
             if record.is_rectifier:
                 thread.rectifiers += 1
                 if thread.open and thread.rectifiers == 1:
-                    x = args[0] if args else next(iter(kwargs.values()), None)
-                    if isinstance(x, Tensor):  # of anything else, the activation's own error says more
-                        place = Place(record.name or type(module).__name__)
-                        self._count(thread, place, rule_of(module), x)
+                    self._count_module(thread, record, module, args, kwargs)
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             thread = self._thread
@@ -152,26 +185,64 @@ class Sight:
             thread.stack.pop()
             thread.rectifiers -= record.is_rectifier
             if thread.open and record.feeds is not None:
-                first = output[0] if isinstance(output, tuple) and output else output  # recurrent, attention layers
-                _remember(thread, first, record.name, record.feeds)
+                _remember(thread, output, record.name, record.feeds)
             if not thread.stack:
                 self._leave(thread)
 
         return before, after
 
-    def _begin(self, thread: _Thread) -> None:
+    def _counting(self, record: _Module) -> Callable[..., None]:
+        """Return the hook of a rectifier, for where no mode could see the function that it calls."""
+
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            thread = self._thread
+            if thread.open or (not thread.begun and self._is_wanted()):
+                self._count_module(thread, record, module, args, kwargs)
+
+        return before
+
+    def _noting(self, record: _Module) -> Callable[..., None]:
+        """Return the hook of a layer that only has an output to be noted."""
+        name, axis = record.name, record.feeds or 0
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            thread = self._thread
+            if thread.open or not thread.begun:
+                _remember(thread, output, name, axis)
+
+        return after
+
+    def _is_wanted(self) -> bool:
         # In the middle of a backward pass a checkpoint computes again what has been counted.
-        thread.open = torch._C._current_graph_task_id() == -1 and self.wanted()
-        if thread.open:
-            thread.mode = _Mode(self, thread)
+        return torch._C._current_graph_task_id() == -1 and self.wanted()
+
+    def _begin(self, thread: _Thread, mode: type[_Mode] | None) -> None:
+        with self._lock:
+            self._inside += 1
+        thread.begun, thread.open = True, self._is_wanted()
+        if thread.open and mode is not None:
+            thread.mode = mode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _leave(self, thread: _Thread) -> None:
+        if not thread.begun:
+            return
         thread.stack.clear()
-        thread.open, thread.rectifiers = False, 0
+        thread.begun, thread.open, thread.rectifiers = False, False, 0
         if thread.mode is not None:
             thread.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             thread.mode = None
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and not self._looking:
+                self._detach()
+
+    def _count_module(
+        self, thread: _Thread, record: _Module, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        x = args[0] if args else next(iter(kwargs.values()), None)
+        if isinstance(x, Tensor):  # of anything else, the activation's own error says more
+            self._count(thread, Place(record.name or type(module).__name__), rule_of(module), x)
 
     def _count(self, thread: _Thread, place: Place, rule: Rule, x: Tensor) -> None:
         if torch._C._are_functorch_transforms_active():
@@ -181,7 +252,7 @@ class Sight:
             )
         if x.is_meta or torch.compiler.is_compiling():
             return
-        with torch.no_grad(), torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction():
             self.counted(place, rule, x, thread.trail)
 
 
@@ -236,12 +307,25 @@ class _Hook:
 
 
 def _remember(thread: _Thread, output: Any, name: str, axis: int) -> None:
+    if isinstance(output, tuple) and output:
+        output = output[0]  # recurrent, attention layers
     if isinstance(output, Tensor):
-        thread.trail.append(Fed(weakref.ref(output), output.shape, name, axis % max(output.ndim, 1)))
+        with torch._C.DisableTorchFunction():  # or the mode is asked for the shape
+            shape = output.shape
+        thread.trail.append(Fed(weakref.ref(output), shape, name, axis % max(len(shape), 1)))
 
 
 def _feeds(module: nn.Module) -> int | None:
     return next((axis for kinds, axis in FEEDING_MODULES if isinstance(module, kinds)), None)
+
+
+def _is_quiet(module: nn.Module) -> bool:
+    """Tell a layer of PyTorch's own, unchanged, that calls nothing of interest."""
+    return (
+        type(module) in QUIET_MODULES
+        and "forward" not in module.__dict__
+        and not (module._forward_hooks or module._forward_pre_hooks)
+    )
 
 
 def _path(thread: _Thread, function: Any) -> str:

@@ -18,6 +18,7 @@ from leakyrelu import _core
 from leakyrelu.census import Counts, merge_moments
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from leakyrelu.torch.rectifiers import Rule
@@ -38,6 +39,8 @@ class Tally:
         self.calls = 0
         self.counts = torch.zeros(5, units, dtype=torch.int64, device=device)
         self.moments = torch.zeros(4, units, dtype=real, device=device)  # mean, m2 of the middle; of the rest
+        # The same memory, where NumPy can reach it: on a few hundred numbers its operations take a third of the time.
+        self._arrays = (self.counts.numpy(), self.moments.numpy()) if device.type == "cpu" else None
         self.gradients = 0  # gradient elements a unit
         self.reached: Tensor | None = None  # of these, how many were not 0
 
@@ -51,12 +54,13 @@ class Tally:
         x, axis = _with_samples(x.detach(), axis)
         self.calls += 1
         self.samples += x.numel() // x.shape[axis] if x.numel() else 0
-        if x.is_cpu and self.counts.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
-            self._add_native(x, axis, rule)
+        if self._arrays is not None and x.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
+            self._add_native(x, axis, rule, *self._arrays)
         else:
             self._add_anywhere(x, axis, rule)
 
-    def _add_native(self, x: Tensor, axis: int, rule: Rule) -> None:
+    @staticmethod
+    def _add_native(x: Tensor, axis: int, rule: Rule, counts: NDArray[Any], moments: NDArray[Any]) -> None:
         if not x.is_contiguous() or x.is_neg():
             strides = x.stride()
             order = sorted(range(x.ndim), key=lambda place: -strides[place])
@@ -75,8 +79,8 @@ class Tally:
             math.prod(shape[axis + 1 :]),
             rule.low,
             rule.ceiling,
-            self.counts.numpy(),
-            self.moments.numpy(),
+            counts,
+            moments,
         )
 
     def _add_anywhere(self, x: Tensor, axis: int, rule: Rule) -> None:
@@ -93,16 +97,18 @@ class Tally:
             shape = [-1 if place == axis else 1 for place in range(x.ndim)]
             m2 = torch.where(mask, values - mean.reshape(shape), 0).square_().sum(others)
             moments += [mean, m2]
-        self._merge(counts.to(self.counts.device), torch.stack(moments).to(self.counts.device))
+        self._merge(counts, torch.stack(moments))
 
     def _merge(self, counts: Tensor, moments: Tensor) -> None:
-        real = self.moments.dtype
-        for row, n in ((0, _MIDDLE), (2, _REST)):
-            _, self.moments[row], self.moments[row + 1] = merge_moments(
-                (self.counts[n].to(real), self.moments[row].clone(), self.moments[row + 1].clone()),
-                (counts[n].to(real), moments[row], moments[row + 1]),
-            )
-        self.counts += counts
+        mine: Any = self.counts, self.moments, self.counts[_MIDDLE:].to(self.moments.dtype)
+        given: Any = counts.to(self.counts.device), moments.to(self.moments)
+        given = (*given, given[0][_MIDDLE:].to(self.moments.dtype))
+        if self._arrays is not None:
+            mine, given = (*self._arrays, mine[2].numpy()), tuple(part.numpy() for part in given)
+        # Both parts at once, middle and rest: their rows of means, and of squared deviations, lie two apart.
+        _, mean, m2 = merge_moments(*((n, values[0::2], values[1::2]) for _, values, n in (mine, given)))
+        mine[1][0::2], mine[1][1::2] = mean, m2
+        mine[0][...] += given[0]
 
     def add_gradient(self, gradient: Tensor, axis: int) -> None:
         """Count which units the gradient of one call reached."""
@@ -115,7 +121,7 @@ class Tally:
     def __iadd__(self, other: Tally) -> Tally:
         self.samples += other.samples
         self.calls += other.calls
-        self._merge(other.counts.to(self.counts.device), other.moments.to(self.moments.device))
+        self._merge(other.counts, other.moments)
         self.gradients += other.gradients
         if other.reached is not None:
             reached = other.reached.to(self.counts.device)
@@ -125,7 +131,10 @@ class Tally:
     def clone(self) -> Tally:
         """Return counts of their own, with the same numbers."""
         twin = Tally(self.units, self.counts.device)
-        twin += self
+        twin.counts.copy_(self.counts)
+        twin.moments.copy_(self.moments)
+        twin.samples, twin.calls, twin.gradients = self.samples, self.calls, self.gradients
+        twin.reached = None if self.reached is None else self.reached.clone()
         return twin
 
     def state(self) -> dict[str, Any]:
@@ -139,8 +148,8 @@ class Tally:
     def load(cls, state: dict[str, Any]) -> Tally:
         """Make counts of what `state` returned, on the CPU."""
         tally = cls(state["counts"].shape[1], torch.device("cpu"))
-        tally.counts = torch.from_numpy(state["counts"].copy())
-        tally.moments = torch.from_numpy(state["moments"].astype(np.float64))
+        tally.counts.copy_(torch.from_numpy(state["counts"]))
+        tally.moments.copy_(torch.from_numpy(state["moments"]))
         tally.samples, tally.calls, tally.gradients = state["samples"], state["calls"], state["gradients"]
         tally.reached = None if state["reached"] is None else torch.from_numpy(state["reached"].copy())
         return tally

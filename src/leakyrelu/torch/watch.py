@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +127,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         self._steps = 0
         self._now: dict[_Site, Tally] = {}  # of the step that is under way, where steps are counted
         self._step_handle: RemovableHandle | None = None
+        self._trainers: WeakSet[torch.optim.Optimizer] = WeakSet()  # those known to hold a parameter of the model
         self._lock = threading.Lock()
 
     def _check_names(self) -> None:
@@ -145,6 +148,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             raise RuntimeError("this watch is already open: open a second one with watch(model)")
         self._sight.open()
         if self._every is not None:
+            self._sight.look(self._is_turn())
             self._step_handle = register_optimizer_step_post_hook(self._after_optimizer)
         return self
 
@@ -218,24 +222,35 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             if now:
                 self._recorder.add(self._steps, now)
             self._steps += 1
+        if self._sight.is_open:
+            self._sight.look(self._is_turn())
         if now:
             self._recorder.write(self._steps - 1, now, self._report)
 
     def _after_optimizer(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        own = {id(parameter) for parameter in self.model.parameters()}
-        if any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
-            self.step()
+        if optimizer not in self._trainers:
+            own = {id(parameter) for parameter in self.model.parameters()}
+            if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+                return
+            self._trainers.add(optimizer)
+        self.step()
+
+    def _is_turn(self) -> bool:
+        return self._every is None or self._steps % self._every == 0
 
     def _wanted(self) -> bool:
-        return self._every is None or (self.model.training and self._steps % self._every == 0)
+        return self._every is None or (self.model.training and self._is_turn())
 
     def _total(self) -> dict[_Site, Tally]:
         """Return what has been counted, the step under way included."""
         with self._lock:
             total = dict(self._sites)
             for site, tally in self._now.items():
-                total[site] = total[site].clone() if site in total else Tally(tally.units, tally.counts.device)
-                total[site] += tally
+                if site in total:
+                    total[site] = total[site].clone()
+                    total[site] += tally
+                else:
+                    total[site] = tally.clone()
             return total
 
     def _report(self, tallies: Mapping[_Site, Tally], rules: Mapping[_Site, Rule] | None = None) -> Report:
@@ -340,7 +355,7 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
         data = [data]  # iterating would take it apart: rows without their batch axis, or keys
     if not isinstance(data, Iterable) or isinstance(data, str):
         raise TypeError(f"data must be an iterable of batches, not {type(data).__name__}: [batch] makes one of a batch")
-    device = next((tensor.device for tensor in [*model.parameters(), *model.buffers()][:1]), None)
+    device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), None)
     modes = [(module, module.training) for module in model.modules()]
     number = -1
     try:
@@ -351,7 +366,8 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
                 model(*args, **kwargs)
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
     if number < 0:
         raise ValueError(
             "data holds no batch: an empty loader, or a generator that was used up before? "

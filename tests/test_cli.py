@@ -626,16 +626,6 @@ class Rectifiers(nn.Module):
         return torch.clamp(nn.functional.relu6(self.slopes(one)), min=0)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
-def test_torchscript_is_refused_with_the_way_out(capsys, models):
-    torch.jit.script(Rectifiers()).save("m.pt")
-    message = refused(capsys, "diagnose", "m.pt", "--data", "x.npz")
-    assert message.startswith("m.pt is a TorchScript program, whose activations cannot be looked at from outside")
-    torch.save(Rectifiers().state_dict(), "w.pt")
-    message = refused(capsys, "diagnose", "w.pt", "--data", "x.npz")
-    assert message.startswith("w.pt holds weights without the model: name what builds it, MODULE:FACTORY")
-
-
 # --- diagnose: images
 
 

@@ -13,7 +13,7 @@ import typer
 from leakyrelu.cli.inputs import Images, load_checkpoint, read_arrays, the_array
 from leakyrelu.cli.limits import parse_limits
 from leakyrelu.cli.refusal import Refusal, check_outputs
-from leakyrelu.cli.target import build_model, load_exported, refuse_scripted
+from leakyrelu.cli.target import build_model, load_exported, load_scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,9 @@ def diagnose(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="TARGET", help="MODULE:FACTORY, such as package.module:make_model, an .onnx file, or a .pt2 file."
+            metavar="TARGET",
+            help="MODULE:FACTORY, such as package.module:make_model; an .onnx or .pt2 file; or a TorchScript file "
+            "(.pt, .pth, .ts).",
         ),
     ],
     data: Annotated[Path, typer.Option(help="An .npy or .npz file, samples first, or a folder of images.")],
@@ -110,12 +112,16 @@ def _report(target: str, source: Source, data: Path, checkpoint: Path | None, ba
         if checkpoint is not None:
             raise Refusal("--checkpoint is for MODULE:FACTORY; an ONNX file has its weights")
         return _onnx(target, source, data, batch_size)
-    if suffix in (".pt", ".pth", ".ts") and Path(target).is_file():
-        refuse_scripted(target)
-    if suffix == ".pt2":
+    scripted = suffix in (".pt", ".pth", ".ts") and Path(target).is_file()
+    if scripted or suffix == ".pt2":
         if checkpoint is not None:
-            raise Refusal("--checkpoint is for MODULE:FACTORY; an exported program has its weights")
-        return _torch(target, *load_exported(target), source, data, batch_size)
+            raise Refusal("--checkpoint is for MODULE:FACTORY; a program in a file has its weights")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model, unit_axis = (load_scripted if scripted else load_exported)(target)
+        for warning in caught:
+            typer.echo(f"leakyrelu: {warning.message}", err=True)
+        return _torch(target, model, unit_axis, source, data, batch_size)
     model = build_model(target)
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)

@@ -1,4 +1,4 @@
-"""The model that ``leakyrelu diagnose`` is to look at: what a factory returns, or an exported program."""
+"""The model that ``leakyrelu diagnose`` is to look at: what a factory returns, or a program in a file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import functools
 import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from leakyrelu.cli.refusal import Refusal
 
@@ -23,7 +24,7 @@ def build_model(target: str) -> nn.Module:
     if not (colon and module_name and attribute):
         raise Refusal(
             f"{target!r} names no factory; write MODULE:FACTORY, such as package.module:make_model, "
-            "or the name of an .onnx or .pt2 file"
+            "or the name of an .onnx, .pt2 or TorchScript file"
         )
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
@@ -69,22 +70,26 @@ def load_exported(target: str) -> tuple[nn.Module, dict[str, int]]:
     return rectifiers_as_modules(program)
 
 
-def refuse_scripted(target: str) -> NoReturn:
-    """Say what to do with a file whose activations cannot be looked at."""
+def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
+    """Load a file of ``torch.jit.save``, its rectifiers as modules, and the axes of their units."""
     import zipfile
 
-    scripted = zipfile.is_zipfile(target) and any(
-        "/code/" in name or name.endswith("constants.pkl") for name in zipfile.ZipFile(target).namelist()
-    )
-    if scripted:
+    import torch
+
+    from leakyrelu.torch.scripted import rectifiers_as_modules
+
+    if not (zipfile.is_zipfile(target) and any("/code/" in name for name in zipfile.ZipFile(target).namelist())):
         raise Refusal(
-            f"{target} is a TorchScript program, whose activations cannot be looked at from outside: export the model "
-            "with torch.export.save (.pt2) or torch.onnx.export (.onnx), or name its MODULE:FACTORY"
+            f"{target} holds weights without the model: name what builds it, MODULE:FACTORY, and give this file to "
+            "--checkpoint"
         )
-    raise Refusal(
-        f"{target} holds weights without the model: name what builds it, MODULE:FACTORY, and give this file to "
-        "--checkpoint"
-    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it works, and a file that is there must be read
+            program = torch.jit.load(target, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise Refusal(f"{target} is not a file of torch.jit.save: {one_line(error)}") from None
+    return rectifiers_as_modules(program)
 
 
 def one_line(error: BaseException) -> str:

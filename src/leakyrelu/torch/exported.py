@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-__all__ = ["rectifiers_as_modules"]
+__all__ = ["CHANNELS", "FEATURES", "PASSING", "rectifiers_as_modules"]
 
 _aten = torch.ops.aten
-_PASSING = (
+PASSING = (
     *(
         _aten.add,
         _aten.sub,
@@ -24,12 +24,12 @@ _PASSING = (
     ),
     *(_aten.relu_, _aten.leaky_relu_, _aten.clamp_min, _aten.clamp, _aten.sigmoid, _aten.tanh, _aten.clone, _aten.add_),
 )
-_CHANNELS = (
+CHANNELS = (
     *(_aten.conv1d, _aten.conv2d, _aten.conv3d, _aten.convolution, _aten.batch_norm, _aten.instance_norm),
     *(_aten.conv_transpose1d, _aten.conv_transpose2d, _aten.conv_transpose3d, _aten.group_norm),
     *(_aten.max_pool1d, _aten.max_pool2d, _aten.avg_pool2d, _aten.adaptive_avg_pool2d, _aten.flatten),
 )
-_FEATURES = (_aten.linear, _aten.matmul, _aten.mm, _aten.addmm, _aten.bmm, _aten.layer_norm, _aten.rms_norm)
+FEATURES = (_aten.linear, _aten.matmul, _aten.mm, _aten.addmm, _aten.bmm, _aten.layer_norm, _aten.rms_norm)
 
 
 def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Module, dict[str, int]]:
@@ -114,11 +114,11 @@ def _axis(node: Any) -> int:
             return None
         seen.add(node)
         kind = _packet(node)
-        if kind in _CHANNELS:
+        if kind in CHANNELS:
             return 1
-        if kind in _FEATURES:
+        if kind in FEATURES:
             return -1
-        if kind is _aten.transpose or kind is _aten.permute or (kind not in _PASSING and node.op != "call_module"):
+        if kind is _aten.transpose or kind is _aten.permute or (kind not in PASSING and node.op != "call_module"):
             return None
         return next((axis for part in node.args if (axis := walk(part)) is not None), None)
 

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     Reader = Callable[[tuple[Any, ...], Mapping[str, Any]], "Rule | None"]
 
-__all__ = ["FEEDING_FUNCTIONS", "FEEDING_MODULES", "FUNCTIONS", "QUIET_MODULES", "RECTIFIERS", "Rule", "rule_of"]
+__all__ = [
+    "FEEDING_FUNCTIONS",
+    "FEEDING_MODULES",
+    "FUNCTIONS",
+    "QUIET_MODULES",
+    "READERS",
+    "RECTIFIERS",
+    "Rule",
+    "Seen",
+    "rule_of",
+]
 
 RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Threshold, CenteredLeakyReLU)
 """Modules that are watched, subclasses too (`leakyrelu.torch.LeakyReLU` is one)."""
@@ -48,8 +58,22 @@ class Rule(NamedTuple):
         return isinstance(self.slope, Tensor) and self.slope.numel() > 1
 
 
+class Seen(nn.ReLU):
+    """Stands beside a rectifier that is no module, and is shown its input; it computes nothing."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` as it is."""
+        return x
+
+
 def rule_of(module: nn.Module) -> Rule:
     """Read a module of `RECTIFIERS`."""
+    if isinstance(module, Seen):
+        return module.rule
     kind = type(module).__name__
     if isinstance(module, nn.RReLU):
         return _random(kind, module.lower, module.upper, module.training)
@@ -119,7 +143,7 @@ def _between(kind: str, low: Any, high: Any) -> Rule | None:
     return Rule(kind, rest=0.0, ceiling=math.inf if high is None else float(high))
 
 
-_READERS: dict[str, Reader] = {
+READERS: dict[str, Reader] = {
     "relu": _relu,
     "relu6": _relu6,
     "leaky_relu": _leaky_relu,
@@ -131,11 +155,12 @@ _READERS: dict[str, Reader] = {
     "clip": _clamp,
     "clamp_min": _clamp,
 }
+"""What reads the arguments of a function that can rectify, by its name."""
 
 
 def _functions() -> dict[Any, Reader]:
     found: dict[Any, Reader] = {}
-    for name, reader in _READERS.items():
+    for name, reader in READERS.items():
         for spelled in (name, f"{name}_"):
             for room in (torch, torch.Tensor, F, torch._C._nn):
                 function = getattr(room, spelled, None)

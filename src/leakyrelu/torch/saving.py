@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from leakyrelu.torch.layers import LeakyReLU
+from leakyrelu.torch.layers import LeakyReLU, PReLU
 from leakyrelu.torch.norm import NORMS, NormLeakyReLU
 from leakyrelu.torch.tracing import HOOKS, trace
 
@@ -31,6 +31,8 @@ _VIEWS = frozenset(
     | {"bfloat16", "type", "cpu", "cuda", "requires_grad_", "getitem", "getattr"}
 )
 _VIEWING = (nn.Identity, nn.Flatten, nn.Unflatten)
+# Activations that, or whose pairs, keep their output.
+_KEEPING = (nn.LeakyReLU, nn.PReLU)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -43,7 +45,8 @@ class Saving:
     joined
         (name of the normalization, name of the Leaky ReLU) for every pair that is one layer now.
     swapped
-        Names of the Leaky ReLUs that keep one bit an element now.
+        Names of the Leaky ReLUs that keep one bit an element now, and of those with learned slopes (`nn.PReLU`), which
+        keep their output.
     left
         (name, reason) for what was left as it is: normalizations, and activations that look like a Leaky ReLU.
     """
@@ -79,7 +82,8 @@ def save_memory(model: nn.Module) -> Saving:
     """Rewrite a network, in place, so that its activations keep less memory for the backward pass.
 
     Every normalization directly followed by a Leaky ReLU of positive slope becomes one `NormLeakyReLU`, which keeps its
-    output alone, and every other `nn.LeakyReLU` becomes `leakyrelu.torch.LeakyReLU`, which keeps one bit an element.
+    output alone; every other `nn.LeakyReLU` becomes `leakyrelu.torch.LeakyReLU`, which keeps one bit an element; and
+    every `nn.PReLU` becomes `leakyrelu.torch.PReLU`, which keeps its output, unless something changes that in place.
     Values, gradients and running statistics are the same within rounding. Parameters stay the same objects under the
     same names: optimizers go on, and checkpoints load both ways. `restore` puts the very same modules back.
 
@@ -148,6 +152,15 @@ def save_memory(model: nn.Module) -> Saving:
                 swapped.append(own[0])
             else:
                 left.append((own[0], reason))
+        elif type(module) is nn.PReLU:
+            reason = _hooked(module) or ("it is the model itself" if "" in own else None)
+            if reason is None and module in calls.overwritten:
+                reason = f"{calls.overwritten[module]} changes its output in place, which the backward pass would need"
+            if reason is None:
+                new = _with_the_slopes_of(module)
+                swapped.append(own[0])
+            else:
+                left.append((own[0], reason))
         elif module in reasons and reasons[module] is not None:
             left.append((own[0], reasons[module]))
         if new is not None:
@@ -192,6 +205,15 @@ def restore(model: nn.Module) -> int:
     for module, own in names.items():
         _put(model, own, vars(module)["_original"].train(module.training))
     return len(names)
+
+
+def _with_the_slopes_of(module: nn.PReLU) -> PReLU:
+    new = PReLU(device="meta")
+    new.num_parameters = module.num_parameters
+    # The very dictionary, so that whatever replaces the parameter in one replaces it in both.
+    object.__setattr__(new, "_parameters", module._parameters)
+    object.__setattr__(new, "_original", module)
+    return new.train(module.training)
 
 
 def _put(model: nn.Module, names: list[str], new: nn.Module) -> None:
@@ -284,7 +306,7 @@ class _Calls:
         for nodes, training in zip(calls, (True, False), strict=True):
             for node in nodes:
                 self._note(node, inside)
-                by = _overwritten(node, inside, training) if isinstance(inside[node.target], nn.LeakyReLU) else None
+                by = _overwritten(node, inside, training) if isinstance(inside[node.target], _KEEPING) else None
                 if by is not None:
                     self.overwritten[inside[node.target]] = by
         for container in apart:
@@ -320,7 +342,7 @@ class _Calls:
         if chain and chain[0] is not None:
             self.before.setdefault(chain[0], []).append("something else")
         for child, following in itertools.pairwise(chain):
-            if isinstance(child, nn.LeakyReLU) and getattr(following, "inplace", False) is True:
+            if isinstance(child, _KEEPING) and getattr(following, "inplace", False) is True:
                 self.overwritten[child] = type(following).__name__
         said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         why = f"the forward method of {type(module).__name__} cannot be traced: {said[:80]}"

@@ -221,6 +221,13 @@ PyObject* repr(PyObject* self) {
   return PyUnicode_FromFormat("<function leakyrelu.%s>", reinterpret_cast<Shortcut*>(self)->operation->name);
 }
 
+// It never binds to an instance, as a ufunc does not; but what has no __get__ is no routine to `help`, which then
+// leaves out its arguments.
+PyObject* get(PyObject* self, PyObject*, PyObject*) {
+  Py_INCREF(self);
+  return self;
+}
+
 // Pickled and copied by name, as functions are.
 PyObject* reduce(PyObject* self, PyObject*) { return PyObject_GetAttrString(self, "__qualname__"); }
 
@@ -264,6 +271,7 @@ PyType_Slot slots[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
     {Py_tp_clear, reinterpret_cast<void*>(clear)},
     {Py_tp_repr, reinterpret_cast<void*>(repr)},
+    {Py_tp_descr_get, reinterpret_cast<void*>(get)},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_getset, getset},

@@ -60,7 +60,7 @@ int add_loops(PyObject* ufunc, int operation, const Loops& loops) {
   return PyUFunc_AddLoopFromSpec(ufunc, &spec);
 }
 
-std::array<PyObject*, 3> ufuncs{};
+std::array<PyObject*, 3> ufuncs{};  // forward, backward, inverse
 
 // The first bfloat16 array brings the dtype with it. Several threads may bring it at once, and none may go on before
 // the loops are there; so each adds them, and what another has added meanwhile (a TypeError of NumPy) is well.
@@ -84,7 +84,7 @@ int promote(PyObject* ufunc, PyArray_DTypeMeta* const operands[], PyArray_DTypeM
   const bool is_backward = inputs == 3;
 
   for (int i = 0; i < alpha; ++i) {
-    const char* operand = !is_backward ? "x" : i == 0 ? "grad" : "x";
+    const char* operand = i == 0 && is_backward ? "grad" : ufunc == ufuncs[2] ? "y" : "x";
     if (compute_dtype(operands[i]) == nullptr) return refuse_dtype(name, operand, operands[i]);
   }
   if (!is_real(operands[alpha])) return refuse_dtype(name, "alpha", operands[alpha]);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import pydoc
 import warnings
 from fractions import Fraction
 
@@ -508,3 +509,25 @@ def test_reduce_and_accumulate_go_one_after_the_other(length):
     rows = np.stack([x, -x])
     assert same_bits(_core.leaky_relu.accumulate(rows, axis=1)[0], products)
     assert same_bits(_core.leaky_relu.reduce(rows, axis=1)[0], products[-1])
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward", "leaky_relu_inverse"])
+def test_help_shows_the_arguments(name):
+    function = getattr(leakyrelu, name)
+    first, second = pydoc.plain(pydoc.render_doc(function)).splitlines()[2:4]
+    assert first.startswith(f"{name}(")
+    assert "alpha: 'Any' = 0.01" in first
+    assert second.strip() == inspect.getdoc(function).splitlines()[0]
+
+
+def test_a_function_in_a_class_binds_to_nothing():
+    class Holder:
+        activation = leaky_relu
+
+    assert Holder.activation is leaky_relu
+    assert Holder().activation is leaky_relu
+
+
+def test_the_inverse_names_its_argument():
+    with pytest.raises(TypeError, match=r"leaky_relu_inverse: y of type complex128 is not supported"):
+        leaky_relu_inverse(np.array([1j]))

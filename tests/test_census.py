@@ -245,3 +245,10 @@ def test_the_census_and_its_table_load_no_framework():
 
 def test_the_test_above_can_fail():
     assert "jinja2" in HEAVY & loaded("import jinja2")
+
+
+def test_a_report_is_gone_through_by_layer_and_asked_by_name():
+    report = Report([census(planted(), name=name) for name in ("a", "b")])
+    assert [layer.name for layer in report] == ["a", "b"]
+    assert "a" in report
+    assert "c" not in report

@@ -261,6 +261,16 @@ def test_json_comes_back_exactly(tmp_path):
             '{"schema": "leakyrelu.report", "version": 9}',
             r"the report has version 9, and this leakyrelu reads version 1",
         ),
+        ('{"schema": "leakyrelu.report"}', r"the report has version None"),
+        (
+            '{"schema": "leakyrelu.report", "version": 1, "unused": [], "layers": [{}]}',
+            r"the JSON is no whole report \('ceiling'\): give the text that Report\.to_json returned",
+        ),
+        (
+            '{"schema": "leakyrelu.report", "version": 1, "unused": [], "layers": [{"name": "a", "kind": "ReLU", '
+            '"negative_slope": 0.0, "ceiling": null, "counts": {"samples": 1}}]}',
+            r"the JSON is no whole report \(.*missing",
+        ),
     ],
 )
 def test_other_json_is_refused(text, message):

@@ -248,6 +248,9 @@ def test_png(tmp_path):
     assert struct.unpack(">II", path.read_bytes()[16:24]) == (2 * width, 2 * height)
     with pytest.raises(ValueError, match=r"the chart would fetch its data from 'x\.csv'"):
         write_png(bars(data={"url": "x.csv"}), path)
+    for scale in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"scale must be a finite number above 0, got {scale!r}"):
+            write_png(bars(), path, scale=scale)
 
 
 @pytest.mark.parametrize("missing", ["jinja2", "vl_convert", "altair"])

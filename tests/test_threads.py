@@ -232,3 +232,24 @@ with concurrent.futures.ThreadPoolExecutor(4 * workers) as pool:
     done = in_a_new_process(code, OMP_NUM_THREADS=str(USABLE), OPENBLAS_NUM_THREADS="1")
     extra, workers = map(int, done.stdout.split())
     assert extra <= workers - 1, done.stderr
+
+
+def test_what_is_no_number_of_threads():
+    before = get_num_threads()
+    for count, kind in ((1.5, "float"), ("2", "str"), ([2], "list"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=rf"number of threads must be an integer, not {kind}: "):
+            set_num_threads(count)
+    assert get_num_threads() == before
+
+
+def test_any_number_beyond_the_machine_counts_as_the_machine():
+    before = get_num_threads()
+    try:
+        set_num_threads(np.int64(4096))
+        most = get_num_threads()
+        for count in (2**20 + 1, 2**32, 10**30):
+            set_num_threads(1)
+            set_num_threads(count)
+            assert get_num_threads() == most
+    finally:
+        set_num_threads(before)

@@ -466,3 +466,14 @@ def test_lightning_is_asked_for_by_name(monkeypatch):
 
     with pytest.raises(ImportError, match=r"needs Lightning, .*: pip install lightning"):
         watch_callback()
+
+
+def test_a_history_is_gone_through_by_layer_and_asked_by_name():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU())
+    with watch(model, every=1) as census:
+        model(torch.ones(4, 2))
+        census.step()
+    history = census.history
+    assert [units.name for units in history] == ["1", "3"]
+    assert "3" in history
+    assert "2" not in history

@@ -506,7 +506,12 @@ class Smooth(nn.Module):
         ),
         (nn.ReLU(), [], ValueError, r"data holds no batch: an empty loader, or a generator that was used up"),
         (nn.ReLU(), iter(()), ValueError, r"data holds no batch"),
-        (nn.ReLU(), 3, TypeError, r"data must be an iterable of batches, not int"),
+        (
+            nn.ReLU(),
+            3,
+            TypeError,
+            r"an iterable of batches, not int: .*DataLoader\(dataset, batch_size=64\) of a data set",
+        ),
         (nn.ReLU(), "batch", TypeError, r"data must be an iterable of batches, not str"),
         (nn.ReLU(), np.ones((2, 2)), TypeError, r"batch 0 is a ndarray: .* \(torch\.from_numpy makes a tensor"),
         (nn.ReLU(), [torch.ones(1, 1), "x"], TypeError, r"batch 1 is a str: a batch must be a tensor, a tuple or list"),
@@ -653,3 +658,60 @@ def test_deviation_with_missing_outputs_far_from_zero():
     )
     np.testing.assert_allclose(layer.output_std[2], 0, atol=1e-3)
     assert layer.counts.outputs.tolist() == [500, 400, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"unit_axis": 3}, "unit_axis must be a mapping from names to axes, such as .*, not int: 3"),
+        ({"unit_axis": ["1"]}, "unit_axis must be a mapping from names to axes, .* not list"),
+        ({"unit_axis": {1: 1}}, "unit_axis maps names to integers, .* not 1 to 1"),
+        ({"unit_axis": {"1": "a"}}, "unit_axis maps names to integers, .* not '1' to 'a'"),
+        ({"unit_axis": {"1": 1.0}}, "unit_axis maps names to integers, .* not '1' to 1.0"),
+        ({"unit_axis": {"1": None}}, "unit_axis maps names to integers, .* not '1' to None"),
+        ({"every": 1.5}, "every must be an integer, not float: 1.5"),
+        ({"every": "a"}, "every must be an integer, not str: 'a'"),
+        ({"every": 5, "keep": 1.5}, "keep must be an integer, not float: 1.5"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_refused_by_name(options, text):
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with pytest.raises(TypeError, match=text):
+        watch(model, **options)
+
+
+def test_integers_of_numpy_are_integers():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    assert diagnose(model, torch.ones(5, 2), unit_axis={"1": np.int64(0)}).units == 5
+    assert watch(model, every=np.int32(2)).history.steps == ()
+
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return torch.relu(x)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda x: x.to_sparse(), r"sparse \(torch.sparse_coo\)"),
+        (lambda x: x.to_sparse_csr(), r"sparse \(torch.sparse_csr\)"),
+        (lambda x: torch.nested.nested_tensor([x, x[:2]]), "nested"),
+        (lambda x: torch.nested.nested_tensor([x, x[:2]], layout=torch.jagged), "nested"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "quantized"),
+    ],
+)
+def test_a_tensor_that_cannot_be_counted_is_named(make, kind):
+    with watch(Plain()) as census, pytest.raises(TypeError, match=rf"'relu\(\)' is called on a {kind} tensor"):
+        census.model(make(torch.randn(5, 3)))
+
+
+def test_a_complex_input_is_refused_in_the_words_of_pytorch():
+    with pytest.raises((RuntimeError, NotImplementedError)) as plain:
+        torch.relu(torch.ones(2, 3) + 1j)
+    with pytest.raises(type(plain.value)) as watched:
+        diagnose(Plain(), torch.ones(2, 3) + 1j)
+    assert str(watched.value) == str(plain.value)

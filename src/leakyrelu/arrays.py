@@ -165,7 +165,8 @@ def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     Raises
     ------
     ValueError
-        If any alpha is 0, negative or NaN: then the function has no inverse.
+        If any alpha is 0, negative or NaN: then the function has no inverse. Numbers, sequences and NumPy arrays are
+        looked at; a lazy or labelled alpha (Dask, xarray, pandas) is not.
     TypeError
         As `leaky_relu`.
 

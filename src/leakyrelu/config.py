@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+
 from leakyrelu import _core
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
+
+
+_MOST = 1 << 20  # beyond any machine; the core takes no more
 
 
 def get_num_threads() -> int:
@@ -51,7 +56,13 @@ def set_num_threads(count: int) -> None:
     >>> from leakyrelu import set_num_threads
     >>> set_num_threads(2)
     """
-    _core.set_num_threads(count)
+    try:
+        number = operator.index(count)
+    except TypeError:
+        raise TypeError(
+            f"set_num_threads: the number of threads must be an integer, not {type(count).__name__}: {count!r}"
+        ) from None
+    _core.set_num_threads(min(number, _MOST))
 
 
 def show_config() -> None:

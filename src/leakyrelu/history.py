@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -106,6 +106,12 @@ class History:
             if layer.name == name:
                 return layer
         raise KeyError(f"no layer {name!r}; there are {', '.join(repr(layer.name) for layer in self.layers) or 'none'}")
+
+    def __iter__(self) -> Iterator[UnitHistory]:
+        return iter(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        return any(layer.name == name for layer in self.layers)
 
     def silent_share(self) -> NDArray[np.float64]:
         """Return the share of silent units at each of `steps`, all layers together."""

@@ -180,11 +180,13 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
     Raises
     ------
     ValueError
-        The chart would fetch its data.
+        The chart would fetch its data, or `scale` is not above 0.
     ImportError
         The extra ``report`` is not installed.
     """
     _refuse_urls(spec, "the chart")
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be a finite number above 0, got {scale!r}: 1 is a pixel a unit")
     vl_convert = require("vl_convert")
     plain = _plain(spec)
     if plain.get("width") == "container":

@@ -67,12 +67,15 @@ def from_json(text: str) -> Report:
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise ValueError(f"the JSON has schema {schema!r}, not {SCHEMA!r}: it was not written by Report.to_json")
-    if document["version"] != VERSION:
+    if document.get("version") != VERSION:
         raise ValueError(
-            f"the report has version {document['version']}, and this leakyrelu reads version {VERSION}: "
+            f"the report has version {document.get('version')!r}, and this leakyrelu reads version {VERSION}: "
             "use the release that wrote it, or a newer one"
         )
-    return Report([_read(layer) for layer in document["layers"]], document["unused"])
+    try:
+        return Report([_read(layer) for layer in document["layers"]], document["unused"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the JSON is no whole report ({error}): give the text that Report.to_json returned") from None
 
 
 def _layer(layer: Layer) -> dict[str, Any]:

@@ -253,7 +253,19 @@ class Sight:
         if x.is_meta or torch.compiler.is_compiling():
             return
         with torch._C.DisableTorchFunction():
+            if x.is_complex():
+                return  # the activation's own error says more
+            if x.layout is not torch.strided or x.is_nested or x.is_quantized:
+                raise TypeError(_uncountable(place, x))
             self.counted(place, rule, x, thread.trail)
+
+
+def _uncountable(place: Place, x: Tensor) -> str:
+    kind = "nested" if x.is_nested else "quantized" if x.is_quantized else f"sparse ({x.layout})"
+    return (
+        f"{place.name!r} is called on a {kind} tensor, whose units cannot be counted: give the model dense ones, or "
+        "watch the model it was made from"
+    )
 
 
 class _Mode(TorchFunctionMode):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -72,7 +73,8 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
     Raises
     ------
     TypeError
-        `model` is not a module, or `to` is none of the above.
+        `model` is not a module, `unit_axis` no mapping from names to integers, `every` or `keep` no integer, or `to` is
+        none of the above.
     ValueError
         The model is compiled or scripted, `unit_axis` names a module that is not there, or `every` is not at least 1.
 
@@ -110,14 +112,17 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         _refuse_compiled(model)
-        for name, number in (("every", every), ("keep", keep)):
+        numbers: dict[str, Any] = {"every": every, "keep": keep}
+        for name, number in numbers.items():
+            if number is not None and not isinstance(number, Integral):
+                raise TypeError(f"{name} must be an integer, not {type(number).__name__}: {number!r}")
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if every is None and to is not None:
             raise ValueError("`to` takes one census at a time: say how often, with every=50")
         self.model = model
         self._sight = Sight(model, self._counted, self._wanted)
-        self._unit_axis = dict(unit_axis or {})
+        self._unit_axis = _checked(unit_axis)
         self._check_names()
         self._gradients = gradients
         self._every = every
@@ -354,7 +359,10 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
     if isinstance(data, Tensor | Mapping):
         data = [data]  # iterating would take it apart: rows without their batch axis, or keys
     if not isinstance(data, Iterable) or isinstance(data, str):
-        raise TypeError(f"data must be an iterable of batches, not {type(data).__name__}: [batch] makes one of a batch")
+        raise TypeError(
+            f"data must be an iterable of batches, not {type(data).__name__}: [batch] makes one of a batch, "
+            "torch.utils.data.DataLoader(dataset, batch_size=64) of a data set"
+        )
     device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), None)
     modes = [(module, module.training) for module in model.modules()]
     number = -1
@@ -376,6 +384,20 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
     if not census._sites:
         raise NoRectifierError(_nothing_seen(model))
     return census.report()
+
+
+def _checked(unit_axis: Any) -> dict[str, int]:
+    if unit_axis is None:
+        return {}
+    if not isinstance(unit_axis, Mapping):
+        raise TypeError(
+            f'unit_axis must be a mapping from names to axes, such as {{"body.relu": 2}}, '
+            f"not {type(unit_axis).__name__}: {unit_axis!r}"
+        )
+    for name, axis in unit_axis.items():
+        if not isinstance(name, str) or isinstance(axis, bool) or not isinstance(axis, Integral):
+            raise TypeError(f'unit_axis maps names to integers, such as {{"body.relu": 2}}, not {name!r} to {axis!r}')
+    return dict(unit_axis)
 
 
 class NoRectifierError(ValueError):

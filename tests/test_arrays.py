@@ -438,7 +438,7 @@ def test_what_is_not_a_real_number_is_refused_by_name(bad, name, remedy):
         ("grad", lambda: leaky_relu_backward(bad, np.zeros(1))),
         ("x", lambda: leaky_relu_backward(np.zeros(1), bad)),
         ("alpha", lambda: leaky_relu_backward(np.zeros(1), np.zeros(1), bad)),
-        ("x", lambda: leaky_relu_inverse(bad, 0.1)),
+        ("y", lambda: leaky_relu_inverse(bad, 0.1)),
         ("x", lambda: leaky_relu_with_signs(bad, 0.1)),
         ("alpha", lambda: leaky_relu_with_signs(np.zeros(1), bad)),
         ("grad", lambda: leaky_relu_backward_from_signs(bad, signs, 0.1)),

@@ -10,7 +10,10 @@ from torch import nn
 
 from leakyrelu.torch import LeakyReLU, replace_relu
 
-LAST_LINE = "Only modules are seen: a call such as torch.relu(x) inside a forward method stays a ReLU."
+LAST_LINE = "Only modules are swapped: a call such as torch.relu(x) inside a forward method stays a ReLU."
+
+
+CALLS = "its forward method calls {}, which is no module; call leakyrelu.torch.leaky_relu there"
 
 
 class Block(nn.Module):
@@ -33,7 +36,8 @@ def test_nested_modules_are_swapped_by_name():
     )
     report = replace_relu(model, 0.2)
     assert report.swapped == ("1", "2.0.act", "2.1.a", "3.0")
-    assert (report.negative_slope, report.left, report.hooks_lost) == (0.2, (), ())
+    assert (report.negative_slope, report.hooks_lost) == (0.2, ())
+    assert report.left == (("2.0", CALLS.format("relu")),)
     for name in report.swapped:
         layer = model.get_submodule(name)
         assert type(layer) is LeakyReLU
@@ -135,6 +139,7 @@ def test_report_reads_as_text():
         "  swapped    0",
         "  swapped    1.act",
         "  left       2: ReLU6 is bounded, not nn.ReLU",
+        "  left       1: " + CALLS.format("relu"),
         LAST_LINE,
     ]
 
@@ -177,3 +182,122 @@ def test_wrong_arguments():
             replace_relu(model, bad)
     assert type(model[0]) is nn.ReLU
     assert replace_relu(model, math.nan).swapped == ("0",)
+
+
+# Functions
+
+
+class Functions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(Custom(), nn.ReLU())
+
+    def forward(self, x):
+        x = torch.relu(self.inner(x)).relu_()
+        return x.clamp(min=0) + x.clamp(0, 1) + torch.clamp_min(x, 0) + x.clamp(-1)
+
+
+class Custom(nn.Module):
+    def forward(self, x):
+        return F.relu(x - 1)
+
+
+class Untraceable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.custom = Custom()
+
+    def forward(self, x):
+        return F.relu(self.custom(x)) if x.sum() > 0 else x
+
+
+def test_function_calls_that_can_be_followed_are_named():
+    model = nn.Sequential(Functions(), Untraceable())
+    x = torch.randn(4, 3)
+    expected = copy.deepcopy(model)(x)
+    report = replace_relu(model, 0.0)
+    assert report.swapped == ("0.inner.1",)
+    assert report.left == (
+        ("0.inner.0", CALLS.format("relu")),
+        ("0", CALLS.format("relu")),
+        ("0", CALLS.format("relu_")),
+        ("0", CALLS.format("clamp(min=0)")),
+        ("0", CALLS.format("clamp_min(min=0)")),
+        ("1.custom", CALLS.format("relu")),
+    )
+    torch.testing.assert_close(model(x), expected)
+
+
+# Gain
+
+
+def test_gain_is_corrected_where_a_weight_feeds_swapped_modules_alone():
+    torch.manual_seed(0)
+    tied = nn.Linear(4, 4)
+    tied2 = nn.Linear(4, 4)
+    tied2.weight = tied.weight
+    model = nn.Sequential(
+        *(nn.Linear(3, 4), nn.ReLU()),
+        *(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()),
+        *(tied, nn.ReLU(), tied2),
+        *(nn.Dropout(0.0), nn.ReLU(), nn.Linear(4, 2)),
+    )
+    before = copy.deepcopy(model.state_dict())
+    report = replace_relu(model, 0.5, correct_gain=True)
+    factor = 1 / math.sqrt(1.25)
+    assert [name for name, _ in report.rescaled] == ["0"]
+    assert report.rescaled[0][1] == pytest.approx(factor)
+    assert report.not_rescaled == (
+        ("6", "the weight of 5 is shared with another layer"),
+        ("9", "Dropout comes before it, no linear or convolution layer"),
+    )
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key] * (factor if key == "0.weight" else 1))
+    lines = repr(report).splitlines()
+    assert "  weight of  0 multiplied by 0.894427" in lines
+    assert "  gain of    6 not corrected: the weight of 5 is shared with another layer" in lines
+
+
+def test_output_used_elsewhere_is_left():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.act, self.lost = nn.Linear(3, 3), nn.ReLU(), nn.ReLU()
+
+        def forward(self, x):
+            y = self.linear(x)
+            return self.act(y) + y
+
+    model = Skip()
+    weight = model.linear.weight.clone()
+    report = replace_relu(model, 0.5, correct_gain=True)
+    assert report.not_rescaled == (
+        ("act", "the output of linear also goes elsewhere"),
+        ("lost", "no call of it was seen"),
+    )
+    assert torch.equal(model.linear.weight, weight)
+
+
+def test_signals_keep_their_size_with_the_corrected_gain():
+    torch.manual_seed(0)
+    depth, width = 20, 256
+    layers = [layer for _ in range(depth) for layer in (nn.Linear(width, width, bias=False), nn.ReLU())]
+    for layer in layers[::2]:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    plain, corrected = nn.Sequential(*layers), copy.deepcopy(nn.Sequential(*layers))
+    replace_relu(plain, 0.5)
+    replace_relu(corrected, 0.5, correct_gain=True)
+    x = torch.randn(64, width)
+    size = [model(x).square().mean().sqrt().item() for model in (plain, corrected)]
+    # Each of 20 layers would multiply the mean square by 1 + 0.25.
+    assert size[0] / size[1] == pytest.approx(1.25 ** (depth / 2), rel=1e-3)
+    assert 0.3 < size[1] < 1.5
+
+
+def test_gain_of_a_slope_that_is_not_finite():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with pytest.raises(
+        ValueError, match=r"the gain can be corrected for a finite slope only, not inf; leave correct_gain"
+    ):
+        replace_relu(model, math.inf, correct_gain=True)
+    assert type(model[1]) is nn.ReLU

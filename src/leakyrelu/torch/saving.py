@@ -127,7 +127,7 @@ def save_memory(model: nn.Module) -> Saving:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
-    calls = _Calls()
+    calls = Calls()
     calls.follow(model)
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -222,7 +222,7 @@ def _put(model: nn.Module, names: list[str], new: nn.Module) -> None:
         model.get_submodule(parent)._modules[child] = new
 
 
-def _pairs(calls: _Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
+def _pairs(calls: Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
     """Return the pairs to join, and why other normalizations are left."""
     pairs: dict[nn.Module, Any] = {}
     reasons: dict[nn.Module, str] = {}
@@ -279,7 +279,7 @@ def _unfit(activation: Any) -> str | None:
 
 
 @dataclass
-class _Calls:
+class Calls:
     """What every call seen says: after which module a module came, or in words why that cannot be said."""
 
     after: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)

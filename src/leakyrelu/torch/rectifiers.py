@@ -51,10 +51,11 @@ class Rule(NamedTuple):
     slope_variance: float = 0.0
     shift: float = 0.0
     scale: float = 1.0
+    slope_axis: int = 1  # where an input has the units that have a slope each
 
     @property
     def slope_per_unit(self) -> bool:
-        """Whether each unit has a slope of its own, which puts the units on axis 1."""
+        """Whether each unit has a slope of its own, which puts the units on `slope_axis`."""
         return isinstance(self.slope, Tensor) and self.slope.numel() > 1
 
 

@@ -37,11 +37,11 @@ from leakyrelu.torch.rectifiers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["Fed", "Place", "Sight"]
+__all__ = ["PYTORCH", "Fed", "Host", "Place", "Sight"]
 
 _REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
 
@@ -64,6 +64,15 @@ class Fed(NamedTuple):
     shape: torch.Size
     name: str
     axis: int
+
+
+class Host(NamedTuple):
+    """What a framework's modules are: PyTorch's own, or those of one that runs on it."""
+
+    modules: Callable[[nn.Module], Iterable[tuple[str, nn.Module]]]
+    is_rectifier: Callable[[nn.Module], bool]
+    feeds: Callable[[nn.Module], int | None]  # the axis of the units of its output, where it can feed an activation
+    rule_of: Callable[[nn.Module], Rule | None]
 
 
 class _Module(NamedTuple):
@@ -95,13 +104,15 @@ class Sight:
         model: nn.Module,
         counted: Callable[[Place, Rule, Tensor, deque[Fed]], None],
         wanted: Callable[[], bool],
+        host: Host,
     ) -> None:
         self.model = model
         self.counted = counted
         self.wanted = wanted
+        self.host = host
         self.modules = {
-            name: (module, _Module(name, isinstance(module, RECTIFIERS), _feeds(module)))
-            for name, module in model.named_modules()
+            name: (module, _Module(name, host.is_rectifier(module), host.feeds(module)))
+            for name, module in host.modules(model)
         }
         self.rectifiers = {
             name or type(module).__name__: module
@@ -241,8 +252,9 @@ class Sight:
         self, thread: _Thread, record: _Module, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
-        if isinstance(x, Tensor):  # of anything else, the activation's own error says more
-            self._count(thread, Place(record.name or type(module).__name__), rule_of(module), x)
+        # Of anything but a tensor, the activation's own error says more.
+        if isinstance(x, Tensor) and (rule := self.host.rule_of(module)) is not None:
+            self._count(thread, Place(record.name or type(module).__name__), rule, x)
 
     def _count(self, thread: _Thread, place: Place, rule: Rule, x: Tensor) -> None:
         if torch._C._are_functorch_transforms_active():
@@ -329,6 +341,9 @@ def _remember(thread: _Thread, output: Any, name: str, axis: int) -> None:
 
 def _feeds(module: nn.Module) -> int | None:
     return next((axis for kinds, axis in FEEDING_MODULES if isinstance(module, kinds)), None)
+
+
+PYTORCH = Host(nn.Module.named_modules, lambda module: isinstance(module, RECTIFIERS), _feeds, rule_of)
 
 
 def _is_quiet(module: nn.Module) -> bool:

@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from leakyrelu.census import Layer, Report
 from leakyrelu.torch.recorder import Recorder
 from leakyrelu.torch.rectifiers import RECTIFIERS, Rule
-from leakyrelu.torch.sight import Place, Sight
+from leakyrelu.torch.sight import PYTORCH, Place, Sight
 from leakyrelu.torch.tally import Tally, slope_of
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
     array([0, 1, 2, 3])
     """
 
+    _host = PYTORCH
+
     def __init__(
         self,
         model: nn.Module,
@@ -121,7 +123,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         if every is None and to is not None:
             raise ValueError("`to` takes one census at a time: say how often, with every=50")
         self.model = model
-        self._sight = Sight(model, self._counted, self._wanted)
+        self._sight = Sight(model, self._counted, self._wanted, self._host)
         self._unit_axis = _checked(unit_axis)
         self._check_names()
         self._gradients = gradients
@@ -308,7 +310,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
                 )
             return fed_by, axis % x.ndim
         if rule.slope_per_unit:
-            return fed_by, 1  # PyTorch's rule for its slopes
+            return fed_by, rule.slope_axis % x.ndim
         by_shape = (fed for fed in reversed(trail) if fed.shape == x.shape)
         by_axes = (fed for fed in reversed(trail) if len(fed.shape) == x.ndim)
         feeder = feeder or next(by_shape, None) or next(by_axes, None)

@@ -244,10 +244,10 @@ def test_centered_says_why_and_what_to_do():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: slope.tailored(50, 1.0), ValueError, r"eta = 1 cannot be reached.*above 0.*below 1.*0\.9"),
+        (lambda: slope.tailored(50, 1.0), ValueError, r"eta = 1\.0 cannot be reached.*above 0.*below 1.*0\.9"),
         (lambda: slope.tailored(50, -0.1), ValueError, r"eta = -0\.1.* cannot be reached"),
         (lambda: slope.tailored(50, 1 - 1e-16), ValueError, r"eta = 0\.9999999.* at depth 50:.*more than 100000"),
-        (lambda: slope.centered(50, 1.0), ValueError, r"zeta = 1 cannot be reached: it must be above 1"),
+        (lambda: slope.centered(50, 1.0), ValueError, r"zeta = 1\.0 cannot be reached: it must be above 1"),
         (lambda: slope.centered(50, math.inf), ValueError, r"zeta must be finite, got inf"),
         (lambda: slope.tailored(0), ValueError, r"depth must be at least 1, got 0"),
         (lambda: slope.centered([3, -2]), ValueError, r"depth must be at least 1, got -2"),
@@ -255,6 +255,12 @@ def test_centered_says_why_and_what_to_do():
         (lambda: slope.tailored(2.5), TypeError, r"depth must be an integer or an array of them, got 2\.5 \(float\)"),
         (lambda: slope.tailored(True), TypeError, r"depth must be an integer.*True \(bool\)"),
         (lambda: slope.correlation(0.1, 1.5), ValueError, r"c = 1\.5 is not a cosine similarity"),
+        (lambda: slope.correlation(0.1, 1.0000001), ValueError, r"c = 1\.0000001 is not a cosine similarity"),
+        (
+            lambda: slope.centered(2**63),
+            ValueError,
+            r"depth must be at most 9223372036854775807, got 9223372036854775808",
+        ),
         (lambda: slope.gain(math.nan), ValueError, r"alpha must be finite, got nan"),
         (lambda: slope.mean("0.1"), TypeError, r"alpha must be a real number or an array of them, got '0\.1' \(str\)"),
         (lambda: slope.variance(1j), TypeError, r"alpha must be a real number.*1j \(complex\)"),

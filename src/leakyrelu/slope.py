@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_DEEPEST = 2**63 - 1
+
 __all__ = ["centered", "correlation", "gain", "mean", "tailored", "variance"]
 
 
@@ -156,7 +158,7 @@ def correlation(alpha: ArrayLike, c: ArrayLike, depth: ArrayLike = 1) -> Any:
     outside = np.abs(similarity) > 1.0
     if outside.any():
         value = float(similarity[outside][0])
-        raise ValueError(f"c = {value:g} is not a cosine similarity; it must lie between -1 and 1")
+        raise ValueError(f"c = {value!r} is not a cosine similarity; it must lie between -1 and 1")
     bend = ((1.0 - slope) / np.hypot(1.0, slope)) ** 2
     result = similarity.copy()
     for layer in range(int(layers.max(initial=0))):
@@ -204,7 +206,7 @@ def tailored(depth: ArrayLike, eta: ArrayLike = 0.9) -> Any:
     outside = (target <= 0.0) | (target >= 1.0)
     if outside.any():
         raise ValueError(
-            f"eta = {float(target[outside][0]):g} cannot be reached: a cosine similarity must lie above 0 (a straight "
+            f"eta = {float(target[outside][0])!r} cannot be reached: a cosine similarity must lie above 0 (a straight "
             "line, slope 1) and below 1 (which no finite depth reaches); 0.9 is the recommended value"
         )
     reach, _ = _similarity_of_unrelated(np.ones(target.shape), layers)
@@ -254,7 +256,7 @@ def centered(depth: ArrayLike, zeta: ArrayLike = 1.5) -> Any:
     outside = target <= 1.0
     if outside.any():
         raise ValueError(
-            f"zeta = {float(target[outside][0]):g} cannot be reached: it must be above 1, the value of a linear "
+            f"zeta = {float(target[outside][0])!r} cannot be reached: it must be above 1, the value of a linear "
             "network; 1.5 is the recommended value"
         )
     # expm1: 1 - zeta**(-1/depth) loses every digit in a very deep network or at a zeta close to 1.
@@ -354,10 +356,11 @@ def _layers(depth: ArrayLike, *, least: int) -> NDArray[np.int64]:
     array = np.asarray(depth)
     if array.dtype.kind not in "iu":
         raise TypeError(f"depth must be an integer or an array of them, got {_kind(depth, array)}")
-    layers = array.astype(np.int64)
-    if (layers < least).any():
-        raise ValueError(f"depth must be at least {least}, got {int(layers[layers < least][0])}")
-    return layers
+    if (array < least).any():
+        raise ValueError(f"depth must be at least {least}, got {int(array[array < least][0])}")
+    if (array > _DEEPEST).any():
+        raise ValueError(f"depth must be at most {_DEEPEST}, got {int(array[array > _DEEPEST][0])}")
+    return array.astype(np.int64)
 
 
 def _kind(value: object, array: NDArray[Any]) -> str:

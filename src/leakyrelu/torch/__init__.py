@@ -7,17 +7,21 @@ from leakyrelu.torch.learned import prelu
 from leakyrelu.torch.memory import ActivationMemory, activation_memory
 from leakyrelu.torch.norm import NormLeakyReLU
 from leakyrelu.torch.openmp import share_threads
-from leakyrelu.torch.revive import revive
-from leakyrelu.torch.rewrite import replace_relu
-from leakyrelu.torch.saving import restore, save_memory
-from leakyrelu.torch.watch import diagnose, watch
+from leakyrelu.torch.revive import Revival, revive
+from leakyrelu.torch.rewrite import Replacement, replace_relu
+from leakyrelu.torch.saving import Saving, restore, save_memory
+from leakyrelu.torch.watch import NoRectifierError, diagnose, watch
 
 __all__ = [
     "ActivationMemory",
     "CenteredLeakyReLU",
     "LeakyReLU",
+    "NoRectifierError",
     "NormLeakyReLU",
     "PReLU",
+    "Replacement",
+    "Revival",
+    "Saving",
     "activation_memory",
     "diagnose",
     "leaky_relu",

@@ -64,6 +64,17 @@ class Revival:
         (layer, indices, reason) for silent units that were left as they are.
     optimizer
         What was reset in the optimizer's state, in words.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from leakyrelu.torch import diagnose, revive
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = nn.init.constant_(model[0].bias[:3], -100.0)
+    >>> done = revive(model, diagnose(model, torch.randn(200, 4)))
+    >>> done.revived, done.units
+    ({'1': (0, 1, 2)}, 3)
     """
 
     revived: Mapping[str, tuple[int, ...]]

@@ -50,6 +50,14 @@ class Replacement:
         (name, factor) for layers whose weight was multiplied; empty unless `correct_gain` was asked for.
     not_rescaled
         (name of the swapped module, reason) where no weight was found that could be.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from leakyrelu.torch import replace_relu
+    >>> done = replace_relu(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), 0.1)
+    >>> done.negative_slope, done.swapped
+    (0.1, ('1',))
     """
 
     negative_slope: float

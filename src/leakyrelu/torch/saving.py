@@ -49,6 +49,14 @@ class Saving:
         keep their output.
     left
         (name, reason) for what was left as it is: normalizations, and activations that look like a Leaky ReLU.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from leakyrelu.torch import save_memory
+    >>> saving = save_memory(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LeakyReLU(), nn.LeakyReLU()))
+    >>> saving.joined, saving.swapped, saving.left
+    ((('1', '2'),), ('3',), ())
     """
 
     joined: tuple[tuple[str, str], ...]

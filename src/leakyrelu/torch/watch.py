@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from leakyrelu.history import History
     from leakyrelu.torch.sight import Fed
 
-__all__ = ["diagnose", "watch"]
+__all__ = ["NoRectifierError", "diagnose", "watch"]
 
 
 class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
@@ -344,7 +344,7 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
     TypeError
         `model` is not a module, `data` cannot be iterated, or a batch is none of the above.
     ValueError
-        There is no batch, the model called no rectifier, or as for `watch`.
+        There is no batch, the model called no rectifier (`NoRectifierError`), or as for `watch`.
 
     Examples
     --------
@@ -403,7 +403,18 @@ def _checked(unit_axis: Any) -> dict[str, int]:
 
 
 class NoRectifierError(ValueError):
-    """The model ran and called nothing that could be counted."""
+    """The model ran and called nothing that could be counted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from leakyrelu.torch import NoRectifierError, diagnose
+    >>> try:
+    ...     diagnose(torch.nn.Linear(2, 2), torch.ones(3, 2))
+    ... except NoRectifierError as error:
+    ...     print(str(error)[:40])
+    no rectifier was called in Linear: neith
+    """
 
 
 class _Site(NamedTuple):

@@ -54,7 +54,9 @@ def test_against_the_definition(x, data):
     assert counts.samples == x.size // x.shape[axis]
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64, np.int8, np.int32, np.bool_])
+@pytest.mark.parametrize(
+    "dtype", [np.float16, ml_dtypes.bfloat16, np.float64, np.longdouble, ">f4", np.int8, np.int32, np.bool_]
+)
 def test_every_real_dtype(dtype):
     x = np.array([[1, 0, 0], [3, 0, 1]], dtype=np.float32).astype(dtype)
     counts = tally(x, 1, 0.1)

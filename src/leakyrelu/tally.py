@@ -1,4 +1,7 @@
-"""What one array says about the units of a rectifier, in NumPy: for doors whose activations arrive as arrays."""
+"""What one array says about the units of a rectifier: for doors whose activations arrive as arrays.
+
+One pass of the native census, or NumPy where the rectifier has a ceiling.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakyrelu import _core
 from leakyrelu.arrays import leaky_relu
-from leakyrelu.census import Counts
+from leakyrelu.census import Counts, merge_moments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,8 +50,10 @@ def tally(
     x = np.ascontiguousarray(x).reshape(math.prod(x.shape[:axis]), units, math.prod(x.shape[axis + 1 :]))
     if x.dtype.kind != "f" or x.dtype.itemsize < 4:
         x = x.astype(np.float64 if x.dtype.kind in "iu" and x.dtype.itemsize > 2 else np.float32)
-    others = (0, 2)
     bounded = math.isfinite(ceiling)
+    if not bounded and x.dtype in (np.float32, np.float64) and np.all(np.isfinite(negative_slope)):
+        return _native(x, np.asarray(negative_slope, dtype=np.float64))
+    others = (0, 2)
     finite = np.isfinite(x)
     whole = bool(finite.all())
     slope: Any = np.asarray(negative_slope, dtype=np.float64)
@@ -75,4 +81,26 @@ def tally(
         mean=mean,
         m2=np.einsum("aub,aub->u", deviation, deviation),
         relu_sum=part.sum(others, dtype=np.float64),
+    )
+
+
+def _native(x: NDArray[Any], slope: NDArray[np.float64]) -> Counts:
+    """Count in one pass of the native census; the output follows from the moments above 0 and of the rest."""
+    counts, moments = np.zeros((5, x.shape[1]), np.int64), np.zeros((4, x.shape[1]))
+    _core.add_census(np.require(x, requirements="CA"), False, *x.shape, 0.0, math.inf, counts, moments)
+    positive, nan, _, above, rest = counts
+    mean, m2, rest_mean, rest_m2 = moments
+    _, output_mean, output_m2 = merge_moments(
+        (above.astype(np.float64), mean, m2), (rest.astype(np.float64), slope * rest_mean, slope**2 * rest_m2)
+    )
+    return Counts(
+        samples=x.shape[0] * x.shape[2],
+        calls=1,
+        positive=positive,
+        nan=nan,
+        saturated=np.zeros_like(nan),
+        outputs=above + rest,
+        mean=output_mean,
+        m2=output_m2,
+        relu_sum=mean * above,
     )

@@ -87,7 +87,9 @@ def tally(
 def _native(x: NDArray[Any], slope: NDArray[np.float64]) -> Counts:
     """Count in one pass of the native census; the output follows from the moments above 0 and of the rest."""
     counts, moments = np.zeros((5, x.shape[1]), np.int64), np.zeros((4, x.shape[1]))
-    _core.add_census(np.require(x, requirements="CA"), False, *x.shape, 0.0, math.inf, counts, moments)
+    outer, units, inner = x.shape
+    aligned = np.require(x, requirements=["C", "A"])
+    _core.add_census(aligned, False, outer, units, inner, 0.0, math.inf, counts, moments)
     positive, nan, _, above, rest = counts
     mean, m2, rest_mean, rest_m2 = moments
     _, output_mean, output_m2 = merge_moments(

@@ -57,8 +57,9 @@ class NormLeakyReLU(nn.Module):
 
     Parameters, buffers and keys of the `state_dict` are those of `norm`, and they are shared with it, as are settings
     such as `eps` and `momentum`: what the optimizer holds stays valid, and `norm` can be put back at any time. A batch
-    of one element a statistic, a shape or dtype that `norm` refuses, `torch.compile`, tracing, `torch.func` transforms
-    and forward-mode derivatives run the pair itself.
+    of one element a statistic, a shape or dtype that `norm` refuses, `torch.compile`, `torch.export`,
+    `torch.jit.trace`, `torch.func` transforms and forward-mode derivatives run the pair itself. `torch.jit.script` and
+    `torch.fx.symbolic_trace` cannot look into it.
 
     Parameters
     ----------

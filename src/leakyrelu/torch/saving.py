@@ -13,8 +13,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from leakyrelu.torch.checking import difference, outcome
 from leakyrelu.torch.layers import LeakyReLU, PReLU
 from leakyrelu.torch.norm import NORMS, NormLeakyReLU
 from leakyrelu.torch.tracing import HOOKS, trace
@@ -86,7 +87,7 @@ class Absorbed(nn.Identity):
         return repr(self._original)
 
 
-def save_memory(model: nn.Module) -> Saving:
+def save_memory(model: nn.Module, example: Any = None) -> Saving:
     """Rewrite a network, in place, so that its activations keep less memory for the backward pass.
 
     Every normalization directly followed by a Leaky ReLU of positive slope becomes one `NormLeakyReLU`, which keeps its
@@ -100,7 +101,8 @@ def save_memory(model: nn.Module) -> Saving:
     dropout). The calls are followed with `torch.fx`, in training and in evaluation mode; hooks and buffers notice
     nothing of it. Where it cannot trace a module, its children are looked at one by one, and in an `nn.Sequential`
     each layer is taken to feed the next and nothing else: code that picks layers out of an untraceable model's
-    `nn.Sequential` to use what is between them is not seen. When in doubt the layers are left, with the reason.
+    `nn.Sequential` to use what is between them is seen with an `example` only. When in doubt the layers are left, with
+    the reason.
 
     What looks for normalizations by their class passes a joined layer by: loops that freeze every `nn.BatchNorm2d`,
     `torch.optim.swa_utils.update_bn`, `nn.SyncBatchNorm.convert_sync_batchnorm`. Do these before `save_memory`, or
@@ -110,6 +112,12 @@ def save_memory(model: nn.Module) -> Saving:
     ----------
     model
         Any module that contains others. It is changed.
+    example
+        For models that `torch.fx` cannot trace: an input (a tensor, a tuple or list of arguments, or a dict of keyword
+        arguments) on which the rewriting is checked. The model runs forward and backward in the mode it is in, before
+        and after; buffers, gradients and the generators of random numbers are left as they were. If an output or a
+        gradient of a parameter differs (by more than sqrt(eps) of the output, or of all gradients), or an error is
+        raised, the changes are taken back and tried one by one, and those that make the difference are left and named.
 
     Returns
     -------
@@ -142,37 +150,36 @@ def save_memory(model: nn.Module) -> Saving:
         names.setdefault(module, []).append(name)
     pairs, reasons = _pairs(calls, list(names))
 
-    joined, swapped, left = [], [], []
+    steps: dict[nn.Module, _Step] = {}
+    left = []
     for module, own in names.items():
-        new: nn.Module | None = None
         if module in pairs:
             activation = pairs[module]
-            new = NormLeakyReLU(module, float(activation.negative_slope))
+            new: nn.Module = NormLeakyReLU(module, float(activation.negative_slope))
             object.__setattr__(new, "_original", module)
-            joined.append((own[0], names[activation][0]))
+            step = steps.setdefault(activation, _Step())
+            step.joined.append((own[0], names[activation][0]))
+            step.parts.append((own, module, new))
         elif module in pairs.values():
-            new = Absorbed(module)
-        elif type(module) is nn.LeakyReLU:
+            steps.setdefault(module, _Step()).parts.append((own, module, Absorbed(module)))
+        elif type(module) in (nn.LeakyReLU, nn.PReLU):
             reason = _hooked(module) or ("it is the model itself" if "" in own else None)
-            if reason is None:
-                new = LeakyReLU(module.negative_slope, module.inplace).train(module.training)
-                object.__setattr__(new, "_original", module)
-                swapped.append(own[0])
-            else:
-                left.append((own[0], reason))
-        elif type(module) is nn.PReLU:
-            reason = _hooked(module) or ("it is the model itself" if "" in own else None)
-            if reason is None and module in calls.overwritten:
+            if reason is None and type(module) is nn.PReLU and module in calls.overwritten:
                 reason = f"{calls.overwritten[module]} changes its output in place, which the backward pass would need"
             if reason is None:
-                new = _with_the_slopes_of(module)
-                swapped.append(own[0])
+                steps[module] = _Step([(own, module, _lone(module))], swapped=[own[0]])
             else:
                 left.append((own[0], reason))
         elif module in reasons and reasons[module] is not None:
             left.append((own[0], reasons[module]))
-        if new is not None:
-            _put(model, own, new)
+
+    before = {} if example is None else outcome(model, example)
+    for step in steps.values():
+        step.do(model)
+    if example is not None and difference(before, model, example) is not None:
+        _do_one_by_one(model, steps, example, before, left)
+    joined = [pair for step in steps.values() for pair in step.joined]
+    swapped = [name for step in steps.values() for name in step.swapped]
     return Saving(tuple(joined), tuple(swapped), tuple(left))
 
 
@@ -215,11 +222,50 @@ def restore(model: nn.Module) -> int:
     return len(names)
 
 
-def _with_the_slopes_of(module: nn.PReLU) -> PReLU:
-    new = PReLU(device="meta")
-    new.num_parameters = module.num_parameters
-    # The very dictionary, so that whatever replaces the parameter in one replaces it in both.
-    object.__setattr__(new, "_parameters", module._parameters)
+@dataclass
+class _Step:
+    """Modules that change together: an activation, and the normalizations that take it over."""
+
+    parts: list[tuple[list[str], nn.Module, nn.Module]] = field(default_factory=list)
+    joined: list[tuple[str, str]] = field(default_factory=list)
+    swapped: list[str] = field(default_factory=list)
+
+    def do(self, model: nn.Module) -> None:
+        for names, _, new in self.parts:
+            _put(model, names, new)
+
+    def undo(self, model: nn.Module) -> None:
+        for names, old, _ in self.parts:
+            _put(model, names, old)
+
+
+def _do_one_by_one(
+    model: nn.Module,
+    steps: dict[nn.Module, _Step],
+    example: Any,
+    before: dict[str, Tensor],
+    left: list[tuple[str, str]],
+) -> None:
+    """Take everything back, and do again what leaves the example as it was."""
+    for step in steps.values():
+        step.undo(model)
+    for key, step in list(steps.items()):
+        step.do(model)
+        if (reason := difference(before, model, example)) is not None:
+            step.undo(model)
+            left += [(name, reason) for name in [norm for norm, _ in step.joined] or step.swapped]
+            del steps[key]
+
+
+def _lone(module: Any) -> nn.Module:
+    new: nn.Module
+    if isinstance(module, nn.LeakyReLU):
+        new = LeakyReLU(module.negative_slope, module.inplace)
+    else:
+        new = PReLU(device="meta")
+        new.num_parameters = module.num_parameters
+        # The very dictionary, so that whatever replaces the parameter in one replaces it in both.
+        object.__setattr__(new, "_parameters", module._parameters)
     object.__setattr__(new, "_original", module)
     return new.train(module.training)
 

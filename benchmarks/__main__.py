@@ -1,6 +1,7 @@
 """``python -m benchmarks [PART ...]``: measure here, print the table, store table, figures and pictures.
 
 Results go to ``benchmarks/results/<machine>/``: ``array.md``, ``array.json``, ``relative.png``, ``limit.png``.
+``python -m benchmarks torch [PART ...]`` measures training with PyTorch (``benchmarks/training.py``).
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ def sizes_for(operation: str, dtype: str, powers: list[int]) -> list[int]:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["torch"]:
+        from benchmarks import training
+
+        training.main(sys.argv[2:])
+        return
     options = parse()
     from benchmarks import calls, harness, layouts, machine, peers, pictures, sizes, table
 

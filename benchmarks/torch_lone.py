@@ -1,94 +1,137 @@
-"""A lone activation in PyTorch: forward plus backward, and the bytes kept, ours against PyTorch's, interleaved.
+"""Part ``lone``: a Leaky ReLU by itself, forward plus backward, and the bytes that it keeps.
 
-    python -m benchmarks.torch_lone [--small 0] [--threads 1] [--fresh] [--exponents 10,16,20,22,24] [--json FILE]
+As in a network, several layers run before the first backward pass, each on an input of its own, and all their outputs
+are alive at once; one backward pass then goes through all of them. Two ways to get memory, since which of them a layer
+meets depends on what else the process does:
 
-`--small` replaces the number of elements below which our layer goes PyTorch's way. `--fresh` has every tensor of
-128 KiB and more taken from the system and given back, as in a step whose tensors are larger than what the allocator
-holds.
+* ``fresh``: every tensor of 128 KiB and more is taken from the system, touched for the first time and given back, and
+  the memory of the smaller ones is given back after each block. Outputs, gradients and what is kept count as fresh.
+  Before the clock, the same block runs once: what the system gives out first has to be brought in by the hypervisor of
+  a virtual machine, at a time that has to do with whoever ran before.
+* ``reused``: the allocator gives nothing back, so that every tensor lies where an older one was.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import importlib
-import json
-import pathlib
-from typing import Any
+import gc
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import leaky_relu as pytorch_leaky_relu
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks import machine
-from benchmarks.harness import interleave
-from leakyrelu.torch import leaky_relu
+from leakyrelu.torch import LeakyReLU
 
-M_MMAP_THRESHOLD = -3  # of mallopt(3)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from benchmarks.torch_rows import Row
+
+    Layer = Callable[[torch.Tensor], torch.Tensor]
+
+DTYPES = ("float32", "bfloat16")
+MEMORY = ("fresh", "reused")
+POWERS = (10, 12, 14, 16, 17, 18, 19, 20, 22, 24, 26)
+COMPILED = (10, 14, 18, 22, 26)  # sizes for torch.compile, which takes up to half a minute for each
+# Of mallopt(3).
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+SLOPE = 0.01
+ALIVE_BYTES = 1 << 28  # of all outputs together
+LAYERS = (2, 32)
+BLOCK_SECONDS = 0.05
 
 
-def contestants(x: torch.Tensor, grad: torch.Tensor) -> dict[str, Any]:
-    def step(function: Any) -> Any:
-        def run() -> None:
-            function(x).backward(grad)
-            x.grad = None
+def _allocator(memory: str) -> Any:
+    library = ctypes.CDLL(None)
+    fresh = memory == "fresh"
+    library.mallopt(M_MMAP_MAX, 65536 if fresh else 0)
+    library.mallopt(M_MMAP_THRESHOLD, 128 * 1024)
+    library.mallopt(M_TRIM_THRESHOLD, 128 * 1024 if fresh else 2**31 - 1)
+    return library
 
-        return run
 
-    return {
-        "ours": step(lambda t: leaky_relu(t, 0.1)),
-        "pytorch": step(lambda t: pytorch_leaky_relu(t, 0.1)),
-        "checkpoint": step(lambda t: checkpoint(pytorch_leaky_relu, t, 0.1, use_reentrant=False)),
+def _contestants(compiled: bool) -> dict[str, Layer]:
+    layer = nn.LeakyReLU(SLOPE)
+    found: dict[str, Layer] = {
+        "PyTorch": layer,
+        "PyTorch in place": nn.LeakyReLU(SLOPE, inplace=True),
+        "checkpoint": lambda x: checkpoint(layer, x, use_reentrant=False),
+        "leakyrelu": LeakyReLU(SLOPE),
     }
+    if compiled:
+        torch._dynamo.reset()  # one graph a size: kernels for all sizes at once would be split over threads for one
+        found["torch.compile"] = torch.compile(nn.LeakyReLU(SLOPE), dynamic=False)
+    return found
 
 
-def bytes_kept(function: Any, x: torch.Tensor) -> int:
-    storages: dict[int, int] = {}
+def _block(layer: Layer, x: torch.Tensor, grad: torch.Tensor, layers: int) -> float:
+    """Seconds a layer."""
+    leaves = [x.detach().requires_grad_() for _ in range(layers)]
+    inputs = [leaf.clone() for leaf in leaves]
+    start = time.perf_counter()
+    outputs = [layer(each) for each in inputs]
+    gradients = torch.autograd.grad(outputs, leaves, [grad] * layers)
+    del outputs, gradients
+    return (time.perf_counter() - start) / layers
+
+
+def bytes_kept(layer: Layer, x: torch.Tensor) -> int:
+    """Bytes of all storages that autograd keeps for the backward pass of one layer, the input among them."""
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _result = function(x, 0.1)
-    return sum(storages.values())
+        _output = layer(x.detach().requires_grad_().clone())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--small", type=int)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--exponents", default="10,12,14,16,18,19,20,22,24,26")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=pathlib.Path)
-    options = parser.parse_args()
-    if options.small is not None:
-        functional: Any = importlib.import_module("leakyrelu.torch.functional")
-        functional._SMALL = options.small
-    if options.fresh:
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 128 * 1024)
-    torch.set_num_threads(options.threads)
-    rows = []
-    print(
-        f"{'dtype':9} {'n':>5} {'ours':>11} {'pytorch':>11} {'checkpoint':>11} {'ratio':>6}  bytes kept, of PyTorch's"
-    )
-    for dtype in (torch.float32, torch.bfloat16):
-        for exponent in map(int, options.exponents.split(",")):
-            x = torch.randn(2**exponent, dtype=dtype, requires_grad=True)
-            seconds = interleave(contestants(x, x.detach().clone()), repeats=options.repeats)
-            kept = {"ours": bytes_kept(leaky_relu, x), "pytorch": bytes_kept(pytorch_leaky_relu, x)}
-            rows.append({"dtype": str(dtype), "elements": 2**exponent, "seconds": seconds, "bytes_kept": kept})
-            times = " ".join(f"{1e6 * value:8.1f} us" for value in seconds.values())
-            ratio, share = seconds["pytorch"] / seconds["ours"], kept["ours"] / kept["pytorch"]
-            print(
-                f"{str(dtype)[6:]:9} 2^{exponent:<3} {times} {ratio:6.2f}  {kept['ours']:,} ({share:.4f})", flush=True
-            )
-    if options.json:
-        settings = {"threads": options.threads, "fresh": options.fresh, "small": options.small}
-        record = {"machine": machine.describe(), "settings": settings, "rows": rows}
-        options.json.write_text(json.dumps(record, indent=1, default=str) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def measure(dtype: str, memory: str, powers: Iterable[int], rounds: int, compiled: bool) -> list[Row]:
+    rows: list[Row] = []
+    library = _allocator(memory)
+    for power in powers:
+        x = torch.randn(2**power).to(getattr(torch, dtype))
+        grad = torch.randn(2**power).to(x.dtype)
+        layers = max(LAYERS[0], min(LAYERS[1], ALIVE_BYTES // x.nbytes))
+        contestants = _contestants(compiled and power in COMPILED)
+        blocks = {}
+        for name, layer in contestants.items():
+            _block(layer, x, grad, 2)  # compiles
+            seconds = layers * _block(layer, x, grad, layers)
+            blocks[name] = max(1, int(BLOCK_SECONDS / seconds))
+        times: dict[str, list[float]] = {name: [] for name in contestants}
+        order = list(contestants)
+        gc.collect()
+        gc.disable()
+        for round_ in range(rounds):
+            shift = round_ % len(order)
+            for name in order[shift:] + order[:shift]:
+                taken = 0.0
+                _block(contestants[name], x, grad, layers)
+                for _ in range(blocks[name]):
+                    taken += _block(contestants[name], x, grad, layers)
+                    if memory == "fresh":
+                        library.malloc_trim(0)
+                times[name].append(taken / blocks[name])
+        gc.enable()
+        for name, layer in contestants.items():
+            row: Row = {
+                "work": f"lone, {dtype}, {memory}",
+                "size": f"2^{power}",
+                "name": name,
+                "times": times[name],
+                "bytes": bytes_kept(layer, x),
+                "note": "",
+            }
+            rows.append(row)
+        middle = {name: statistics.median(values) for name, values in times.items()}
+        ours = middle["leakyrelu"]
+        summary = ", ".join(f"{name} {value / ours:.2f}" for name, value in middle.items())
+        print(f"  lone {dtype} {memory} 2^{power}: {ours * 1e6:.1f} us; {summary}", flush=True)
+    return rows

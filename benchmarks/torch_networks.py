@@ -1,22 +1,16 @@
-"""Networks before and after `leakyrelu.torch.save_memory`: bytes kept for backward, and whole training steps.
-
-    python -m benchmarks.torch_networks [--compile] [--rounds N]
+"""Parts ``chains``, ``unet``, ``mlp`` and ``losses``: networks before and after `leakyrelu.torch.save_memory`.
 
 Every contestant is a copy of the same network, in the same process, and they take turns: PyTorch with its activations
-in place (what networks of this kind are shipped with) and apart, the network after `save_memory`, PyTorch with
-`torch.utils.checkpoint` around every convolution block, and, if asked for, `torch.compile`, which takes minutes.
+in place (what networks of this kind are shipped with) and apart, `torch.utils.checkpoint` around every block of
+convolution, normalization and activation, `torch.compile`, and the network after `save_memory`.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
+import gc
 import importlib
 import itertools
-import json
-import pathlib
-import statistics
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +18,13 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.machine import describe
-from leakyrelu.torch import save_memory
+from leakyrelu.torch import activation_memory, save_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+    from benchmarks.torch_rows import Row
+
 PEER = "dynamic-network-architectures"
 
 
@@ -94,49 +88,47 @@ def unet() -> nn.Module:
     )
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "chain 2-D, batch norm": (lambda: chain(2), (8, 1, 128, 128)),
-    "chain 3-D, instance norm": (lambda: chain(3), (2, 1, 40, 40, 40)),
-    "U-Net 3-D": (unet, (2, 1, 48, 48, 48)),
-    "MLP, batch norm": (mlp, (1024, 256)),
+NETWORKS: dict[str, dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]] = {
+    "chains": {
+        "chain 2-D, batch norm": (lambda: chain(2), (8, 1, 128, 128)),
+        "chain 3-D, instance norm": (lambda: chain(3), (2, 1, 40, 40, 40)),
+    },
+    "unet": {"U-Net 3-D, instance norm": (unet, (2, 1, 48, 48, 48))},
+    "mlp": {"MLP, batch norm": (mlp, (1024, 256))},
 }
+IN_PLACE = "PyTorch in place"
+
+
+def _apart(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.LeakyReLU):
+            module.inplace = False
+
+
+def _checkpointed(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Sequential and any(isinstance(each, nn.LeakyReLU) for each in child):
+                setattr(parent, name, _Checkpointed(child))
 
 
 def contestants(make: Callable[[], nn.Module], compiled: bool) -> dict[str, nn.Module]:
     torch.manual_seed(0)
     in_place = make()
-    apart, ours, checked = (copy.deepcopy(in_place) for _ in range(3))
-    for module in apart.modules():
-        if isinstance(module, nn.LeakyReLU):
-            module.inplace = False
-    save_memory(ours)
-    for parent in list(checked.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Sequential and any(isinstance(each, nn.LeakyReLU) for each in child):
-                setattr(parent, name, _Checkpointed(child))
-    found = {"in place": in_place, "apart": apart, "save_memory": ours, "checkpoint": checked}
+    found = {IN_PLACE: in_place}
+    changes: dict[str, Callable[[nn.Module], Any]] = {
+        "PyTorch": _apart,
+        "checkpoint": _checkpointed,
+        "leakyrelu": save_memory,
+    }
+    for name, change in changes.items():
+        found[name] = copy.deepcopy(in_place)
+        change(found[name])
     if compiled:
-        copied = copy.deepcopy(in_place)
-        copied.compile()
-        found["compile"] = copied
+        for name, of in (("torch.compile", in_place), ("leakyrelu, torch.compile", found["leakyrelu"])):
+            found[name] = copy.deepcopy(of)
+            found[name].compile(dynamic=False)
     return found
-
-
-def bytes_kept(model: nn.Module, x: torch.Tensor) -> int:
-    """Bytes that autograd keeps between forward and backward: each storage once, parameters and input apart."""
-    kept: dict[int, torch.UntypedStorage] = {}
-    own = {t.untyped_storage().data_ptr() for t in (x, *model.parameters(), *model.buffers())}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        y = model(x)
-    del y
-    return sum(storage.nbytes() for storage in kept.values())
 
 
 def step(model: nn.Module, x: torch.Tensor) -> float:
@@ -146,56 +138,71 @@ def step(model: nn.Module, x: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def measure(name: str, compiled: bool, rounds: int) -> dict[str, Any]:
-    make, shape = NETWORKS[name]
-    models = contestants(make, compiled)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    # What torch.compile keeps does not pass the hooks that are counted here.
-    kept = {key: None if key == "compile" else bytes_kept(model, x) for key, model in models.items()}
-    times: dict[str, list[float]] = {key: [] for key in models}
-    for model in models.values():
-        step(model, x)
-    order = list(models)
-    for round_ in range(rounds):
-        for key in order[round_ % len(order) :] + order[: round_ % len(order)]:
-            times[key].append(step(models[key], x))
-    seconds = {key: statistics.median(values) for key, values in times.items()}
-    return {"network": name, "input": shape, "bytes": kept, "seconds": seconds}
+def measure(part: str, rounds: int, compiled: bool) -> list[Row]:
+    rows: list[Row] = []
+    for work, (make, shape) in NETWORKS[part].items():
+        models = contestants(make, compiled)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        notes = dict.fromkeys(models, "")
+        for name, model in models.items():
+            try:
+                step(model, x)  # compiles
+            except Exception as error:  # whatever a compiler may raise
+                notes[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        running = {name: model for name, model in models.items() if not notes[name]}
+        kept = {name: activation_memory(model, x).bytes for name, model in running.items()}
+        for model in running.values():
+            step(model, x)
+        times: dict[str, list[float]] = {name: [] for name in models}
+        order = list(running)
+        gc.collect()
+        gc.disable()
+        for round_ in range(rounds):
+            shift = round_ % len(order)
+            for name in order[shift:] + order[:shift]:
+                times[name].append(step(running[name], x))
+        gc.enable()
+        for name in models:
+            row: Row = {
+                "work": work,
+                "size": "x".join(map(str, shape)),
+                "name": name,
+                "times": times[name],
+                "bytes": kept.get(name),
+                "note": notes[name],
+            }
+            rows.append(row)
+        base = min(times[IN_PLACE])
+        summary = ", ".join(f"{name} {min(times[name]) / base:.2f}" for name in order)
+        print(f"  {work}: in place {base * 1e3:.1f} ms; {summary}", flush=True)
+    return rows
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    lines = ["| network | input | | MiB kept | of in place | step, ms | of in place |", "|---|---|---|---|---|---|---|"]
-    for result in results:
-        kept, seconds = result["bytes"], result["seconds"]
-        for key in kept:
-            size = ("-", "-")
-            if kept[key] is not None:
-                size = (f"{kept[key] / 2**20:.1f}", f"{kept[key] / kept['in place']:.3f}")
-            shape = "x".join(map(str, result["input"]))
-            lines.append(
-                f"| {result['network']} | {shape} | {key} | {size[0]} | {size[1]} | {seconds[key] * 1e3:.1f} "
-                f"| {seconds[key] / seconds['in place']:.2f} |"
-            )
-    return "\n".join(lines)
+def losses(steps: int = 20) -> dict[str, dict[str, list[float]]]:
+    """Losses of the U-Net in training, as it is and after save_memory, in two dtypes."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        plain = unet().to(dtype)
+        ours = copy.deepcopy(plain)
+        save_memory(ours)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(1, 1, 16, 16, 16, generator=generator, dtype=dtype)
+        target = (x.roll(1, -1) > 0).long()[:, 0]
+        found[str(dtype).removeprefix("torch.")] = {
+            name: _train(model, x, target, steps) for name, model in ((IN_PLACE, plain), ("leakyrelu", ours))
+        }
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Networks before and after save_memory.")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes")
-    parser.add_argument("--rounds", type=int, default=7, help="training steps of each contestant")
-    arguments = parser.parse_args()
-    results = []
-    for name in NETWORKS:
-        results.append(measure(name, arguments.compile, arguments.rounds))
-        print(table(results[-1:]), flush=True)
-    machine = describe()
-    machine["torch_threads"] = torch.get_num_threads()
-    machine["command"] = " ".join(["python -m benchmarks.torch_networks", *sys.argv[1:]])
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "torch_networks.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
-    head = f"{machine['processor']}, {machine['cpus']} CPUs, torch {torch.__version__}, float32, medians"
-    (RESULTS / "torch_networks.md").write_text(f"{head}\n\n{table(results)}\n")
-
-
-if __name__ == "__main__":
-    main()
+def _train(model: nn.Module, x: torch.Tensor, target: torch.Tensor, steps: int) -> list[float]:
+    # nnU-Net's optimizer.
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.99, nesterov=True, weight_decay=3e-5)
+    found = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), target)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        found.append(loss.item())
+    return found

@@ -21,4 +21,12 @@ bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output);
 // the arithmetic on what they bring in; memory that is in use already, or too short, is left as it is.
 void advise_huge_pages(void* begin, std::ptrdiff_t bytes);
 
+// For memory that somebody else allocates: huge pages lie at multiples of their size, and what malloc maps does not, so
+// that up to a huge page of it at its ends comes in pieces of 4 KiB. Takes up address space so that the next mapping of
+// so many bytes lies well, until leave_room(), or the next make_room() of the thread, gives it back.
+// Never more than a hint: where malloc has memory at hand, or another thread maps something in between, all is as
+// before.
+void make_room(std::ptrdiff_t bytes);
+void leave_room();
+
 }  // namespace leakyrelu

@@ -57,6 +57,8 @@ PyMethodDef methods[] = {
      "leaky_relu_backward_from_signs(grad, signs, alpha, out=None, /) -> grad_input"},
     {"with_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(with_signs_at)), METH_FASTCALL,
      "with_signs_at(dtype, slope, n, threads, x, y, signs, /): on addresses"},
+    {"make_room", make_room_for, METH_O, "make_room(size, /): the next mapping begins where huge pages do"},
+    {"leave_room", leave_room_again, METH_NOARGS, "leave_room(): ends what make_room began"},
     {"from_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(from_signs_at)), METH_FASTCALL,
      "from_signs_at(dtype, slope, n, threads, grad, signs, out, /): on addresses"},
     {"prelu_forward_at", prelu_forward_at, METH_VARARGS,

@@ -50,6 +50,18 @@ bool read(const char* function, PyObject* const* args, Py_ssize_t count, Call& c
 
 }  // namespace
 
+PyObject* make_room_for(PyObject*, PyObject* bytes) {
+  const std::ptrdiff_t count = PyLong_AsSsize_t(bytes);
+  if (PyErr_Occurred()) return nullptr;
+  make_room(count);
+  Py_RETURN_NONE;
+}
+
+PyObject* leave_room_again(PyObject*, PyObject*) {
+  leave_room();
+  Py_RETURN_NONE;
+}
+
 PyObject* with_signs_at(PyObject*, PyObject* const* args, Py_ssize_t count) {
   Call call;
   if (!read("with_signs_at", args, count, call)) return nullptr;

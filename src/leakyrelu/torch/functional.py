@@ -34,14 +34,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+# Of a small tensor's time, looking up names is a part that can be seen.
+_Tensor = torch.Tensor
+_is_compiling = torch.compiler.is_compiling
+_get_tracing_state = torch._C._get_tracing_state
+_pytorch_leaky_relu: Callable[..., Tensor] = torch._C._nn.leaky_relu
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Elements below which PyTorch's own function is called, which keeps its whole input: an autograd function in Python
-# costs 15 to 40 microseconds more a step, and only where memory is slower than arithmetic do fewer bytes win them back.
-# On two noisy cores of an AMD EPYC (family 25, model 17), forward plus backward in memory that is used again, ours took
-# 0.9 to 1.3 times PyTorch's time at 2^18 to 2^20, about 1.7 times at 2^14, and less from 2^22 on:
-# python -m benchmarks.torch_lone --small 0 --exponents 14,18,19,20,21,22
-_SMALL = 1 << 19
+# Bytes below which PyTorch's own function is called, which keeps its whole input: an autograd function in Python costs
+# some 10 microseconds more, and only where memory is slower than arithmetic do fewer bytes win them back. On two cores
+# of an AMD EPYC (family 25, model 17), forward plus backward in memory that is used again, ours took 1.9, 1.5, 1.4,
+# 0.95 to 1.5, and 0.97 times PyTorch's time for 2^10, 2^14, 2^16, 2^17 and 2^18 floats, and 1.3, 1.2, 1.1 and 1.0 times
+# for 2^16 to 2^19 of bfloat16: python -m benchmarks torch lone --small 0 --memory reused --no-compile
+_SMALL = 1 << 20
 
 TRANSPARENT: set[type] = {DeviceContext}
 """Modes of `torch.overrides` that change nothing about a call and need not see inside it."""
@@ -53,8 +58,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     The derivative is 1 where x > 0 and `negative_slope` elsewhere, also at exactly 0 and at NaN.
 
     Values, strides, gradients and errors are those of `torch.nn.functional.leaky_relu`, bit for bit. Two things differ.
-    The backward pass keeps ceil(n / 8) bytes for n elements, not the input; below 2^19 elements it keeps the input
-    as PyTorch does, which is quicker there. And `inplace=True` has the right gradient for every slope, and keeps the
+    The backward pass keeps ceil(n / 8) bytes for n elements, not the input; below 1 MiB it keeps the input as
+    PyTorch does, which is quicker there. And `inplace=True` has the right gradient for every slope, and keeps the
     bits at every size; PyTorch refuses negative slopes in its backward pass, because it reads the signs off the output.
 
     First derivatives, derivatives of any higher order, and forward-mode derivatives exist. Under `torch.func`
@@ -94,18 +99,21 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     """
     if is_scripting():
         return F.leaky_relu(input, negative_slope, inplace)
-    return _choose_road(input, negative_slope, inplace)
+    return choose_road(input, negative_slope, inplace)
 
 
-def _choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
+def choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
+    """Call `leaky_relu` from Python, where TorchScript does not look."""
     if (
         not inplace  # PyTorch reads the signs off the result, where a negative slope has changed them
-        and type(x) is torch.Tensor
-        and not torch.compiler.is_compiling()  # in a graph the number of elements is no number
-        and not torch._C._get_tracing_state()
-        and x.numel() < _SMALL
+        and type(x) is _Tensor
+        and not _is_compiling()  # in a graph the number of elements is no number
+        and not _get_tracing_state()
+        and x.numel() * x.element_size() < _SMALL
     ):
-        return F.leaky_relu(x, negative_slope)
+        if _len_torch_function_stack():
+            return F.leaky_relu(x, negative_slope)
+        return _pytorch_leaky_relu(x, negative_slope)
     if not (inplace or torch.compiler.is_compiling()) and torch._C._len_torch_dispatch_stack() and _is_watched(x):
         from leakyrelu.torch.operator import op_with_signs
 

@@ -16,8 +16,20 @@ from leakyrelu.torch.bits import pack, unpack
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ROOM_FROM = 1 << 23  # bytes from which huge pages are asked for (core/memory.cpp)
 # In the order of the enumeration DType (core/kernel.h).
 _NATIVE = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+
+
+def empty_like(x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+    """Return `torch.empty_like(x)` of a CPU tensor; large memory fresh from the system begins where huge pages do."""
+    if (size := x.numel() * x.element_size()) < _ROOM_FROM:
+        return torch.empty_like(x, memory_format=layout)
+    _core.make_room(size)
+    try:
+        return torch.empty_like(x, memory_format=layout)
+    finally:
+        _core.leave_room()
 
 
 def with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
@@ -27,14 +39,14 @@ def with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, 
         return F.leaky_relu(x, slope, inplace), pack(mask), mask.stride()
 
     if x.is_contiguous():
-        y = x if inplace else torch.empty_like(x, memory_format=torch.contiguous_format)
+        y = x if inplace else empty_like(x, torch.contiguous_format)
         return y, _take_signs(x, slope, y), y.stride()
 
     # Otherwise PyTorch gives its result the strides of `x`, where `x` fills its memory without gaps or overlap, and
     # strides as near to them as a dense tensor can have, where it does not. A fresh tensor answers which it is.
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if channels_last else torch.preserve_format
-    y = torch.empty_like(x, memory_format=layout)
+    y = empty_like(x, layout)
     strides = y.stride()
     if channels_last or strides == x.stride():
         y = x if inplace else y
@@ -56,7 +68,7 @@ def from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, str
     if not grad.is_cpu or grad.dtype not in _NATIVE or grad.is_neg() or not signs.is_cpu:
         return from_signs_plain(grad, signs, slope, shape, strides)
     if grad.stride() == strides:
-        result = torch.empty_like(grad)
+        result = empty_like(grad)
     else:
         result = torch.empty_strided(shape, strides, dtype=grad.dtype, device="cpu")
         grad = result.copy_(grad)

@@ -7,9 +7,10 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch._jit_internal import is_scripting
 
 from leakyrelu import slope as _formulas
-from leakyrelu.torch.functional import leaky_relu
+from leakyrelu.torch.functional import choose_road, leaky_relu
 from leakyrelu.torch.learned import prelu
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class LeakyReLU(nn.LeakyReLU):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return f(input); shape, dtype and strides as `torch.nn.LeakyReLU` gives them."""
-        return leaky_relu(input, self.negative_slope, self.inplace)
+        if is_scripting():
+            return leaky_relu(input, self.negative_slope, self.inplace)
+        return choose_road(input, self.negative_slope, self.inplace)
 
 
 class PReLU(nn.PReLU):

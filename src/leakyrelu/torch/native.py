@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from leakyrelu import _core
+from leakyrelu.torch.kernels import empty_like
 from leakyrelu.torch.passes import compute_dtype
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Native:
             rounded = mean.float().double()
             b = b - (mean - rounded) * scale
             mean = rounded
-        y = torch.empty_like(x)
+        y = empty_like(x)
         tables = _tables(mean, scale, b)
         _core.norm_activate(_memory(x), tables, self.slope, _memory(y), _layout(x, tables.shape[1] == 1))
         return y
@@ -61,7 +62,7 @@ class Native:
     def combine(self, grad: Tensor, y: Tensor, b: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Tensor:
         """Return p * h + q * u + r."""
         grad = _like(grad, y)
-        out = torch.empty_like(y)
+        out = empty_like(y)
         tables = _tables(b, p, q, r)
         layout = _layout(y, tables.shape[1] == 1)
         _core.norm_combine(_memory(grad), _memory(y), tables, self.slope, _memory(out), layout)
@@ -90,7 +91,7 @@ def forward(
 
     Running statistics are moved. `bounds`: of |weight|, least and most, and of |bias / weight|, most.
     """
-    y = torch.empty_like(x)
+    y = empty_like(x)
     kept = None
     if running is not None:
         kept = _numbers(running.mean), _numbers(running.var), running.factor or 0.0
@@ -112,7 +113,7 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, weight and bias, these in the dtypes of weight and bias."""
     grad = _like(grad, y)
-    out = torch.empty_like(y) if wants_input else None
+    out = empty_like(y) if wants_input else None
     grad_w = None if weight is None else torch.empty_like(weight)
     grad_b = None if bias is None else torch.empty_like(bias)
     _core.norm_backward(

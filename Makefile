@@ -47,9 +47,9 @@ picture-diagnosis: .venv/installed-all ## docs/ocr.png: a trained network from P
 bench: .venv/installed-bench ## measure here; results go to benchmarks/results
 	$(python) -m benchmarks
 
-bench-torch: .venv/installed-bench ## measure networks in training, before and after save_memory
+bench-torch: .venv/installed-bench ## measure training, ours beside every way that PyTorch has (half an hour)
 	$(python) -m pip install --quiet --no-deps dynamic-network-architectures timm # their dependencies replace torch
-	$(python) -m benchmarks.torch_networks
+	$(python) -m benchmarks torch
 
 bench-watch: .venv/installed-bench ## what a census costs beside the network that it watches
 	$(python) -m benchmarks.watch

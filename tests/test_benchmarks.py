@@ -62,3 +62,32 @@ def test_unknown_part_is_refused(part):
     done = run(part)
     assert done.returncode == 2
     assert f"unknown part: {part}; choose from sizes" in done.stderr
+
+
+def test_small_run_of_training(tmp_path):
+    arguments = ["torch", "lone", "--powers", "10,18", "--rounds", "2", "--no-compile", "--save", str(tmp_path)]
+    for more in (["--dtypes", "float32"], ["--dtypes", "bfloat16", "--memory", "fresh"], ["--append"]):
+        done = run(*arguments, *more)
+        assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "torch.json").read_text())
+    rounds = {(row["work"], row["size"]): len(row["times"]) for row in results["rows"] if row["name"] == "leakyrelu"}
+    assert rounds == {
+        (f"lone, {dtype}, {memory}", size): 2 if (dtype, memory) == ("bfloat16", "reused") else 4
+        for dtype in ("float32", "bfloat16")
+        for memory in ("fresh", "reused")
+        for size in ("2^10", "2^18")
+    }
+    kept = {
+        (row["name"], row["size"]): row["bytes"] for row in results["rows"] if row["work"] == "lone, float32, fresh"
+    }
+    assert kept["PyTorch", "2^18"] == 2**20
+    assert kept["leakyrelu", "2^18"] == 2**15
+    assert len(results["machine"]["commands"]) == 3
+    assert "| lone, float32, fresh, 1 MiB and more: bytes kept" in (tmp_path / "torch.md").read_text()
+    assert (tmp_path / "torch.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_unknown_part_of_training_is_refused():
+    done = run("torch", "everything")
+    assert done.returncode == 2
+    assert "unknown part: everything; choose from lone, chains" in done.stderr

@@ -46,22 +46,41 @@ def test_links_lead_to_files():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+RESULTS = ROOT / "benchmarks/results/amd-epyc-25-17-x2"
+TRAINING = (RESULTS / "torch.md").read_text()
+
+
 def networks():
-    """The range of step times of save_memory, as the table of networks has it."""
-    table = (ROOT / "benchmarks/results/torch_networks.md").read_text()
-    times = sorted(float(row.rstrip(" |").split("|")[-1]) for row in table.splitlines() if "| save_memory |" in row)
-    return {f"{times[0]:.2f} to {times[-1]:.2f}"}
+    """Shares of bytes and of time of our networks, of PyTorch in place, from least to most."""
+    rows = [row.strip("| ").split(" | ") for row in TRAINING.splitlines() if " | leakyrelu | " in row and "x" in row]
+    assert len(rows) == 4
+    return tuple(sorted(float(row[column]) for row in rows) for column in (4, -1))
 
 
 def test_figures_are_those_of_the_committed_results():
-    results = (ROOT / "benchmarks/results/amd-epyc-25-17-x2/array.md").read_text()
+    results = (RESULTS / "array.md").read_text()
+    training = {f"{values[0]:.2f} to {values[-1]:.2f}" for values in networks()}
     figures = re.findall(r"\d+\.\d\d to \d+\.\d\d", README)
-    assert len(figures) >= 6
-    assert [figure for figure in figures if figure not in results and figure not in networks()] == []
+    assert len(figures) >= 8
+    assert [figure for figure in figures if figure not in results and figure not in training] == []
+    assert training <= set(figures)
     one, numpy, torch = re.search(r"takes (\d+) ns, where `[^`]*` takes (\d+) and PyTorch (\d+)", README).groups()
     assert f"| leakyrelu, array | {one} |" in results
     assert f"| NumPy maximum(x, 0.01 * x) | {numpy} |" in results
     assert f"| PyTorch leaky_relu | {torch} |" in results
+
+
+def test_the_page_on_memory_quotes_the_committed_results():
+    page = (ROOT / "docs/memory.md").read_text()
+    start = TRAINING.index("| network | input |")
+    assert TRAINING[start : TRAINING.index("\n\n", start)] in page
+    bars = [row.strip("| ").split(" | ") for row in TRAINING.splitlines() if row.startswith(("| lone", "| twenty"))]
+    for dtype in ("float32", "float64"):
+        (difference,) = [row[2] for row in bars if row[0].startswith("twenty") and dtype in row[0]]
+        assert f"{difference} of their size at most in float32" in page or f"by {difference} in float64" in page
+    for part, start in (("2^22 and more", "is "), ("to 2^20", "takes ")):
+        found = [float(each) for row in bars if row[0].endswith(", " + part) for each in row[2].split(" to ")]
+        assert f"{start}{min(found):.2f} to {max(found):.2f} times" in page
 
 
 def test_make_targets_exist():

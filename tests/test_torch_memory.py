@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from leakyrelu.cli import main
-from leakyrelu.torch import LeakyReLU, activation_memory
+from leakyrelu.torch import LeakyReLU, activation_memory, save_memory
 
 N = 1 << 19  # elements: from here on our layer keeps bits at its usual threshold
 
@@ -130,6 +130,38 @@ def test_command_prints_the_table(capsys, models):
     assert ["1", "LeakyReLU", f"{size:,}"] in [row[:3] for row in rows]
     assert ["3", "Tanh", f"{size:,}"] in [row[:3] for row in rows]
     assert ["total", f"{2 * size:,}"] in [row[:2] for row in rows]
+
+
+def test_command_fits_80_columns_and_agrees_with_activation_memory(capsys, tmp_path, monkeypatch):
+    (tmp_path / "longnames.py").write_text(
+        "from torch import nn\n"
+        "def block(a, b):\n"
+        "    return nn.Sequential(nn.Conv2d(a, b, 3), nn.BatchNorm2d(b), nn.LeakyReLU(0.1, inplace=True))\n"
+        "def make():\n"
+        "    inner = nn.ModuleDict({'first_of_all_the_blocks': block(1, 4), 'second_of_all_the_blocks': block(4, 4)})\n"
+        "    return nn.Sequential(nn.Sequential(*inner.values()), nn.Conv2d(4, 1, 1))\n"
+        "def make_deep():\n"
+        "    model = nn.Sequential()\n"
+        "    model.add_module('the_encoder_with_a_name_that_is_long', make())\n"
+        "    return model\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["memory", "longnames:make_deep", "--input", "2x1x64x64"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    model = sys.modules.pop("longnames").make_deep()
+    x = torch.randn(2, 1, 64, 64)
+    before = activation_memory(model, x)
+    save_memory(model)
+    after = activation_memory(model, x)
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["total", f"{before.bytes:,}", f"{after.bytes:,}"] in lines
+    for module in before.modules:
+        own = next((each.bytes for each in after.modules if each.name == module.name), 0)
+        (row,) = [line for line in lines if line and line[0].startswith("\u2026") and module.name.endswith(line[0][1:])]
+        assert row[1:] == [module.kind, f"{module.bytes:,}", f"{own:,}"]
+    assert f"save_memory keeps {after.bytes / before.bytes:.3f} of it." in shown
 
 
 @pytest.mark.parametrize(

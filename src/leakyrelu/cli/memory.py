@@ -71,17 +71,22 @@ def _print(before: ActivationMemory, after: ActivationMemory | None) -> None:
     table.add_column("bytes now", justify="right", footer=f"{before.bytes:,}")
     if after is not None:
         table.add_column("after save_memory", justify="right", footer=f"{after.bytes:,}")
+    console = Console(highlight=False, soft_wrap=True)
     now = {module.name: module for module in before.modules}
     then = {module.name: module for module in after.modules} if after is not None else {}
+    kinds = max((len(module.kind) for module in (now | then).values()), default=0)
+    # Names differ at their ends: what does not fit beside the other columns is cut off in front.
+    numbers = max(len("bytes now"), len(f"{before.bytes:,}")) + len("after save_memory")
+    room = max(12, console.width - kinds - numbers - 10)
     for name in [*now, *(name for name in then if name not in now)]:
-        row = [name or "(model)", (now.get(name) or then[name]).kind]
+        short = name if len(name) <= room else "\u2026" + name[1 - room :]
+        row = [short or "(model)", (now.get(name) or then[name]).kind]
         columns = [now, then] if after is not None else [now]
         row += [f"{column[name].bytes:,}" if name in column else "0" for column in columns]
         table.add_row(*row)
-    console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print(
-        "\nKept by autograd after one forward pass, each storage once. Apart: the input "
+        "\nKept by autograd after one forward pass, each storage once. Apart: the input\n"
         f"{before.input_bytes:,}, parameters and buffers {before.parameter_bytes:,}."
     )
     if after is not None and before.bytes:

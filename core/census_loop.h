@@ -132,14 +132,12 @@ template <class T>
 void census_loop(const void* x, std::ptrdiff_t step, std::ptrdiff_t rows, int columns, const CensusRule& rule,
                  CensusSums& sums, CensusExceptions* exceptions) {
   const T* values = static_cast<const T*>(x);
-  if constexpr (sizeof(T) <= 8) {
-    if (exceptions == nullptr && columns == census_columns) {
-      if (rule.ceiling < std::numeric_limits<double>::infinity())
-        census_full_rows<true>(values, step, rows, rule, sums);
-      else
-        census_full_rows<false>(values, step, rows, rule, sums);
-      return;
-    }
+  if (exceptions == nullptr && columns == census_columns) {
+    if (rule.ceiling < std::numeric_limits<double>::infinity())
+      census_full_rows<true>(values, step, rows, rule, sums);
+    else
+      census_full_rows<false>(values, step, rows, rule, sums);
+    return;
   }
   if (exceptions != nullptr)
     census_rows<true>(values, step, rows, columns, rule, sums, exceptions);

@@ -93,6 +93,14 @@ inline void narrow_block<BFloat16, 32>(const float* from, BFloat16* to) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j), _mm256_permute4x64_epi64(packed, 0xd8));
   }
 }
+#elif !defined(__aarch64__)
+template <>
+inline void narrow_block<Half, 32>(const float* from, Half* to) {
+  std::uint32_t raised = 0;
+  for (int j = 0; j < 32; ++j) raised |= Number<Half>::raised(from[j]);
+  Number<Half>::raise(raised);
+  for (int j = 0; j < 32; ++j) to[j] = Number<Half>::rounded(from[j]);
+}
 #endif
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "dtypes.h"
 
-#include <string>
+#include <cstring>
 
 namespace leakyrelu {
 namespace {
@@ -9,12 +9,12 @@ bool is_subclass(PyArray_DTypeMeta* dtype, PyArray_DTypeMeta* base) {
   return PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(dtype), reinterpret_cast<PyTypeObject*>(base)) != 0;
 }
 
-std::string last_part(const std::string& name) {
-  const auto dot = name.rfind('.');
-  return dot == std::string::npos ? name : name.substr(dot + 1);
+const char* last_part(const char* name) {
+  const char* dot = std::strrchr(name, '.');
+  return dot == nullptr ? name : dot + 1;
 }
 
-std::string name_of(PyArray_DTypeMeta* dtype) {
+const char* name_of(PyArray_DTypeMeta* dtype) {
   // dtype classes have a scalar type ("str_", "complex128"); the abstract ones of Python numbers have none.
   const auto* type = reinterpret_cast<PyTypeObject*>(dtype);
   return last_part(dtype->scalar_type != nullptr ? dtype->scalar_type->tp_name : type->tp_name);
@@ -39,7 +39,7 @@ bool is_bfloat16(PyArray_DTypeMeta* dtype) {
   // Not NumPy's own: the package ml_dtypes brings it, if somebody imports that. So it is known by its name and size.
   const PyTypeObject* scalar = dtype->scalar_type;
   return scalar != nullptr && dtype->singleton != nullptr && PyTypeNum_ISUSERDEF(dtype->singleton->type_num) &&
-         PyDataType_ELSIZE(dtype->singleton) == 2 && last_part(scalar->tp_name) == "bfloat16";
+         PyDataType_ELSIZE(dtype->singleton) == 2 && std::strcmp(last_part(scalar->tp_name), "bfloat16") == 0;
 }
 
 bool is_real(PyArray_DTypeMeta* dtype) {
@@ -70,7 +70,7 @@ int refuse_dtype(const char* function, const char* operand, PyArray_DTypeMeta* d
   PyErr_Format(PyExc_TypeError,
                "%s: %s of type %s is not supported, only real numbers are (bool, integers, float16, bfloat16, float32, "
                "float64, longdouble); %s",
-               function, operand, name_of(dtype).c_str(), remedy_for(dtype));
+               function, operand, name_of(dtype), remedy_for(dtype));
   return -1;
 }
 
@@ -79,7 +79,7 @@ int refuse_result(const char* function, PyArray_DTypeMeta* dtype) {
       PyExc_TypeError,
       "%s: a result of type %s (dtype=) is not supported; the function computes in float16, bfloat16, float32, "
       "float64 and longdouble, so ask for one of these and convert the result with .astype()",
-      function, name_of(dtype).c_str());
+      function, name_of(dtype));
   return -1;
 }
 

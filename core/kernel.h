@@ -57,7 +57,7 @@ struct Kernels {
   Loop inverse;
   PackLoop forward_with_signs;
   UnpackLoop backward_from_signs;
-  CensusLoop census;
+  CensusLoop census;  // null for longdouble
 };
 
 struct KernelRow {

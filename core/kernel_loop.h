@@ -376,11 +376,19 @@ void forward_with_signs_loop(const void* x, const void* alpha, ptrdiff_t alpha_s
     pack<stream>(values, AlphaEach<C>(alpha), static_cast<T*>(y), signs, first_bit, n);
 }
 
+template <class T>
+constexpr CensusLoop census_of() {
+  if constexpr (std::is_same_v<T, long double>)
+    return nullptr;  // no framework has activations of it
+  else
+    return census_loop<T>;
+}
+
 template <class T, bool stream>
 constexpr Kernels kernels_of() {
   return {unary_loop<T, stream, Multiply>,     backward_loop<T, stream>,
           unary_loop<T, stream, Divide>,       forward_with_signs_loop<T, stream>,
-          backward_from_signs_loop<T, stream>, census_loop<T>};
+          backward_from_signs_loop<T, stream>, census_of<T>()};
 }
 
 }  // namespace

@@ -102,6 +102,10 @@ struct Number<Half> {
     return bit_cast<float>(sign | (magnitude >= 0x0f800000 ? special : finite));
   }
   static Half narrow(float y) {
+    raise(raised(y));
+    return rounded(y);
+  }
+  static Half rounded(float y) {
     const auto bits = bit_cast<std::uint32_t>(y);
     const std::uint32_t sign = (bits >> 16) & 0x8000;
     const std::uint32_t magnitude = bits & 0x7fffffff;
@@ -113,6 +117,24 @@ struct Number<Half> {
     const std::uint32_t nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
     const std::uint32_t large = magnitude > 0x7f800000 ? nan : 0x7c00;
     return {static_cast<std::uint16_t>(sign | (magnitude >= 0x477ff000 ? large : finite))};
+  }
+
+  // The flags that a conversion instruction would raise, and NumPy's own conversion does.
+  static constexpr std::uint32_t overflow = 1, underflow = 2;
+  static std::uint32_t raised(float y) {
+    const std::uint32_t magnitude = bit_cast<std::uint32_t>(y) & 0x7fffffff;
+    const std::uint32_t large = (magnitude >= 0x477ff000) & (magnitude < 0x7f800000);
+    const std::uint32_t tiny = magnitude < 0x387ff000;  // also after rounding
+    const auto small = bit_cast<float>(tiny ? magnitude : 0);
+    const std::uint32_t inexact = (small + 0.5f) - 0.5f != small;
+    return large * overflow | inexact * underflow;
+  }
+  static void raise(std::uint32_t flags) {
+    if (flags == 0) return;
+    volatile float limit = 0x1p-126f;  // so that the compiler does not do the arithmetic
+    if (flags & underflow) limit = limit * limit;
+    limit = 0x1p127f;
+    if (flags & overflow) limit = limit * limit;
   }
 #endif
 };

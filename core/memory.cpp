@@ -28,6 +28,7 @@ std::size_t page_size() {
   return size;
 }
 
+// Asked when the library is loaded: the first long run may meet a fork, whose child would wait for an answer for ever.
 std::ptrdiff_t last_level_cache() {
 #if defined(_SC_LEVEL3_CACHE_SIZE)
   const long size = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -35,6 +36,8 @@ std::ptrdiff_t last_level_cache() {
 #endif
   return 32 * 1024 * 1024;
 }
+
+const std::ptrdiff_t cache = last_level_cache();
 
 }  // namespace
 
@@ -99,9 +102,6 @@ void leave_room() {}
 
 // On the same machine: 2^23 floats (64 MiB in and out) 1.39 ms streamed and 1.74 plain, 2^26 11.2 and 16.0; but 2^22
 // floats, which just fit the third cache, 0.65 and 0.48.
-bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output) {
-  static const std::ptrdiff_t cache = last_level_cache();
-  return input + output > cache;
-}
+bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output) { return input + output > cache; }
 
 }  // namespace leakyrelu

@@ -31,14 +31,16 @@ PyObject* config(PyObject*, PyObject*) {
 PyObject* get_threads(PyObject*, PyObject*) { return PyLong_FromLong(get_num_threads()); }
 
 PyObject* set_threads(PyObject*, PyObject* argument) {
-  const long count = PyLong_AsLong(argument);
-  if (count == -1 && PyErr_Occurred()) return nullptr;
-  if (count < 1 || count > 1 << 20)
+  constexpr long many = 1 << 20;
+  int overflow = 0;
+  const long count = PyLong_AsLongAndOverflow(argument, &overflow);
+  if (overflow == 0 && count == -1 && PyErr_Occurred()) return nullptr;
+  if (overflow < 0 || (overflow == 0 && count < 1))
     return PyErr_Format(
         PyExc_ValueError,
-        "set_num_threads: %ld is not a number of threads; give 1 or more (1 to compute on the calling thread alone)",
-        count);
-  set_num_threads(static_cast<int>(count));
+        "set_num_threads: %S is not a number of threads; give 1 or more (1 to compute on the calling thread alone)",
+        argument);
+  set_num_threads(static_cast<int>(overflow > 0 || count > many ? many : count));
   Py_RETURN_NONE;
 }
 

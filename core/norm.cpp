@@ -20,6 +20,11 @@ bool take_layout(PyObject* layout, NormData& data) {
   if (!PyArg_ParseTuple(layout, "snnnp|i", &name, &data.samples, &data.channels, &data.positions, &last, &data.threads))
     return false;
   data.channels_last = last != 0;
+  if (data.samples < 0 || data.channels < 0 || data.positions < 0) {
+    PyErr_Format(PyExc_ValueError, "norm: %zd samples, %zd channels, %zd positions", data.samples, data.channels,
+                 data.positions);
+    return false;
+  }
   constexpr const char* names[norm_dtype_count] = {"float16", "bfloat16", "float32", "float64"};
   for (int i = 0; i < norm_dtype_count; ++i) {
     if (std::strcmp(name, names[i]) == 0) {
@@ -77,7 +82,7 @@ PyObject* moments(PyObject*, PyObject* args) {
   double *mean = nullptr, *squares = nullptr;
   Ref result = make_pair(data, mean, squares);
   if (!result) return nullptr;
-  without_gil(data.size(), [&] { run_moments(data, bytes_of(x), mean, squares); });
+  if (!without_gil(data.size(), [&] { run_moments(data, bytes_of(x), mean, squares); })) return nullptr;
   return result.release();
 }
 
@@ -91,7 +96,7 @@ PyObject* activate(PyObject*, PyObject* args) {
     return nullptr;
   const std::ptrdiff_t bytes = data.size() * size_of(data.dtype);
   if (!is_memory(x, bytes, false) || !is_memory(y, bytes, true)) return nullptr;
-  without_gil(data.size(), [&] { run_activate(data, bytes_of(x), table, alpha, bytes_of(y)); });
+  if (!without_gil(data.size(), [&] { run_activate(data, bytes_of(x), table, alpha, bytes_of(y)); })) return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -108,7 +113,8 @@ PyObject* sums(PyObject*, PyObject* args) {
   double *h = nullptr, *hu = nullptr;
   Ref result = make_pair(data, h, hu);
   if (!result) return nullptr;
-  without_gil(data.size(), [&] { run_sums(data, bytes_of(grad), bytes_of(y), table, alpha, h, hu); });
+  const auto work = [&] { run_sums(data, bytes_of(grad), bytes_of(y), table, alpha, h, hu); };
+  if (!without_gil(data.size(), work)) return nullptr;
   return result.release();
 }
 
@@ -122,7 +128,8 @@ PyObject* combine(PyObject*, PyObject* args) {
     return nullptr;
   const std::ptrdiff_t bytes = data.size() * size_of(data.dtype);
   if (!is_memory(grad, bytes, false) || !is_memory(y, bytes, false) || !is_memory(out, bytes, true)) return nullptr;
-  without_gil(data.size(), [&] { run_combine(data, bytes_of(grad), bytes_of(y), table, alpha, bytes_of(out)); });
+  const auto work = [&] { run_combine(data, bytes_of(grad), bytes_of(y), table, alpha, bytes_of(out)); };
+  if (!without_gil(data.size(), work)) return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -186,11 +193,14 @@ struct Numbers {
  private:
   template <class T>
   double read_as(std::ptrdiff_t i) const {
-    return static_cast<double>(Number<T>::widen(reinterpret_cast<const T*>(at)[i]));
+    T value;  // at any address
+    std::memcpy(&value, at + i * static_cast<std::ptrdiff_t>(sizeof value), sizeof value);
+    return static_cast<double>(Number<T>::widen(value));
   }
   template <class T>
   void write_as(std::ptrdiff_t i, double value) const {
-    reinterpret_cast<T*>(at)[i] = Number<T>::narrow(static_cast<typename Number<T>::Compute>(value));
+    const T narrow = Number<T>::narrow(static_cast<typename Number<T>::Compute>(value));
+    std::memcpy(at + i * static_cast<std::ptrdiff_t>(sizeof narrow), &narrow, sizeof narrow);
   }
 };
 
@@ -214,8 +224,11 @@ struct LayerArguments {
       return false;
     }
     if (!weights.take(w) || !biases.take(b)) return false;
-    weight = weights.read_all(data.channels);
-    bias = biases.read_all(data.channels);
+    const auto read = [&] {
+      weight = weights.read_all(data.channels);
+      bias = biases.read_all(data.channels);
+    };
+    if (!without_gil(0, read)) return false;  // too short to give the lock away
     layer.weight = weights ? weight.data() : nullptr;
     layer.bias = biases ? bias.data() : nullptr;
     return true;
@@ -235,6 +248,7 @@ bool all_invertible(const LayerArguments& layer, double smallest, double largest
 // A running statistic moves towards those of the batch, which are scaled, and averaged over the rows.
 void move(const Numbers& running, const std::vector<double>& found, double scale, double factor,
           std::ptrdiff_t channels) {
+  if (found.empty()) return;
   const auto rows = static_cast<std::ptrdiff_t>(found.size()) / channels;
   for (std::ptrdiff_t c = 0; c < channels; ++c) {
     double sum = 0;
@@ -272,7 +286,7 @@ PyObject* forward(PyObject*, PyObject* args) {
   Ref table(PyArray_SimpleNew(2, dims, NPY_DOUBLE));
   if (!table) return nullptr;
   auto* mean = static_cast<double*>(PyArray_DATA(table.array()));
-  without_gil(data.size(), [&] {
+  const auto work = [&] {
     std::vector<double> var(static_cast<std::size_t>(each)), scale(var.size());
     if (!layer.estimate) {
       for (std::ptrdiff_t c = 0; c < each; ++c) mean[c] = running_mean.read(c);
@@ -289,7 +303,8 @@ PyObject* forward(PyObject*, PyObject* args) {
       move(running_mean, std::vector<double>(mean, mean + each), 1, factor, data.channels);
       move(running_var, var, count / (count - 1), factor, data.channels);
     }
-  });
+  };
+  if (!without_gil(data.size(), work)) return nullptr;
   if (all_invertible(arguments, smallest, largest, limit)) Py_RETURN_NONE;
   return table.release();
 }
@@ -306,7 +321,7 @@ PyObject* backward(PyObject*, PyObject* args) {
       !grad_bias.take(bias))
     return nullptr;
   const NormLayer& layer = arguments.layer;
-  without_gil(data.size(), [&] {
+  const auto work = [&] {
     const Numbers kept{compute_type(data.dtype), reinterpret_cast<char*>(invstd)};
     const std::vector<double> scale = kept.read_all(layer.rows(data) * data.channels);
     std::vector<double> of_weight(static_cast<std::size_t>(data.channels)), of_bias(of_weight.size());
@@ -318,7 +333,8 @@ PyObject* backward(PyObject*, PyObject* args) {
       if (grad_weight) grad_weight.write(c, of_weight[static_cast<std::size_t>(c)]);
       if (grad_bias) grad_bias.write(c, of_bias[static_cast<std::size_t>(c)]);
     }
-  });
+  };
+  if (!without_gil(data.size(), work)) return nullptr;
   Py_RETURN_NONE;
 }
 

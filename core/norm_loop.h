@@ -6,6 +6,8 @@
 // so that a tile is long enough for vectors.
 #pragma once
 
+#include <limits>
+
 #include "kernel_loop.h"
 #include "norm_kernel.h"
 
@@ -195,6 +197,23 @@ inline void merge_block(double count, double& mean, double& squares, double n, C
   merge(count, mean, squares, n, center + shift, square > shift * off ? square - shift * off : 0.0);
 }
 
+// Where the squares of a block leave the range of the type that computes: the block in double. NaN comes here too.
+template <class T>
+bool merge_wide(const T* x, ptrdiff_t n, ptrdiff_t stride, double count, double& mean, double& squares,
+                Compute<T> square) {
+  constexpr auto infinity = std::numeric_limits<Compute<T>>::infinity();
+  if (std::is_same_v<Compute<T>, double> || __builtin_isless(square, infinity)) return false;
+  double center = 0, own = 0;
+  for (ptrdiff_t i = 0; i < n; ++i) center += Number<T>::widen(x[i * stride]);
+  center /= static_cast<double>(n);
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    const double d = Number<T>::widen(x[i * stride]) - center;
+    own += d * d;
+  }
+  merge(count, mean, squares, static_cast<double>(n), center, own);
+  return true;
+}
+
 template <class T>
 void run_moments(const T* x, ptrdiff_t n, double& mean, double& squares) {
   using C = Compute<T>;
@@ -212,7 +231,9 @@ void run_moments(const T* x, ptrdiff_t n, double& mean, double& squares) {
       off += d;
       square += d * d;
     }
-    merge_block<C>(static_cast<double>(i), mean, squares, static_cast<double>(length), center, off, square);
+    const auto before = static_cast<double>(i);
+    if (!merge_wide(x + i, length, 1, before, mean, squares, square))
+      merge_block<C>(before, mean, squares, static_cast<double>(length), center, off, square);
   }
 }
 
@@ -237,9 +258,10 @@ void column_moments(const T* x, ptrdiff_t rows, ptrdiff_t stride, ptrdiff_t colu
         square[j] += d * d;
       }
     }
+    const auto before = static_cast<double>(begin);
     for (ptrdiff_t j = 0; j < columns; ++j)
-      merge_block<C>(static_cast<double>(begin), mean[j], squares[j], static_cast<double>(length), center[j], off[j],
-                     square[j]);
+      if (!merge_wide(block + j, length, stride, before, mean[j], squares[j], square[j]))
+        merge_block<C>(before, mean[j], squares[j], static_cast<double>(length), center[j], off[j], square[j]);
   }
 }
 

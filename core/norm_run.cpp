@@ -1,5 +1,6 @@
 #include "norm_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -17,6 +18,10 @@ class Parts {
  public:
   Parts(const Runs& runs, double* first, double* second) : runs_(runs), first_(first), second_(second) {
     if (runs.pieces > 1) numbers_.resize(static_cast<std::size_t>(2 * runs.count * runs.pieces * runs.width));
+    if (runs.pieces == 0) {  // of nothing
+      std::fill_n(first, runs.count * runs.width, 0.0);
+      std::fill_n(second, runs.count * runs.width, 0.0);
+    }
   }
   double* first(std::ptrdiff_t run, std::ptrdiff_t piece) {
     return runs_.pieces > 1 ? &numbers_[static_cast<std::size_t>(2 * (run * runs_.pieces + piece) * runs_.width)]

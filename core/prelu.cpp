@@ -78,7 +78,7 @@ PyObject* prelu_forward_at(PyObject*, PyObject* args) {
   const NormData& data = call.data;
   const Layout layout = data.channels_last ? Layout{data.samples * data.positions, data.channels, 1}
                                            : Layout{data.samples, data.channels, data.positions};
-  without_gil(data.size(), [&] {
+  const auto work = [&] {
     const ThreadLimit limit(data.threads);
     const std::ptrdiff_t n = data.size();
     const Converted table(data, call.tables, 1);
@@ -94,7 +94,8 @@ PyObject* prelu_forward_at(PyObject*, PyObject* args) {
       char* operands[4] = {address<char>(x), const_cast<char*>(static_cast<const char*>(alpha)), address<char>(y)};
       run_dense(data.dtype, &Kernels::forward, 2, operands, layout, n, Output::fresh);
     }
-  });
+  };
+  if (!without_gil(data.size(), work)) return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -109,11 +110,12 @@ PyObject* prelu_backward_at(PyObject*, PyObject* args) {
   const npy_intp dims[1] = {call.data.channels};
   Ref sums(PyArray_SimpleNew(1, dims, NPY_DOUBLE));
   if (!sums) return nullptr;
-  without_gil(call.data.size(), [&] {
+  const auto work = [&] {
     if (out != 0) advise_huge_pages(address<char>(out), call.data.size() * size_of(call.data.dtype));
     run_prelu_backward(call.data, call.tables, address<char>(grad), address<char>(given), address<std::uint8_t>(signs),
                        address<char>(out), static_cast<double*>(PyArray_DATA(sums.array())));
-  });
+  };
+  if (!without_gil(call.data.size(), work)) return nullptr;
   return sums.release();
 }
 

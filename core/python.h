@@ -14,6 +14,9 @@
 #include <numpy/arrayobject.h>
 #include <numpy/dtype_api.h>
 #include <numpy/ufuncobject.h>
+#include <unistd.h>
+
+#include <exception>
 
 namespace leakyrelu {
 
@@ -43,13 +46,31 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
-// Other Python threads run meanwhile, unless the work is so short that the hand-over would cost more than it.
+// A thread that comes back when the interpreter has ended is ended by Python: before 3.14 by unwinding its stack, which
+// would drop the references that lie there, without the lock. So it stays here for good, as Python does it from then
+// on.
+inline void take_gil(PyThreadState* state) {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {
+    for (;;) ::pause();
+  }
+}
+
+// Other Python threads run meanwhile, unless the work is so short that the hand-over would cost more than it. Returns
+// false, with MemoryError set, where the work found no memory: nothing may be thrown through the frames of Python.
 template <class Work>
-void without_gil(std::ptrdiff_t elements, const Work& work) {
-  if (elements < 1000) return work();
-  PyThreadState* state = PyEval_SaveThread();
-  work();
-  PyEval_RestoreThread(state);
+[[nodiscard]] bool without_gil(std::ptrdiff_t elements, const Work& work) {
+  PyThreadState* state = elements < 1000 ? nullptr : PyEval_SaveThread();
+  bool done = true;
+  try {
+    work();
+  } catch (const std::exception&) {
+    done = false;
+  }
+  if (state != nullptr) take_gil(state);
+  if (!done) PyErr_NoMemory();
+  return done;
 }
 
 }  // namespace leakyrelu

@@ -25,8 +25,8 @@ struct Runs {
       : count(data.channels_last ? data.samples : data.samples * data.channels),
         rows(data.positions),
         width(data.channels_last ? data.channels : 1),
-        rows_a_piece(piece_elements / width < 1 ? 1 : piece_elements / width),
-        pieces((rows + rows_a_piece - 1) / rows_a_piece),
+        rows_a_piece(width < 1 || width > piece_elements ? 1 : piece_elements / width),
+        pieces(count * rows * width == 0 ? 0 : (rows + rows_a_piece - 1) / rows_a_piece),
         threads(data.threads) {}
 
   // Calls work(run, piece, first element, rows) for all pieces, on several threads where that pays.

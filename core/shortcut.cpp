@@ -162,10 +162,11 @@ PyObject* run_array(const Operation& operation, const Arguments& given) {
   pointers[alpha_index] = const_cast<char*>(alpha_bytes);
   pointers[operation.inputs] = PyArray_BYTES(out.array());
   FloatingPointFlags flags(operation.name, data.dtype);
-  without_gil(data.size(), [&] {
+  const auto work = [&] {
     run_dense(data.dtype, operation.loop, operation.inputs, pointers, alpha.layout, data.size(),
               given.out == nullptr ? Output::fresh : Output::callers);
-  });
+  };
+  if (!without_gil(data.size(), work)) return nullptr;
   return flags.report(flags.raised()) ? out.release() : nullptr;
 }
 

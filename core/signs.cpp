@@ -54,9 +54,10 @@ PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t cou
   if (bytes > 0) sign_bytes[bytes - 1] = 0;  // the trailing bits
 
   FloatingPointFlags flags(name, x.dtype);
-  without_gil(x.size(), [&] {
+  const auto work = [&] {
     run_with_signs(x.dtype, x.bytes(), alpha.bytes(), alpha.layout, y.bytes(), sign_bytes, x.size(), y.kind());
-  });
+  };
+  if (!without_gil(x.size(), work)) return nullptr;
   const int raised = flags.raised();
   if (!y.finish() || !flags.report(raised)) return nullptr;
   return PyTuple_Pack(2, y.get(), signs.get());
@@ -75,11 +76,12 @@ PyObject* leaky_relu_backward_from_signs(PyObject*, PyObject* const* args, Py_ss
     return nullptr;
 
   FloatingPointFlags flags(name, grad.dtype);
-  without_gil(grad.size(), [&] {
-    const auto* sign_bytes = reinterpret_cast<const std::uint8_t*>(PyArray_BYTES(signs.array()));
+  const auto* sign_bytes = reinterpret_cast<const std::uint8_t*>(PyArray_BYTES(signs.array()));
+  const auto work = [&] {
     run_from_signs(grad.dtype, grad.bytes(), sign_bytes, alpha.bytes(), alpha.layout, result.bytes(), grad.size(),
                    result.kind());
-  });
+  };
+  if (!without_gil(grad.size(), work)) return nullptr;
   const int raised = flags.raised();
   if (!result.finish() || !flags.report(raised)) return nullptr;
   Py_INCREF(result.get());

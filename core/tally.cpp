@@ -57,8 +57,10 @@ PyObject* add_census(PyObject*, PyObject* const* args, Py_ssize_t count) {
                         census_counts, layout.channels, census_moments, layout.channels);
   auto* counts = static_cast<std::int64_t*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(args[7])));
   auto* moments = static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(args[8])));
-  without_gil(PyArray_SIZE(x),
-              [&] { run_census(static_cast<DType>(dtype), PyArray_BYTES(x), layout, low, ceiling, counts, moments); });
+  const auto work = [&] {
+    run_census(static_cast<DType>(dtype), PyArray_BYTES(x), layout, low, ceiling, counts, moments);
+  };
+  if (!without_gil(PyArray_SIZE(x), work)) return nullptr;
   Py_RETURN_NONE;
 }
 

@@ -1,5 +1,8 @@
 #include "tensors.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "memory.h"
 #include "run.h"
 #include "threads.h"
@@ -48,6 +51,36 @@ bool read(const char* function, PyObject* const* args, Py_ssize_t count, Call& c
   return true;
 }
 
+// PyTorch takes elements at any address (torch.frombuffer), the kernels at multiples of their size. What lies elsewhere
+// goes through memory of our own, so many elements at a time, whose signs are whole bytes.
+constexpr std::ptrdiff_t detour = 1024;
+
+bool aligned(const char* at, std::ptrdiff_t size) { return reinterpret_cast<std::uintptr_t>(at) % size == 0; }
+
+// run(from, to, signs, n): the operation on that part.
+template <class Run>
+PyObject* run_call(const Call& call, const char* from, char* to, char* sign_bytes, const Run& run) {
+  auto* signs = reinterpret_cast<std::uint8_t*>(sign_bytes);
+  const std::ptrdiff_t size = size_of(call.dtype);
+  const auto work = [&] {
+    const ThreadLimit limit(call.threads);
+    if (aligned(from, size) && aligned(to, size)) {
+      if (from != to) advise_huge_pages(to, call.n * size);
+      run(from, to, signs, call.n);
+      return;
+    }
+    alignas(double) char own[detour * sizeof(double)];
+    for (std::ptrdiff_t begin = 0; begin < call.n; begin += detour) {
+      const std::ptrdiff_t n = std::min(detour, call.n - begin);
+      std::memcpy(own, from + begin * size, n * size);
+      run(own, own, signs + begin / 8, n);
+      std::memcpy(to + begin * size, own, n * size);
+    }
+  };
+  if (!without_gil(call.n, work)) return nullptr;
+  Py_RETURN_NONE;
+}
+
 }  // namespace
 
 PyObject* make_room_for(PyObject*, PyObject* bytes) {
@@ -66,27 +99,19 @@ PyObject* with_signs_at(PyObject*, PyObject* const* args, Py_ssize_t count) {
   Call call;
   if (!read("with_signs_at", args, count, call)) return nullptr;
   const auto [x, y, signs] = call.at;
-  without_gil(call.n, [&, x = x, y = y, signs = signs] {
-    const ThreadLimit limit(call.threads);
-    if (x != y) advise_huge_pages(y, call.n * size_of(call.dtype));
-    if (call.n > 0) signs[(call.n - 1) / 8] = 0;  // the trailing bits
-    run_with_signs(call.dtype, x, call.alpha(), {1, 1, call.n}, y, reinterpret_cast<std::uint8_t*>(signs), call.n,
-                   Output::fresh);
+  if (call.n > 0) signs[(call.n - 1) / 8] = 0;  // the trailing bits
+  return run_call(call, x, y, signs, [&](const char* from, char* to, std::uint8_t* packed, std::ptrdiff_t n) {
+    run_with_signs(call.dtype, from, call.alpha(), {1, 1, n}, to, packed, n, Output::fresh);
   });
-  Py_RETURN_NONE;
 }
 
 PyObject* from_signs_at(PyObject*, PyObject* const* args, Py_ssize_t count) {
   Call call;
   if (!read("from_signs_at", args, count, call)) return nullptr;
   const auto [grad, signs, out] = call.at;
-  without_gil(call.n, [&, grad = grad, signs = signs, out = out] {
-    const ThreadLimit limit(call.threads);
-    if (grad != out) advise_huge_pages(out, call.n * size_of(call.dtype));
-    run_from_signs(call.dtype, grad, reinterpret_cast<const std::uint8_t*>(signs), call.alpha(), {1, 1, call.n}, out,
-                   call.n, Output::fresh);
+  return run_call(call, grad, out, signs, [&](const char* from, char* to, std::uint8_t* packed, std::ptrdiff_t n) {
+    run_from_signs(call.dtype, from, packed, call.alpha(), {1, 1, n}, to, n, Output::fresh);
   });
-  Py_RETURN_NONE;
 }
 
 }  // namespace leakyrelu

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <unistd.h>
 
 #if defined(LEAKYRELU_X86)
@@ -40,30 +41,6 @@ int quota_v1(const std::string& path) {
   if (!(quota_file >> quota) || !(period_file >> period) || quota <= 0 || period <= 0) return 0;
   const int cpus = static_cast<int>(quota / period);
   return cpus < 1 ? 1 : cpus;
-}
-
-// The tightest quota among the control groups that this process is in. Read once: a quota rarely changes while a
-// process lives, and files are too slow to read at each run.
-int cpu_quota() {
-  int tightest = 0;
-  const auto consider = [&tightest](int cpus) {
-    if (cpus > 0 && (tightest == 0 || cpus < tightest)) tightest = cpus;
-  };
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const auto first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string path = line.substr(second + 1);
-    for (;;) {  // a limit of any ancestor binds as well
-      if (controllers.empty()) consider(quota_v2("/sys/fs/cgroup" + path));
-      if (controllers.find("cpu") != std::string::npos) consider(quota_v1("/sys/fs/cgroup/" + controllers + path));
-      const auto slash = path.rfind('/');
-      if (path.empty() || slash == std::string::npos) break;
-      path = path.substr(0, slash);
-    }
-  }
-  return tightest;
 }
 
 int affinity() {
@@ -138,6 +115,17 @@ struct Job {
     for (int i = 0; i < parts; ++i) part[i].rest.store({border(i), border(i + 1)}, std::memory_order_relaxed);
   }
 
+  // On another thread than the caller's, whose own floating-point environment is left as it was.
+  void help(int thread) {
+    std::fenv_t own;
+    std::fegetenv(&own);
+    std::fesetenv(&environment);
+    std::feclearexcept(FE_ALL_EXCEPT);
+    work(thread);
+    raised.fetch_or(std::fetestexcept(FE_ALL_EXCEPT));
+    std::fesetenv(&own);
+  }
+
   void work(int thread) {
     for (int i = 0; i < parts; ++i) {
       std::uint32_t piece;
@@ -204,6 +192,16 @@ class Pool {
   }
 
   bool start_one() {
+    // Signals are for the threads of the program: one that they block must not find a thread of ours that does not.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const bool started = start_with_this_mask();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return started;
+  }
+
+  bool start_with_this_mask() {
     try {
       std::thread thread([this, number = started_ + 1, seen = state_.load().generation] { help(number, seen); });
       threads_[started_] = thread.native_handle();
@@ -231,11 +229,7 @@ class Pool {
         joined = state_.compare_exchange_weak(now, {now.generation, static_cast<std::uint16_t>(now.places - 1),
                                                     static_cast<std::uint16_t>(now.running + 1)});
       if (!joined) continue;
-      Job& job = *job_;
-      std::fesetenv(&job.environment);
-      std::feclearexcept(FE_ALL_EXCEPT);
-      job.work(thread);
-      job.raised.fetch_or(std::fetestexcept(FE_ALL_EXCEPT));
+      job_->help(thread);
       now = state_.load();
       while (!state_.compare_exchange_weak(now,
                                            {now.generation, now.places, static_cast<std::uint16_t>(now.running - 1)})) {
@@ -285,11 +279,10 @@ void run_on_openmp(OpenMP region, Job& job) {
   region(
       [](void* data) {
         auto& [job, caller, came] = *static_cast<Region*>(data);
-        if (std::this_thread::get_id() == caller) return job.work(0);
-        std::fesetenv(&job.environment);
-        std::feclearexcept(FE_ALL_EXCEPT);
-        job.work(++came);
-        job.raised.fetch_or(std::fetestexcept(FE_ALL_EXCEPT));
+        if (std::this_thread::get_id() == caller)
+          job.work(0);
+        else
+          job.help(++came);
       },
       &shared, static_cast<unsigned>(job.parts), 0);
 }
@@ -331,13 +324,37 @@ int positive_number(const char* text) {
   if (text == nullptr) return 0;
   char* end = nullptr;
   const long value = std::strtol(text, &end, 10);
-  return end != text && (*end == '\0' || *end == ',') && value > 0 && value < 1 << 20 ? static_cast<int>(value) : -1;
+  if (end == text || (*end != '\0' && *end != ',') || value < 1) return -1;
+  return static_cast<int>(value < 1 << 20 ? value : 1 << 20);
 }
 
 }  // namespace
 
+int cpu_quota(const std::string& groups, const std::string& mount) {
+  int tightest = 0;
+  const auto consider = [&tightest](int cpus) {
+    if (cpus > 0 && (tightest == 0 || cpus < tightest)) tightest = cpus;
+  };
+  std::ifstream file(groups);
+  for (std::string line; std::getline(file, line);) {
+    const auto first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    std::string path = line.substr(second + 1);
+    for (;;) {  // a limit of any ancestor binds as well
+      if (controllers.empty()) consider(quota_v2(mount + path));
+      if (controllers.find("cpu") != std::string::npos) consider(quota_v1(mount + "/" + controllers + path));
+      const auto slash = path.rfind('/');
+      if (path.empty() || slash == std::string::npos) break;
+      path = path.substr(0, slash);
+    }
+  }
+  return tightest;
+}
+
 int usable_cpus() {
-  static const int quota = cpu_quota();
+  // Read once: a quota rarely changes while a process lives, and files are too slow to read at each run.
+  static const int quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
   const int cpus = affinity();
   return quota > 0 && quota < cpus ? quota : cpus;
 }

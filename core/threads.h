@@ -1,9 +1,9 @@
 // Splits long runs over a few threads of our own.
 //
-// The rules: never more threads than the caller asked for, than the affinity mask holds or than the container's CPU
-// quota allows, both read anew at each long run; callers that arrive while others compute count as threads already in
-// use, so a pool of callers (Dask, joblib, plain Python threads) never adds up to more than one caller a core and idle
-// helpers; and a child made by fork starts with no helpers and makes its own when it first needs them.
+// The rules: never more threads than the caller asked for, than the affinity mask holds (read anew at each long run) or
+// than the container's CPU quota allows (read once); callers that arrive while others compute count as threads already
+// in use, so a pool of callers (Dask, joblib, plain Python threads) never adds up to more than one caller a core and
+// idle helpers; and a child made by fork starts with no helpers and makes its own when it first needs them.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +19,10 @@ void set_num_threads(int count);
 
 // What the affinity mask and the CPU quota allow.
 int usable_cpus();
+
+// The least CPU quota of the control groups that a file like /proc/self/cgroup names, and of those above them, in whole
+// CPUs; 0 where there is none. Their files lie below `mount`.
+int cpu_quota(const std::string& groups, const std::string& mount);
 
 // Reads LEAKYRELU_NUM_THREADS and OMP_NUM_THREADS. Returns an empty string, or what is wrong with the first.
 std::string read_thread_environment();

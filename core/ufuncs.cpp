@@ -7,7 +7,6 @@
 
 #include <array>
 #include <atomic>
-#include <string>
 
 #include "dtypes.h"
 #include "run.h"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+import reference
 
 from leakyrelu import _core, get_num_threads, set_num_threads
 
@@ -27,20 +28,6 @@ def add(x, low, ceiling, counts, moments):
     _core.add_census(x.view(np.int16) if is_bfloat16 else x, is_bfloat16, *x.shape, low, ceiling, counts, moments)
 
 
-def numpy_census(x, low, ceiling):
-    values = np.moveaxis(x.astype(np.float64), 1, 0).reshape(x.shape[1], -1)
-    above, nan, finite = values > low, np.isnan(values), np.isfinite(values)
-    saturated = (values >= ceiling) & np.isfinite(ceiling)
-    middle, rest = finite & above & (values < ceiling), finite & (values <= low)
-    counts = [mask.sum(axis=1) for mask in (above, nan, saturated, middle, rest)]
-    moments = []
-    for mask in (middle, rest):
-        mean = np.where(mask, values, 0).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
-        with np.errstate(invalid="ignore", over="ignore"):
-            moments += [mean, np.where(mask, (values - mean[:, None]) ** 2, 0).sum(axis=1)]
-    return np.array(counts), np.array(moments)
-
-
 def sample(shape, dtype, seed=0):
     generator = np.random.default_rng(seed)
     return (2 * generator.standard_normal(shape) + generator.standard_normal((1, shape[1], 1))).astype(dtype)
@@ -50,7 +37,7 @@ def check(x, low, ceiling, cuts=(0,)):
     counts, moments = empty(x.shape[1])
     for part in np.split(x, cuts):
         add(part, low, ceiling, counts, moments)
-    expected_counts, expected_moments = numpy_census(x, low, ceiling)
+    expected_counts, expected_moments = reference.census(x, low, ceiling)
     np.testing.assert_array_equal(counts, expected_counts)
     np.testing.assert_allclose(moments, expected_moments, rtol=1e-11, atol=1e-12)
 
@@ -111,7 +98,7 @@ def test_threads_add_up_to_the_same(shape):
     for counts, moments in results[1:]:
         np.testing.assert_array_equal(counts, results[0][0])
         np.testing.assert_array_equal(moments, results[0][1])  # to the last bit
-    np.testing.assert_array_equal(results[0][0], numpy_census(x, 0.0, np.inf)[0])
+    np.testing.assert_array_equal(results[0][0], reference.census(x, 0.0, np.inf)[0])
 
 
 def test_nothing_is_added_of_nothing():

@@ -5,6 +5,8 @@ Runs on whatever instruction set is active; test_instruction_sets.py runs this m
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import reference
@@ -155,3 +157,53 @@ def test_the_forced_instruction_set_is_the_one_in_use():
 
     forced = os.environ.get("LEAKYRELU_ISA")
     assert _core.config()["isa"] == (forced or _core.config()["isa_available"][-1])
+
+
+def warned(compute):
+    """What NumPy's floating-point report says of a computation."""
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
+        warnings.simplefilter("always")
+        compute()
+    return {str(warning.message).split(" encountered")[0] for warning in caught}
+
+
+@pytest.mark.parametrize("length", [1, 3, 31, 32, 33, 1000])
+@pytest.mark.parametrize(
+    ("name", "value", "factor"),
+    [
+        ("float16", -65504.0, 2.0),  # finite in float32, rounded to infinity
+        ("float16", -32768.0, 1.9990234375),  # 65504: still finite
+        ("float16", -32768.0, 2.0),  # 65536: the first that is not
+        ("float16", -1e-7, 0.25),  # rounded to 0
+        ("float16", -0.125, 0.0001),  # subnormal and rounded
+        ("float16", -0.125, 2.0**-12),  # subnormal and exact
+        ("float16", -6.1e-5, 1.0),
+        ("float16", np.nan, 2.0),
+        ("float16", -np.inf, 2.0),
+        ("float16", -np.inf, 0.0),
+        ("bfloat16", -(181 / 128) * 2.0**126, 181 / 64),  # finite in float32, rounded to infinity: no warning
+        ("bfloat16", -3e38, 4.0),  # infinite in float32
+        ("bfloat16", np.nan, 4.0),
+        ("float32", -3e38, 4.0),
+        ("float64", -1e308, 4.0),
+    ],
+)
+def test_floating_point_warnings_are_those_of_a_product(name, value, factor, length):
+    """Of NumPy's own and, for bfloat16, of ml_dtypes, which both round once, as we do."""
+    dtype = reference.bfloat16 if name == "bfloat16" else np.dtype(name)
+    x, factor = np.full(length, value).astype(dtype), dtype.type(factor)
+    expected = warned(lambda: x * factor)
+    alpha, signs = float(factor), np.zeros((length + 7) // 8, np.uint8)
+    apart = np.empty((length, 2), dtype)[:, 0]
+    for compute in (
+        lambda: leakyrelu.leaky_relu(x, alpha),
+        lambda: leakyrelu.leaky_relu(x, alpha, out=apart),
+        lambda: leakyrelu.leaky_relu(x, np.full(length, alpha, reference.compute_dtype(dtype))),
+        lambda: leakyrelu.leaky_relu_backward(x, -np.abs(x), alpha),
+        lambda: leakyrelu.leaky_relu_with_signs(x, alpha),
+        lambda: leakyrelu.leaky_relu_backward_from_signs(x, signs, alpha),
+    ):
+        assert warned(compute) == expected
+    if alpha > 1:
+        expected = warned(lambda: x / dtype.type(1 / alpha))
+        assert warned(lambda: leakyrelu.leaky_relu_inverse(x, float(dtype.type(1 / alpha)))) == expected

@@ -129,3 +129,36 @@ def test_threads_that_cannot_be_started():
     prepare = "leakyrelu.set_num_threads(64); out = np.full(x.size, 9, np.float32)"
     call = "leakyrelu.leaky_relu(x, 0.5, out=out)"
     assert run(prepare, call, "bool((out == -1).all())") == ["no error True", "[-1.0, -1.0, -1.0]"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "call", "untouched"),
+    [
+        (
+            "x = np.full((1, 1 << 17, 1), -2, np.float16); out = np.zeros((5, 1 << 17), np.int64); "
+            "moments = np.zeros((4, 1 << 17))",
+            "_core.add_census(x, False, 1, 1 << 17, 1, 0.0, 1.0, out, moments)",
+            "not (out.any() or moments.any())",
+        ),
+        (
+            "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9)",
+            "_core.norm_forward(x, out, None, None, 1e-5, (0, True, 0.5, None, None), "
+            "('float16', 1 << 19, 4, 2, False))",
+            KEPT,
+        ),
+        (
+            "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9)",
+            "_core.norm_backward(x, x, np.ones(4), out, (0, True, 0.5, None, None), ('float16', 1 << 19, 4, 2, False))",
+            KEPT,
+        ),
+        (
+            "x = np.full(1 << 20, -2, np.float16); out = np.full_like(x, 9); tables = np.zeros((4, 1, 1 << 20))",
+            "_core.norm_combine(x, x, tables, 0.5, out, ('float16', 1, 1 << 20, 1, True))",
+            KEPT,
+        ),
+    ],
+    ids=["census", "norm_forward", "norm_backward", "norm_combine"],
+)
+def test_memory_of_the_core_itself(prepare, call, untouched):
+    """What C++ cannot get must not end the process: an exception may not pass through Python's frames."""
+    assert run(prepare, call, untouched) == ["MemoryError True", "[-1.0, -1.0, -1.0]"]

@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 import pytest
+import reference
+from reference import NORM_TOLERANCES
 
 from leakyrelu import _core, get_num_threads, set_num_threads
 
-DTYPES = {"float64": 1e-13, "float32": 3e-6, "bfloat16": 1e-2, "float16": 2e-3}
 # samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest.
 SHAPES = [(1, 1, 1), (2, 3, 1), (3, 5, 7), (2, 16, 33), (1, 300, 130), (2, 7, 1025), (1, 2, 100_000), (3, 257, 64)]
 
@@ -46,36 +47,76 @@ def as_data(memory, shape, last, dtype):
     return np.swapaxes(values.reshape(shape[0], shape[2], shape[1]), 1, 2) if last else values.reshape(shape)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+def is_within(got, bounds):
+    expected, error = bounds
+    assert (np.abs(got - expected) <= error).all()
+
+
+@pytest.mark.parametrize("dtype", NORM_TOLERANCES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_passes(shape, last, dtype):
-    tolerance, alpha = DTYPES[dtype], 0.2
+    alpha = 0.2
     memory, x, layout = make(shape, last, dtype, 1)
-    mean, squares = _core.norm_moments(memory, layout)
-    np.testing.assert_allclose(mean, x.mean(2), rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(squares, x.var(2) * shape[2], rtol=10 * tolerance, atol=tolerance)
-
+    grad_memory, grad, _ = make(shape, last, dtype, 3)
     for rows in (1, shape[0]):
         tables = np.random.default_rng(2).normal(size=(4, rows, shape[1]))
-        a, b, c, d = (table[:, :, None] for table in tables)
-        y_memory = np.full_like(memory, -1)
+        y_memory, out = np.full_like(memory, -1), np.full_like(memory, -1)
+        mean, squares = _core.norm_moments(memory, layout)
         _core.norm_activate(memory, np.ascontiguousarray(tables[:3]), alpha, y_memory, layout)
-        v = (x - a) * b + c
         y = as_data(y_memory, shape, last, dtype)
-        np.testing.assert_allclose(y, np.where(v > 0, v, alpha * v), rtol=tolerance, atol=10 * tolerance)
-
-        grad_memory, grad, _ = make(shape, last, dtype, 3)
-        h = np.where(y > 0, grad, alpha * grad)
-        u = np.where(y > 0, y, y / alpha) - a
-        sums = _core.norm_sums(grad_memory, y_memory, np.ascontiguousarray(tables[:1]), alpha, layout)
-        for got, terms in zip(sums, (h, h * u), strict=True):
-            scale = np.abs(terms).sum(2).max()
-            np.testing.assert_allclose(got, terms.sum(2), rtol=0, atol=min(tolerance, 3e-6) * scale)
-        out = np.full_like(memory, -1)
+        sum_h, sum_hu = _core.norm_sums(grad_memory, y_memory, np.ascontiguousarray(tables[:1]), alpha, layout)
         _core.norm_combine(grad_memory, y_memory, tables, alpha, out, layout)
-        expected = h * b + (u * c + d)
-        error = tolerance * (np.abs(h * b) + np.abs(u * c) + np.abs(d) + 1)
-        assert (np.abs(as_data(out, shape, last, dtype) - expected) <= error).all()
+
+        expected = reference.norm_passes(x, grad, y, tables, alpha, NORM_TOLERANCES[dtype])
+        is_within(mean, expected["mean"])
+        is_within(squares, expected["squares"])
+        is_within(y, expected["activated"])
+        is_within(sum_h, expected["sum_h"])
+        is_within(sum_hu, expected["sum_hu"])
+        is_within(as_data(out, shape, last, dtype), expected["combined"])
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 3), (0, 3, 2), (2, 3, 0), (2, 0, 1), (0, 0, 0)])
+def test_nothing(shape, last):
+    memory, _, layout = make(shape, last, "float32", 1)
+    tables = np.ones((4, 1, shape[1]))
+    for numbers in (*_core.norm_moments(memory, layout), *_core.norm_sums(memory, memory, tables[:1], 0.1, layout)):
+        np.testing.assert_array_equal(numbers, np.zeros(shape[:2]))
+    _core.norm_activate(memory, tables[:3].copy(), 0.1, memory, layout)
+    _core.norm_combine(memory, memory, tables, 0.1, memory, layout)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(1, 3, 5000), (2, 1, 70), (1, 300, 40), (3, 257, 2)])
+def test_squares_beyond_the_type_that_computes(shape, last, dtype):
+    memory, x, layout = make(shape, last, dtype, 1)
+    huge = read(memory, dtype) * 2.0**110
+    memory, kept = stored(huge, dtype)
+    x = kept.swapaxes(1, 2) if last else kept
+    mean, squares = _core.norm_moments(memory, layout)
+    np.testing.assert_allclose(mean, x.mean(2), rtol=1e-6, atol=1e-6 * np.abs(x).max())
+    np.testing.assert_allclose(squares, x.var(2) * shape[2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("shape", [(1, 3, 5000), (2, 3, 70), (1, 300, 40)])
+def test_what_is_not_finite_spoils_its_own_channel_alone(shape, last, value):
+    _, x, layout = make(shape, last, "float32", 1)
+    memory = (x.swapaxes(1, 2) if last else x).astype(np.float32)
+    expected_mean, expected_squares = _core.norm_moments(np.ascontiguousarray(memory), layout)
+    x[0, 1, shape[2] // 2] = value
+    memory = np.ascontiguousarray((x.swapaxes(1, 2) if last else x).astype(np.float32))
+    mean, squares = _core.norm_moments(memory, layout)
+    assert not np.isfinite(mean[0, 1])
+    assert not np.isfinite(squares[0, 1])
+    others = np.ones(shape[:2], bool)
+    others[0, 1] = False
+    np.testing.assert_allclose(mean[others], expected_mean[others], rtol=1e-6)
+    np.testing.assert_allclose(squares[others], expected_squares[others], rtol=1e-5)
+    y = np.empty_like(memory)
+    _core.norm_activate(memory, np.ones((3, 1, shape[1])), 0.1, y, layout)
+    v = memory.astype(float) - 1 + 1
+    np.testing.assert_allclose(y, np.where(v > 0, v, 0.1 * v), rtol=1e-5, atol=1e-6)
 
 
 def test_mean_a_million_times_the_deviation():
@@ -117,6 +158,7 @@ TABLES = np.zeros((3, 1, 3))
         ((X, TABLES, 0.1, X.copy(), ("int8", 2, 3, 4, False)), TypeError, "no dtype int8; there are float16, bfloat16"),
         ((X[:, :, ::2], TABLES, 0.1, X.copy(), LAYOUT), ValueError, "expected an array in C order of 96 bytes"),
         ((X, TABLES, 0.1, X[:1].copy(), LAYOUT), ValueError, "expected a writable array in C order of 96 bytes"),
+        ((X, TABLES, 0.1, X.copy(), ("float32", -2, 3, -4, False)), ValueError, "norm: -2 samples, 3 channels, -4"),
         ((X, TABLES[:2], 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
         ((X, TABLES.astype("f4"), 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
     ],

@@ -50,6 +50,7 @@ def test_every_usable_cpu_by_default():
         ({"OMP_NUM_THREADS": "1,4"}, 1),
         ({"LEAKYRELU_NUM_THREADS": str(USABLE), "OMP_NUM_THREADS": "1"}, USABLE),
         ({"LEAKYRELU_NUM_THREADS": "10000"}, USABLE),
+        ({"LEAKYRELU_NUM_THREADS": "99999999999999999999"}, USABLE),
         ({"LEAKYRELU_NUM_THREADS": ""}, USABLE),
         ({"OMP_NUM_THREADS": "many"}, USABLE),
     ],
@@ -74,9 +75,10 @@ def test_never_more_than_the_affinity_mask():
 def test_set_num_threads():
     set_num_threads(1)
     assert get_num_threads() == 1
-    set_num_threads(10_000)
-    assert get_num_threads() == USABLE
-    for wrong in (0, -1):
+    for many in (10_000, 1 << 40, 10**30):
+        set_num_threads(many)
+        assert get_num_threads() == USABLE
+    for wrong in (0, -1, -(10**30)):
         with pytest.raises(ValueError, match=rf"set_num_threads: {wrong} is not a number of threads; give 1 or more"):
             set_num_threads(wrong)
     with pytest.raises(TypeError):
@@ -253,3 +255,38 @@ def test_any_number_beyond_the_machine_counts_as_the_machine():
             assert get_num_threads() == most
     finally:
         set_num_threads(before)
+
+
+def test_signals_that_the_program_blocks_are_not_taken_by_our_helpers():
+    code = """
+import os, signal, numpy as np, leakyrelu
+leakyrelu.leaky_relu(np.ones(4_000_000, np.float32))  # our helpers are there
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.kill(os.getpid(), signal.SIGTERM)
+print(signal.sigwait([signal.SIGTERM]) == signal.SIGTERM)
+"""
+    done = in_a_new_process(code, OPENBLAS_NUM_THREADS="1")
+    assert done.stdout.strip() == "True", (done.returncode, done.stderr)
+
+
+def test_an_interpreter_ends_while_daemons_compute():
+    code = """
+import threading, time
+import numpy as np, leakyrelu
+from leakyrelu import _core
+x = np.ones(300_000, np.float32)
+def compute(i):
+    while True:
+        if i % 3 == 0:
+            leakyrelu.leaky_relu(x, np.full(1, 0.5))
+        elif i % 3 == 1:
+            leakyrelu.leaky_relu_with_signs(x, 0.5)
+        else:
+            _core.norm_moments(x, ("float32", 1, 3, 100_000, False))
+for i in range(12):
+    threading.Thread(target=compute, args=(i,), daemon=True).start()
+time.sleep(0.05)
+"""
+    for _ in range(12):
+        done = in_a_new_process(code)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -91,7 +91,10 @@ class Binary128:
             number if keep else combine(number, slope)
             for number, keep, slope in zip(value, positive, each, strict=True)
         ]
-        finite = [(n & ~self.format.sign) < self.format.infinity for n in value]
+        finite = [
+            max(number & ~self.format.sign, slope & ~self.format.sign) < self.format.infinity
+            for number, slope in zip(value, each, strict=True)
+        ]
         overflow = any(
             f and (out & ~self.format.sign) == self.format.infinity for f, out in zip(finite, expected, strict=True)
         )

@@ -91,6 +91,7 @@ def forward(
 
     Running statistics are moved. `bounds`: of |weight|, least and most, and of |bias / weight|, most.
     """
+    x = _aligned(x)
     y = empty_like(x)
     kept = None
     if running is not None:
@@ -145,11 +146,16 @@ def _layout(x: Tensor, whole: bool) -> tuple[str, int, int, int, bool, int]:
 
 
 def _like(grad: Tensor, y: Tensor) -> Tensor:
-    return grad if grad.stride() == y.stride() else torch.empty_like(y).copy_(grad)
+    return _aligned(grad) if grad.stride() == y.stride() else torch.empty_like(y).copy_(grad)
+
+
+def _aligned(x: Tensor) -> Tensor:
+    # torch.frombuffer takes any offset, the kernels do not.
+    return x.clone() if x.data_ptr() % x.element_size() else x
 
 
 def _memory(x: Tensor) -> Any:
-    x = x.detach()
+    x = _aligned(x.detach())
     if not x.is_contiguous():
         x = x.as_strided((x.numel(),), (1,))
     return (x.view(torch.int16) if x.element_size() == 2 else x).numpy()

@@ -69,6 +69,8 @@ class Tally:
                 x, axis = inner_first, order.index(axis)
             else:
                 x = x.resolve_neg().contiguous()
+        if x.data_ptr() % x.element_size():  # torch.frombuffer takes any offset, the kernel does not
+            x = x.clone()
         shape = x.shape
         bfloat16 = x.dtype is torch.bfloat16
         _core.add_census(

@@ -1,0 +1,91 @@
+"""Writes the vectors of the normalization and census kernels that ``passes.cpp`` runs.
+
+    PYTHONPATH=tests python tests/native/pass_vectors.py OUT [--short]
+
+Data in every dtype of these kernels, and what NumPy in float64 says of them (``reference.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+
+import numpy as np
+import reference
+
+# samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest, and nothing.
+NORM_SHAPES = [
+    *((1, 1, 1), (2, 3, 1), (3, 5, 7), (2, 16, 33), (1, 300, 130), (2, 7, 1025), (1, 1, 255), (1, 256, 3)),
+    *((2, 0, 3), (0, 3, 2), (2, 3, 0)),
+]
+LONG_NORM_SHAPES = [(1, 2, 100_000), (3, 257, 64), (2, 24, 9000)]
+CENSUS_SHAPES = [
+    *((3, 1, 1), (1, 5, 1), (100, 17, 1), (70, 8, 1), (40, 5, 7), (9, 3, 31), (5, 6, 32), (1, 20, 300), (3, 1, 65)),
+    (0, 3, 2),
+]
+LONG_CENSUS_SHAPES = [(3, 4, 60_000), (20_000, 16, 1), (512, 40, 9)]
+RULES = [(0.0, np.inf), (0.0, 1.5), (-0.5, np.inf), (0.25, 0.75)]
+NORM, CENSUS = range(2)
+
+
+def norm_case(index, dtype, shape, last, whole):
+    rng = np.random.default_rng(index + sum(shape))
+    samples, channels, _ = shape
+    tables = rng.normal(size=(4, 1 if whole else samples, channels))
+    alpha = 0.2
+
+    def data(values):
+        """In memory order, and what the dtype makes of it."""
+        kept = values.astype(dtype)
+        memory = np.swapaxes(kept, 1, 2) if last else kept
+        return memory.tobytes(), kept.astype(np.float64)
+
+    x_memory, x = data(rng.normal(0.5, 2, shape))
+    grad_memory, grad = data(rng.normal(0.5, 2, shape))
+    y_memory, y = data(reference.norm_activate(x, *tables[:3], alpha))
+    passes = reference.norm_passes(x, grad, y, tables, alpha, reference.NORM_TOLERANCES[dtype.name])
+    header = np.array([NORM, index, *shape], np.int64)
+    yield from (header.tobytes(), x_memory, np.array([last, tables.shape[1]], np.int64).tobytes())
+    yield from (np.float64(alpha).tobytes(), grad_memory, y_memory, tables.tobytes())
+    for name in ("mean", "squares", "activated", "sum_h", "sum_hu", "combined"):
+        for array in passes[name]:
+            per_element = last and name in ("activated", "combined")
+            yield (np.swapaxes(array, 1, 2) if per_element else array).astype(np.float64).tobytes()
+
+
+def census_case(index, dtype, shape, rule, special):
+    rng = np.random.default_rng(index + sum(shape))
+    x = (2 * rng.standard_normal(shape) + rng.standard_normal((1, shape[1], 1))).astype(dtype)
+    if special:
+        x.flat[::7], x.flat[3::11], x.flat[::13], x.flat[::5] = np.nan, np.inf, -np.inf, -0.0
+    counts, moments = reference.census(x, *rule)
+    header = np.array([CENSUS, index, *shape], np.int64)
+    yield from (header.tobytes(), x.tobytes(), np.array(rule).tobytes(), counts.astype(np.int64).tobytes())
+    yield from (moments.tobytes(), (1e-12 + 1e-11 * np.abs(moments)).tobytes())
+
+
+def all_cases(short):
+    norm_shapes = [*NORM_SHAPES, *LONG_NORM_SHAPES[:1]] if short else [*NORM_SHAPES, *LONG_NORM_SHAPES]
+    census_shapes = [*CENSUS_SHAPES, *LONG_CENSUS_SHAPES[:1]] if short else [*CENSUS_SHAPES, *LONG_CENSUS_SHAPES]
+    for index, dtype in enumerate(reference.DTYPES[:4]):
+        for shape, last in itertools.product(norm_shapes, (False, True)):
+            for whole in (True, False) if shape[0] > 1 else (True,):
+                yield norm_case(index, dtype, shape, last, whole)
+        for shape, rule, special in itertools.product(census_shapes, RULES[:2] if short else RULES, (False, True)):
+            yield census_case(index, dtype, shape, rule, special)
+
+
+def write(path, short=False):
+    cases = [b"".join(case) for case in all_cases(short)]
+    with open(path, "wb") as file:
+        file.write(np.int64(len(cases)).tobytes())
+        file.writelines(cases)
+    return len(cases)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out")
+    parser.add_argument("--short", action="store_true", help="fewer shapes")
+    arguments = parser.parse_args()
+    print(f"{write(arguments.out, arguments.short)} normalizations and censuses in {arguments.out}")

@@ -141,14 +141,15 @@ def test_threads_that_cannot_be_started():
             "not (out.any() or moments.any())",
         ),
         (
-            "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9)",
-            "_core.norm_forward(x, out, None, None, 1e-5, (0, True, 0.5, None, None), "
-            "('float16', 1 << 19, 4, 2, False))",
+            "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9); invstd = np.ones(4, np.float32)",
+            "_core.norm_forward(x.ctypes.data, out.ctypes.data, invstd.ctypes.data, None, 1e-5, (0.0, 1.0, 1.0), "
+            "(0, True, 0.5, None, None), ('float16', 1 << 19, 4, 2, False))",
             KEPT,
         ),
         (
-            "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9)",
-            "_core.norm_backward(x, x, np.ones(4), out, (0, True, 0.5, None, None), ('float16', 1 << 19, 4, 2, False))",
+            "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9); invstd = np.ones(4, np.float32)",
+            "_core.norm_backward(x.ctypes.data, x.ctypes.data, invstd.ctypes.data, out.ctypes.data, None, None, "
+            "(0, True, 0.5, None, None), ('float16', 1 << 19, 4, 2, False))",
             KEPT,
         ),
         (

@@ -13,7 +13,7 @@ from reference import same_bits, samples
 from leakyrelu import _core
 
 DTYPES = reference.DTYPES[:4]  # in the order of the enumeration DType
-LENGTHS = (0, 1, 7, 8, 9, 63, 64, 65, 1023, 1024, 1025, 5000, 300_001)
+LENGTHS = (0, 1, 7, 8, 9, 63, 64, 65, 1023, 1024, 1025, 5000, 70_001)
 
 
 class Memory:
@@ -39,7 +39,7 @@ class Memory:
 def test_any_address(index, in_place, offset):
     for length in LENGTHS:
         x, grad = samples(DTYPES[index], length, seed=length), samples(DTYPES[index], length, seed=length + 1)
-        for slope in (0.01, 0.2, -1.5):
+        for slope in (0.2, -1.5):
             source, signs = Memory(x, offset), Memory(np.full((length + 7) // 8, 0xFF, np.uint8), 1)
             target = source if in_place else Memory(np.full_like(x, np.nan), 2 * offset)
             _core.with_signs_at(index, slope, length, 2, source.address, target.address, signs.address)

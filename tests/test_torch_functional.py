@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
-from leakyrelu.torch import leaky_relu
+from leakyrelu.torch import NormLeakyReLU, diagnose, leaky_relu
 from leakyrelu.torch.bits import pack, unpack
 
 with warnings.catch_warnings():
@@ -709,3 +709,33 @@ for n in (2**21, 2**22 + 5):
     assert done.returncode == 0, done.stderr
     # A hint, which holds while nobody else maps memory: of the four, at least the first.
     assert done.stdout.split()[0] == "0"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_at_any_address(dtype):
+    """torch.frombuffer takes any offset, and PyTorch's own functions take what it returns."""
+
+    def anywhere():
+        return torch.frombuffer(bytearray(8 * 60 + 1), dtype=dtype, offset=1, count=60).view(2, 3, 10).copy_(values)
+
+    values = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert anywhere().data_ptr() % dtype.itemsize
+    x, near = anywhere().requires_grad_(), values.clone().requires_grad_()
+    y = leaky_relu(x, 0.1)
+    y.backward(anywhere())
+    F.leaky_relu(near, 0.1).backward(values)
+    assert torch.equal(y, F.leaky_relu(values, 0.1))
+    assert torch.equal(x.grad, near.grad)
+
+    norm = torch.nn.BatchNorm1d(3, dtype=None if dtype.itemsize == 2 else dtype)
+    pair = torch.nn.Sequential(copy.deepcopy(norm), torch.nn.LeakyReLU(0.1))
+    layer = NormLeakyReLU(norm, 0.1)
+    x, near = anywhere().requires_grad_(), values.clone().requires_grad_()
+    out, expected = layer(x), pair(near)
+    out.backward(anywhere())
+    expected.backward(values)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(x.grad, near.grad, rtol=2e-2, atol=2e-2)
+
+    report = diagnose(torch.nn.Sequential(torch.nn.LeakyReLU(0.1)), [anywhere()])
+    assert (report.layers[0].positive_share == (values > 0).double().mean((0, 2)).numpy()).all()

@@ -99,7 +99,7 @@ class Guarded {
 };
 
 void check_norm(const Pass& p, const char* isa, std::ptrdiff_t offset) {
-  const NormData data{p.dtype, p.samples, p.channels, p.positions, p.channels_last};
+  const NormData data{p.dtype, p.samples, p.channels, p.positions, p.channels_last, 0};
   const auto numbers = static_cast<std::size_t>(p.samples * p.channels);
   Guarded x(p, offset, &p.x), grad(p, 2 * offset, &p.grad), y(p, 3 * offset, &p.y), out(p, offset, nullptr);
   const Table tables{p.tables.data(), p.rows};

@@ -20,6 +20,13 @@ PyArray_Descr* descriptor(PyArray_DTypeMeta* dtype) {
   return dtype->singleton;
 }
 
+// A Python integer of any size takes the dtype of the computation at once, as in a ufunc: on its own it is an object to
+// NumPy where 64 bits do not hold it.
+Ref to_array(PyObject* object, PyArray_DTypeMeta* of_integers) {
+  return Ref(PyLong_Check(object) ? PyArray_FromAny(object, descriptor(of_integers), 0, 0, 0, nullptr)
+                                  : PyArray_FROM_O(object));
+}
+
 // A copy of its own, where the array lies in that memory.
 bool move_out_of(PyArrayObject* memory, Ref& array) {
   if (!array || !share_memory(memory, array.array())) return true;
@@ -69,7 +76,7 @@ int find_layout(PyArrayObject* alpha, PyArrayObject* data, Layout& layout) {
 }  // namespace
 
 bool take_data(const char* function, const char* operand, PyObject* object, Data& data) {
-  Ref any(PyArray_FROM_O(object));
+  Ref any = to_array(object, &PyArray_DoubleDType);
   if (!any) return false;
   PyArray_DTypeMeta* given = dtype_class(any.array());
   PyArray_DTypeMeta* dtype = compute_dtype(given);
@@ -83,13 +90,13 @@ bool take_data(const char* function, const char* operand, PyObject* object, Data
 }
 
 bool take_alpha(const char* function, PyObject* object, const Data& data, Alpha& alpha) {
-  Ref any(PyArray_FROM_O(object));
+  PyArray_DTypeMeta* dtype = alpha_dtype(dtype_class(data.get()));
+  Ref any = to_array(object, dtype);
   if (!any) return false;
   if (!is_real(dtype_class(any.array()))) {
     refuse_dtype(function, "alpha", dtype_class(any.array()));
     return false;
   }
-  PyArray_DTypeMeta* dtype = alpha_dtype(dtype_class(data.get()));
   const int flags = NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST;
   alpha.array = Ref(PyArray_FromArray(any.array(), descriptor(dtype), flags));
   if (!alpha.array) return false;

@@ -531,3 +531,30 @@ def test_a_function_in_a_class_binds_to_nothing():
 def test_the_inverse_names_its_argument():
     with pytest.raises(TypeError, match=r"leaky_relu_inverse: y of type complex128 is not supported"):
         leaky_relu_inverse(np.array([1j]))
+
+
+# Python's integers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [True, 3, -7, 2**53 + 1, -(2**63), 2**63, 2**64 + 1, 10**30, -(10**30)])
+def test_the_functions_with_signs_take_every_integer_that_the_ufuncs_take(number):
+    y, signs = leaky_relu_with_signs(number, 0.1)
+    assert same_bits(y, np.asarray(leaky_relu(number, 0.1)))
+    assert same_bits(y, np.asarray(leaky_relu(float(number), 0.1)))
+    assert signs.tolist() == [number > 0]
+    assert same_bits(leaky_relu_backward_from_signs(number, signs, 0.1), y)
+    for dtype in (np.float16, np.float32, np.float64, np.longdouble):
+        x = np.array([-1e-4, 2, -3e-5], dtype)
+        with np.errstate(over="ignore"):  # 2**53 times 1e-4 is no float16
+            assert same_bits(leaky_relu_with_signs(x, number)[0], leaky_relu(x, number))
+
+
+def test_an_integer_that_no_float_holds_is_refused_alike():
+    for call in (leaky_relu, leaky_relu_with_signs):
+        with pytest.raises(OverflowError, match="int too large to convert to float"):
+            call(10**400)
+        with pytest.raises(OverflowError, match="int too large to convert to float"):
+            call(np.ones(2), 10**400)
+    for call in (leaky_relu, leaky_relu_with_signs):  # in a list it is a Python object, as in every NumPy function
+        with pytest.raises(TypeError, match="x of type object_ is not supported"):
+            call([10**30])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import re
 import sys
 
 import dask.array as da
@@ -14,7 +15,13 @@ import torch
 import xarray as xr
 
 import leakyrelu
-from leakyrelu import leaky_relu, leaky_relu_backward, leaky_relu_inverse, leaky_relu_with_signs
+from leakyrelu import (
+    leaky_relu,
+    leaky_relu_backward,
+    leaky_relu_backward_from_signs,
+    leaky_relu_inverse,
+    leaky_relu_with_signs,
+)
 
 X = np.linspace(-2.0, 2.0, 12).reshape(3, 4)
 EXPECTED = reference.leaky_relu(X, 0.1)
@@ -124,10 +131,73 @@ def test_a_type_without_a_door_is_refused_by_name():
     ):
         with pytest.raises(TypeError, match=rf"{name} is a .*Tensor, which has no door here.*numpy\.asarray\({name}\)"):
             call()
-    with pytest.raises(TypeError, match=r"alpha is a torch\.Tensor, which has no door here"):
-        leaky_relu(X, torch.zeros(4))
-    with pytest.raises(TypeError, match=r"grad is a torch\.Tensor"):
-        leaky_relu_backward(torch.zeros(4), X)
+
+
+TENSOR = torch.tensor([-2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("operand", "call", "door"),
+    [
+        ("alpha", lambda t: leaky_relu(X, t), "prelu"),
+        ("grad", lambda t: leaky_relu_backward(t, X), "leaky_relu"),
+        ("x", lambda t: leaky_relu_backward(X, t), "leaky_relu"),
+        ("y", lambda t: leaky_relu_inverse(t), None),
+        ("x", lambda t: leaky_relu_with_signs(t), "leaky_relu"),
+        ("alpha", lambda t: leaky_relu_with_signs(X, t), "prelu"),
+        ("grad", lambda t: leaky_relu_backward_from_signs(t, np.zeros(1, np.uint8)), "leaky_relu"),
+    ],
+)
+def test_a_tensor_without_a_door_is_told_what_pytorch_has_instead(operand, call, door):
+    for tensor, kind in ((TENSOR, "Tensor"), (torch.nn.Parameter(TENSOR), "Parameter")):
+        with pytest.raises(TypeError, match=rf"{operand} is a torch\..*{kind}, which has no door here; ") as refusal:
+            call(tensor)
+        remedy = str(refusal.value)
+        assert "asarray" not in remedy
+        assert re.findall(r"leakyrelu\.torch\.(\w+)", remedy) == ([door] if door else [])
+        assert door is None or door in leakyrelu.torch.__all__
+
+
+def test_the_inverse_that_tensors_are_told_of_is_the_inverse():
+    with pytest.raises(TypeError, match=re.escape("torch.where(y > 0, y, y / alpha)")):
+        leaky_relu_inverse(TENSOR)
+    found = eval("torch.where(y > 0, y, y / alpha)", {"torch": torch, "y": TENSOR, "alpha": 0.1})
+    np.testing.assert_array_equal(found, leaky_relu_inverse(TENSOR.numpy(), 0.1))
+
+
+@pytest.mark.parametrize("wrap", [lambda t: [t, t], lambda t: (t, t), lambda t: [([t],)]])
+@pytest.mark.parametrize(
+    ("operand", "call"),
+    [
+        ("x", leaky_relu),
+        ("alpha", lambda x: leaky_relu(X, x)),
+        ("grad", lambda x: leaky_relu_backward(x, X)),
+        ("y", leaky_relu_inverse),
+        ("x", leaky_relu_with_signs),
+        ("grad", lambda x: leaky_relu_backward_from_signs(x, np.zeros(1, np.uint8))),
+    ],
+)
+def test_lists_of_foreign_arrays_do_not_come_back_as_numpy(wrap, operand, call):
+    with pytest.raises(TypeError, match=rf"{operand} is a \w+ of torch\.Tensor, .* torch\.stack; ") as refusal:
+        call(wrap(TENSOR))
+    assert "asarray" not in str(refusal.value)
+    with pytest.raises(TypeError, match=rf"{operand} is a \w+ of .*Tensor, .* numpy\.asarray"):
+        call(wrap(Tensor()))
+
+
+def test_the_door_for_a_list_of_tensors_is_named():
+    with pytest.raises(TypeError, match=r"x is a list of .* torch\.stack; leakyrelu\.torch\.leaky_relu"):
+        leaky_relu([TENSOR, TENSOR])
+
+
+def test_lists_of_numbers_and_numpy_arrays_stay_welcome():
+    for x in ([-2.0, 3.0], (X, X), [[], []], [[np.float32(-2)], (3,)]):
+        np.testing.assert_array_equal(leaky_relu(x, 0.1), reference.leaky_relu(np.asarray(x, np.float64), 0.1))
+        np.testing.assert_array_equal(leaky_relu_with_signs(x, 0.1)[0], leaky_relu(x, 0.1))
+    endless = []
+    endless.append(endless)
+    with pytest.raises((TypeError, ValueError)):
+        leaky_relu(endless)
 
 
 def test_packed_signs_are_for_numpy_arrays():

@@ -7,8 +7,8 @@ xarray, pandas, sparse, masked arrays) is served without a line here. Three thin
   what the functions mean stands here, and the tests hold both ways to it;
 * a tensor of a framework without that protocol goes to the door of that framework. Frameworks are looked up in
   ``sys.modules``, never imported: whoever holds a tensor has imported its framework;
-* a type without a door is refused by name. Converting it silently to NumPy would return another type than came in,
-  and lose its device and its gradient.
+* a type without a door is refused by name, also in a list. Converting it silently to NumPy would return another type
+  than came in, and lose its device and its gradient.
 """
 
 from __future__ import annotations
@@ -40,6 +40,19 @@ def _with_shortcut(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return functools.update_wrapper(_core.shortcut(function, function.__name__), function)
 
 
+# What PyTorch has in the place of a function or an operand that takes no tensor.
+_FOR_GRADIENTS = "leakyrelu.torch.leaky_relu(x, negative_slope) has this gradient by autograd"
+_FOR_SLOPES = "leakyrelu.torch.prelu(x, weight) takes a tensor of slopes, and x a tensor too"
+_FOR_TENSORS = {
+    "leaky_relu": "leakyrelu.torch.leaky_relu(x, negative_slope) takes tensors",
+    "leaky_relu_backward": _FOR_GRADIENTS,
+    "leaky_relu_inverse": "torch.where(y > 0, y, y / alpha) is the inverse",
+    "leaky_relu_with_signs": "leakyrelu.torch.leaky_relu(x, negative_slope) keeps the signs for its gradient",
+    "leaky_relu_backward_from_signs": _FOR_GRADIENTS,
+}
+
+_PLAIN = frozenset((type(None), bool, int, float, np.ndarray))
+_DEEPEST_LIST = 64  # axes of an array at most; a list may hold itself
 _FOREIGN_PROTOCOLS = ("__array__", "__array_interface__", "__cuda_array_interface__", "__dlpack__")
 
 
@@ -258,9 +271,13 @@ def leaky_relu_backward_from_signs(
     return _core.leaky_relu_backward_from_signs(grad, signs, alpha, out)
 
 
-def _torch_if_tensor(value: object) -> Any:
+def _is_tensor(value: object) -> bool:
     torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, torch.Tensor):
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _torch_if_tensor(value: object) -> Any:
+    if not _is_tensor(value):
         return None
     import leakyrelu.torch as door
 
@@ -288,19 +305,57 @@ def _is_foreign(value: object) -> bool:
 def _refuse_foreign(function: str, **operands: Any) -> None:
     for name, value in operands.items():
         for one in value if type(value) is tuple and name == "out" else (value,):
-            if one is not None and type(one) is not float and _is_foreign(one):
+            if type(one) in _PLAIN:
+                continue
+            if _is_foreign(one):
+                _refuse_tensor(function, name, one)
                 raise TypeError(
                     f"{function}: {name} is a {_full_name(one)}, which has no door here and does not implement "
                     f"__array_ufunc__; convert it yourself, for example with numpy.asarray({name}), or use its own "
                     f"framework's function"
                 )
+            _refuse_list_of_foreign(function, name, one)
+
+
+def _refuse_tensor(function: str, name: str, value: object) -> None:
+    if _is_tensor(value):
+        raise TypeError(f"{function}: {name} is a {_full_name(value)}, which has no door here; {_door(function, name)}")
+
+
+def _refuse_list_of_foreign(function: str, name: str, value: object) -> None:
+    """Look at the first leaf alone: lists are long."""
+    leaf = value
+    for _ in range(_DEEPEST_LIST):
+        if not (isinstance(leaf, list | tuple) and leaf):
+            break
+        leaf = leaf[0]
+    if leaf is value or not _is_foreign(leaf):
+        return
+    kind = f"{type(value).__name__} of {_full_name(leaf)}"
+    cause = "which would come back as NumPy, without device and gradient"
+    if _is_tensor(leaf):
+        raise TypeError(
+            f"{function}: {name} is a {kind}, {cause}; make one tensor of it with torch.stack; {_door(function, name)}"
+        )
+    raise TypeError(
+        f"{function}: {name} is a {kind}, {cause}; make one array of it by its own framework, or convert each with "
+        f"numpy.asarray"
+    )
+
+
+def _door(function: str, name: str) -> str:
+    return _FOR_SLOPES if name == "alpha" else _FOR_TENSORS[function]
 
 
 def _require_numpy(function: str, **operands: Any) -> None:
     for name, value in operands.items():
         plain = value is None or isinstance(value, np.memmap | np.generic) or type(value) is np.ndarray
-        if plain or not (_is_foreign(value) or hasattr(type(value), "__array_ufunc__")):
+        if plain:
             continue
+        if not (_is_foreign(value) or hasattr(type(value), "__array_ufunc__")):
+            _refuse_list_of_foreign(function, name, value)
+            continue
+        _refuse_tensor(function, name, value)
         raise TypeError(
             f"{function}: {name} is a {_full_name(value)}, and packed signs are for NumPy arrays; convert it with "
             f"numpy.asarray({name}), or use leaky_relu and leaky_relu_backward, which take any array"

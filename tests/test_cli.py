@@ -218,6 +218,10 @@ def test_quick_is_shorter_and_explicit_options_win(capsys, blobs):
         (["--html", "no/such/page.html"], "--html no/such/page.html cannot be written: there is no folder no/such"),
         (["--json", "."], "--json . cannot be written: Is a directory"),
         (["--png", "/proc/study.png"], "--png /proc/study.png cannot be written: there is no folder /proc"),
+        (
+            ["--png", "study.svg"],
+            "--png: the path 'study.svg' ends in '.svg', but pictures are written as PNG: end it in '.png'",
+        ),
         (["--html", "a", "--json", "./a"], "--json a is the file given to --html; give another name"),
         (["--data", "d.npz", "--json", "d.npz"], "--json d.npz is the file given to --data; give another name"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -430,6 +431,33 @@ def test_the_picture(tmp_path):
     assert height > 100
     with pytest.raises(ValueError, match="the report has no layers, so there is nothing to draw"):
         Report([]).to_png(tmp_path / "two.png")
+
+
+@pytest.mark.parametrize("name", ["x.svg", "x.PDF", "x.png.html"])
+def test_a_picture_under_the_name_of_another_kind_is_refused(tmp_path, name):
+    match = rf"the path .*{re.escape(name)}' ends in '\{Path(name).suffix}', but .* PNG.*: end it in '\.png'"
+    with pytest.raises(ValueError, match=match):
+        diagnosis(3, 20).to_png(tmp_path / name)
+    assert not (tmp_path / name).exists()
+    for fitting in ("x", "x.PNG"):
+        diagnosis(3, 20).to_png(str(tmp_path / fitting))
+        assert (tmp_path / fitting).read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("wrong", [3, "training", [], diagnosis])
+def test_what_is_no_history_is_refused(tmp_path, wrong):
+    with pytest.raises(TypeError, match=r"history is .*, which has no steps and reports: give .*\.history") as refusal:
+        diagnosis(3, 20).to_html(tmp_path / "page.html", history=wrong)
+    assert repr(wrong) in str(refusal.value)
+
+
+def test_a_history_without_a_report_for_each_step_is_refused(tmp_path):
+    class Training:
+        steps = (0, 50)
+        reports = (diagnosis(2, 4),)
+
+    with pytest.raises(ValueError, match=r"history has 2 steps but 1 report"):
+        diagnosis(3, 20).to_html(tmp_path / "page.html", history=Training)
 
 
 def test_an_empty_report_has_no_page(tmp_path):

@@ -458,7 +458,7 @@ class Report:
         return to_frame(self)
 
     def to_png(self, path: str | os.PathLike[str], *, title: str = "What the units do", scale: float = 2.0) -> None:
-        """Write the strips as a picture: one a layer, in each color as long as the share of its units that have it.
+        """Write the strips as a PNG: one a layer, in each color as long as the share of its units that have it.
 
         Needs the extra ``report`` and says so where it is missing.
         """

@@ -23,6 +23,8 @@ def check_outputs(outputs: dict[str, Path | None], inputs: dict[str, Path | None
             continue
         if (other := seen.setdefault(path.resolve(), option)) != option:
             raise Refusal(f"{option} {path} is the file given to {other}; give another name")
+        if option == "--png":
+            _check_png(path)
         try:
             existed = path.exists()
             with path.open("ab"):
@@ -33,3 +35,12 @@ def check_outputs(outputs: dict[str, Path | None], inputs: dict[str, Path | None
             raise Refusal(f"{option} {path} cannot be written: there is no folder {path.parent}") from None
         except OSError as error:
             raise Refusal(f"{option} {path} cannot be written: {error.strerror or error}") from None
+
+
+def _check_png(path: Path) -> None:
+    from leakyrelu.report.page import check_png
+
+    try:
+        check_png(path)
+    except ValueError as error:
+        raise Refusal(f"--png: {error}") from None

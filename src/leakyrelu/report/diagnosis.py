@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu.report.page import Chart, Notice, Strip, Strips, Table, require, write_page, write_png
+from leakyrelu.report.page import Chart, Notice, Strip, Strips, Table, check_png, require, write_page, write_png
 from leakyrelu.report.table import headline, median_share, notes, percent, ratio_text, slope_text
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str,
     """See `Report.to_html`."""
     if not report.layers:
         raise ValueError("the report has no layers, so there is nothing to draw")
+    if history is not None:
+        _check_history(history)
     write_page(
         path,
         title=title,
@@ -51,6 +53,20 @@ def write_diagnosis(report: Report, path: str | os.PathLike[str], *, title: str,
     )
 
 
+def _check_history(history: Any) -> None:
+    if not (hasattr(history, "steps") and hasattr(history, "reports")):
+        raise TypeError(
+            f"history is {history!r}, which has no steps and reports: give that of the training, as in "
+            "with watch(model, every=50) as census: ...; report.to_html(path, history=census.history)"
+        )
+    steps, reports = len(history.steps), len(history.reports)
+    if steps != reports:
+        raise ValueError(
+            f"history has {steps} step{'s' * (steps != 1)} but {reports} report{'s' * (reports != 1)}: each step needs "
+            "the report that was taken at it"
+        )
+
+
 def bin_of(share: float) -> str:
     """Name the bin of a positive share."""
     if np.isnan(share):
@@ -64,6 +80,7 @@ def write_picture(report: Report, path: str | os.PathLike[str], *, title: str, s
     """See `Report.to_png`."""
     if not report.layers:
         raise ValueError("the report has no layers, so there is nothing to draw")
+    check_png(path)
     lines = headline(report)
     spec = _picture(report) | {"title": {"text": title, "subtitle": lines}}
     write_png(spec, path, scale=scale)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Chart", "Notice", "Strip", "Strips", "Table", "require", "write_page", "write_png"]
+__all__ = ["Chart", "Notice", "Strip", "Strips", "Table", "check_png", "require", "write_page", "write_png"]
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NUMBER = re.compile(r"[-+−±<>≤≥~]?\s*\.?\d(?!.*, ).*|[-–—]?|nan|n/a", re.IGNORECASE)  # a list, "3, 8, 12", is not one
@@ -173,17 +173,18 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
     spec
         A Vega-Lite specification as a dict, data included. A width of ``"container"`` becomes 720.
     path
-        The file to write; its folder must exist.
+        The file to write, which ends in ``.png`` or has no ending; its folder must exist.
     scale
         Pixels per unit of the specification.
 
     Raises
     ------
     ValueError
-        The chart would fetch its data, or `scale` is not above 0.
+        The chart would fetch its data, `scale` is not above 0, or `path` has the ending of another kind of file.
     ImportError
         The extra ``report`` is not installed.
     """
+    check_png(path)
     _refuse_urls(spec, "the chart")
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be a finite number above 0, got {scale!r}: 1 is a pixel a unit")
@@ -194,6 +195,14 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
     config = {**LIGHT, "background": "white"}
     png = vl_convert.vegalite_to_png(plain, vl_version=_vegalite_version([plain]), scale=scale, config=config)
     Path(path).write_bytes(png)
+
+
+def check_png(path: str | os.PathLike[str]) -> None:
+    """Refuse a name under which nobody looks for a PNG."""
+    if (suffix := Path(path).suffix) and suffix.lower() != ".png":
+        raise ValueError(
+            f"the path {str(path)!r} ends in {suffix!r}, but pictures are written as PNG: end it in '.png'"
+        )
 
 
 def require(module: str) -> Any:

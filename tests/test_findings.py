@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import io
+import re
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
+from leakyrelu import findings
 from leakyrelu import slope as formulas
 from leakyrelu.census import Counts, Layer, Report
 from leakyrelu.findings import ENOUGH, SEVERITIES, find, slope_for
+from leakyrelu.report.terminal import print_report
 from leakyrelu.torch import diagnose, replace_relu
 
 
@@ -204,3 +212,48 @@ def test_findings_are_plain_values_and_text():
     assert text.startswith("note: Layer act: 3 of 100 units silent\n")
     assert "    replace_relu(model, 0.01)" in text
     assert Report([]).findings == ()
+
+
+def wide_finding_reports():
+    """Reports that draw every remedy in code, with the longest numbers that stand in one."""
+    slope = -1.234567e-05
+    ones, rare = np.ones(100), np.where(np.arange(100) < 15, 3, 500)
+    at_ceiling = {"saturated": ones * 1000, "positive": ones * 1000}
+    return [
+        Report([layer(silent=20)]),
+        Report([layer(f"l{i}", silent=20) for i in range(20)]),
+        Report([layer(silent=20, slope=0.1, mean=means(-0.5), m2=deviations(0.1))]),
+        Report([layer(silent=20, slope=0.1, mean=means(-0.2), m2=deviations(0.1))]),
+        Report([layer(always=60, slope=slope)]),
+        Report([layer(slope=slope, ceiling=6.0, **at_ceiling)]),
+        Report([layer(positive=rare)]),
+        Report([layer(f"l{i}", m2=np.full(100, 1000 * 0.1**2)) for i in range(30)]),
+        Report([layer(nan=ones)]),
+    ]
+
+
+def remedies_in_code() -> int:
+    """Count the remedies that the source writes in code: a new one must be drawn by the reports above."""
+    nodes = list(ast.walk(ast.parse(inspect.getsource(findings))))
+    codes = [node.args[6] for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding"]
+    codes += [node.value.elts[0] for node in nodes if isinstance(node, ast.Assign) and is_code(node.targets[0])]
+    return sum(not isinstance(code, ast.Name) and getattr(code, "value", None) != "" for code in codes)
+
+
+def is_code(target: ast.expr) -> bool:
+    return isinstance(target, ast.Tuple) and getattr(target.elts[0], "id", "") == "code"
+
+
+def test_every_line_of_code_can_be_copied_from_a_terminal_of_80_columns():
+    found = [finding for report in wide_finding_reports() for finding in report.findings if finding.code]
+    assert len({re.sub(r"[\d.e-]+", "#", finding.code) for finding in found}) == remedies_in_code()
+    for finding in found:
+        for line in finding.code.splitlines():
+            assert len(line) <= 80 - 4, line  # both the terminal and str() indent code by four
+        ast.parse(finding.code)
+    for report in wide_finding_reports():
+        console = Console(file=io.StringIO(), width=80, force_terminal=False)
+        print_report(report, console)
+        printed = [line.strip() for line in console.file.getvalue().splitlines()]
+        for finding in report.findings[:5]:
+            assert all(line.strip() in printed for line in finding.code.splitlines())

@@ -74,6 +74,7 @@ class Finding:
         What to do, and why that.
     code
         The same in PyTorch; empty where there is nothing to run. `model`, `report` and `optimizer` are the reader's.
+        Comments stand on lines of their own and lines are at most 76 columns, so that a terminal of 80 breaks none.
     source
         Where the remedy comes from.
     """
@@ -201,7 +202,8 @@ def _layer(layer: Layer, depth: int) -> Iterator[Finding]:
             "Look for NaN in the data first, then for the step at which the weights became NaN: a smaller learning "
             "rate and clipped gradients prevent it.",
             "torch.autograd.set_detect_anomaly(True)\n"
-            "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()",
+            "# before optimizer.step()\n"
+            "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
             _EXPLODING,
         )
     if layer.samples < ENOUGH or layer.units == 0:
@@ -255,7 +257,7 @@ def _silent(layer: Layer, depth: int) -> Iterator[Finding]:
             "They learn, as fast as the slope says. Put the biases back to zero, or a batch norm in front of the "
             "activation, and lower the learning rate of the biases."
         )
-        code, source = "layer.bias.data[list(finding.units)] = 0.0  # layer: what feeds the activation", _DYING
+        code, source = "# layer: what feeds the activation\nlayer.bias.data[list(finding.units)] = 0.0", _DYING
     else:
         remedy = (
             f"They learn, {float(slopes[slopes != 0].min()):.3g} times as fast as the others at the least. Train on; "
@@ -292,8 +294,8 @@ def _always_on(layer: Layer) -> Iterator[Finding]:
         f"data they are straight lines.{text}",
         "They add nothing that the layer behind could not do. Check that the inputs are centered and biases start at "
         "zero; a batch norm in front of the activation brings its inputs back around zero.",
-        "nn.init.zeros_(layer.bias)  # layer: what feeds the activation\n"
-        f'nn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g}, nonlinearity="leaky_relu")',
+        "# layer: what feeds the activation\n"
+        f"nn.init.zeros_(layer.bias)\nnn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
         f"{_REGIONS}; {_HE}",
     )
 
@@ -329,7 +331,7 @@ def _saturated(layer: Layer) -> Iterator[Finding]:
         f"{len(units)} of {layer.units} units ({share:.0%}) were at or above {layer.ceiling:g} in all of "
         f"{layer.samples} inputs: no gradient reaches them.",
         "Their inputs are too large: scale the data, lower the learning rate, or put a batch norm in front.",
-        f'nn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g}, nonlinearity="leaky_relu")',
+        f"# layer: what feeds the activation\nnn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
         _SATURATED,
     )
 

@@ -118,6 +118,27 @@ def test_nothing_counted():
     assert "no unit silent, 0 always on" in repr(Report([layer("a", [5])]))
 
 
+def test_the_headline_claims_no_health_of_what_was_not_seen():
+    nan = layer("a", [0, 0], nan=[1000, 1000], outputs=[0, 0])
+    unseen = layer("b", [0, 0, 0], samples=0)
+    for report, first in (
+        (Report([nan]), "1 layer, 2 units: all inputs NaN"),
+        (Report([unseen]), "1 layer, 3 units: nothing was seen"),
+        (Report([layer("none", [])]), "1 layer, 0 units: nothing was seen"),
+        (Report([nan, unseen]), "2 layers, 5 units: all inputs NaN"),
+        (Report([nan, layer("c", [5])]), "2 layers, 3 units: no unit silent, 0 always on, 2 saw no number"),
+        (
+            Report([unseen, nan, layer("c", [0, 5])]),
+            "3 layers, 7 units: 1 of 7 units silent (14.3 %), 0 always on, 5 saw no number",
+        ),
+    ):
+        assert repr(report).split("\n")[0] == first
+        assert f"<p>{first}</p>" in report._repr_html_()
+        console = Console(file=io.StringIO(), width=100)
+        print_report(report, console)
+        assert console.file.getvalue().split("\n")[0] == first
+
+
 @pytest.mark.parametrize(
     ("share", "text"),
     [(0.0, "0 %"), (1.0, "100 %"), (1e-9, "0.1 %"), (1 - 1e-9, "99.9 %"), (0.5, "50.0 %"), (np.nan, "-")],

@@ -45,9 +45,13 @@ def headline(report: Report) -> list[str]:
     if not report.layers:
         return ["No layers: nothing was counted."]
     silent, units = report.silent, report.units
-    found = "no unit silent" if silent == 0 else f"{silent} of {units} units silent ({percent(silent / units)})"
     totals = f"{_plural(len(report.layers), 'layer')}, {_plural(units, 'unit')}"
-    lines = [f"{totals}: {found}, {report.always_on} always on"]
+    unknown = sum(int(np.isnan(layer.positive_share).sum()) for layer in report.layers)
+    if unknown == units:
+        saw_nan = any(len(layer.nan_units) for layer in report.layers)
+        return [f"{totals}: {'all inputs NaN' if saw_nan else 'nothing was seen'}"]
+    found = "no unit silent" if silent == 0 else f"{silent} of {units} units silent ({percent(silent / units)})"
+    lines = [f"{totals}: {found}, {report.always_on} always on" + (f", {unknown} saw no number" if unknown else "")]
     if silent:
         worst = max(report.layers, key=lambda layer: len(layer.silent_units) / max(layer.units, 1))
         lines.append(clip(f"Worst: layer {worst.name}, {len(worst.silent_units)} of {worst.units} units silent", WIDTH))

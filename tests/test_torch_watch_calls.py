@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.overrides import BaseTorchFunctionMode
 from torch.utils import checkpoint
 
 from leakyrelu.torch import LeakyReLU, NormLeakyReLU, diagnose, leaky_relu, watch
@@ -394,6 +395,24 @@ def test_transformer_layers_show_what_they_fuse():
         ("layers.0.relu()", 16, 15),
         ("layers.1.relu()", 16, 15),
     ]
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_only_padding_differs_in_a_transformer_that_leaves_its_fast_path():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval()
+    x, padding = torch.randn(3, 5, 8), torch.arange(5) >= torch.tensor([[5], [3], [1]])
+    with torch.no_grad():
+        fast = model(x, src_key_padding_mask=padding)
+        with BaseTorchFunctionMode():
+            slow = model(x, src_key_padding_mask=padding)
+        with watch(model) as census:
+            watched = model(x, src_key_padding_mask=padding)
+    assert torch.equal(watched, slow)
+    torch.testing.assert_close(watched[~padding], fast[~padding])
+    assert not fast[padding].any()
+    assert watched[padding].all()
+    assert [layer.samples for layer in census.report().layers] == [15, 15]
 
 
 def test_exported_programs():

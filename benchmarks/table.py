@@ -60,7 +60,7 @@ def sizes_table(rows: list[Row], operation: str, dtype: str, mode: str) -> list[
 
 
 def _range(values: list[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}" if values else "not measured"
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def bars(results: Results) -> list[str]:
@@ -69,6 +69,8 @@ def bars(results: Results) -> list[str]:
     lines = ["### Bars", "", "| work | bar | measured | holds at |", "|---|---|---|---|"]
 
     def add(work: str, bar: float, pairs: list[tuple[int, float]], text: str) -> None:
+        if not pairs:
+            return
         held = [n for n, value in pairs if value >= bar]
         missed = [f"2^{n.bit_length() - 1}" for n, value in pairs if value < bar]
         verdict = "every size" if not missed else f"{len(held)} of {len(pairs)} (not {', '.join(missed)})"

@@ -33,6 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--operations", default="forward,backward,both")
     parser.add_argument("--dtypes", default="float32,bfloat16,float16")
     parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
+    parser.add_argument("--update", action="store_true", help="keep what is stored of all that is not measured now")
     parser.add_argument("--print-only", action="store_true", help="store nothing")
     parser.add_argument("--rows-as-json", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--only-ours", action="store_true", help=argparse.SUPPRESS)
@@ -73,6 +74,18 @@ def sizes_for(operation: str, dtype: str, powers: list[int]) -> list[int]:
     return [power for power in powers if power >= least and (dtype == "float32" or power % 2 == 0)]
 
 
+def updated(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Put what was measured now in the place of the same in `old`; rows of sizes go by operation, dtype, mode, size."""
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in ("operation", "dtype", "mode", "n"))
+
+    measured = {key(row) for row in new.get("sizes", [])}
+    rows = [row for row in old.get("sizes", []) if key(row) not in measured] + new.get("sizes", [])
+    before = [*old["machine"].get("before", []), {name: old["machine"][name] for name in ("command", "commit")}]
+    return {**old, **new, "sizes": rows, "machine": {**new["machine"], "before": before}}
+
+
 def main() -> None:
     if sys.argv[1:2] == ["torch"]:
         from benchmarks import training
@@ -104,8 +117,8 @@ def main() -> None:
         pictures.write(json.loads((folder / "array.json").read_text())["sizes"], folder)
         return
     results: dict[str, Any] = {"machine": machine.describe()}
-    if max(powers) >= peers.NEW_MEMORY_FROM:
-        print(f"  memory brought in: {harness.bring_in_memory():g} GiB", flush=True)
+    stored = json.loads((folder / "array.json").read_text()) if options.update else {}
+    harness.bring_in_memory(powers)
     if "calls" in parts:
         results["calls"] = calls.small_calls(options.repeats)
         results["imports"] = calls.import_seconds(options.repeats)
@@ -130,6 +143,8 @@ def main() -> None:
             isa: ours_in_a_process([p for p in powers if p in (10, 14, 20, 24)], options.repeats, LEAKYRELU_ISA=isa)
             for isa in leakyrelu._core.config()["isa_available"]
         }
+    if options.update:
+        results = updated(stored, results)
     text = table.render(results)
     print(text)
     if options.print_only:
@@ -137,7 +152,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "array.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "array.md").write_text(text + "\n")
-    if "sizes" in parts:
+    if results.get("sizes"):
         pictures.write(results["sizes"], folder)
     print(f"stored in {folder}")
 

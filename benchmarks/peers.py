@@ -43,6 +43,16 @@ def mixed_signs(n: int, dtype: str, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(n, dtype=np.float32).astype(DTYPES[dtype])
 
 
+@functools.lru_cache(maxsize=1)
+def operands(n: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Input and output, the same memory for every contestant and for the limit.
+
+    Where an array lies, and on which pages, is worth 30 % while it fits the cache.
+    """
+    x = mixed_signs(n, dtype)
+    return x, np.empty_like(x)
+
+
 def as_tensor(x: np.ndarray) -> torch.Tensor:
     """Give the same memory to PyTorch."""
     if x.dtype == DTYPES["bfloat16"]:
@@ -101,8 +111,7 @@ def _compiled() -> Any:
 
 
 def forward(n: int, dtype: str, mode: str) -> Calls:
-    x = mixed_signs(n, dtype)
-    y = np.empty_like(x)
+    x, y = operands(n, dtype)
     scratch = np.empty_like(x)
     t, t_out = as_tensor(x), as_tensor(y)
     alpha = DTYPES[dtype].type(ALPHA)
@@ -222,7 +231,7 @@ def _in_parts(run: Callable[..., object], threads: int, *arrays: np.ndarray) -> 
 
 def limit(n: int, dtype: str, mode: str) -> Calls:
     """Several ways to copy (or to pass in place over) the same bytes. The best of them is the limit."""
-    x = mixed_signs(n, dtype)
+    x, y = operands(n, dtype)
     raw = x.view(np.uint16 if x.dtype.itemsize == 2 else np.uint32)
     threads = leakyrelu.get_num_threads()
     if mode == "in place":
@@ -236,7 +245,7 @@ def limit(n: int, dtype: str, mode: str) -> Calls:
                 lambda part: np.invert(part, out=part), threads, raw
             )
         return calls
-    target = np.empty_like(raw)
+    target = y.view(raw.dtype)
     t, t_out = torch.from_numpy(raw.view(np.uint8)), torch.from_numpy(target.view(np.uint8))
     if mode in FRESH:
         return {"limit: NumPy copy": raw.copy, "limit: PyTorch clone": t.clone}

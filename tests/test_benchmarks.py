@@ -46,6 +46,22 @@ def test_small_run_stores_every_row(tmp_path):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_update_keeps_what_is_not_measured_again(tmp_path):
+    arguments = ["--repeats", "1", "--dtypes", "float32", "--operations", "forward", "--save", str(tmp_path)]
+    assert run("sizes", "--powers", "4,10", "--modes", "out", *arguments).returncode == 0
+    first = json.loads((tmp_path / "array.json").read_text())
+    done = run("sizes", "--powers", "10", "--modes", "out,in place", "--update", *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    second = json.loads((tmp_path / "array.json").read_text())
+    of = {(n, mode): [row for row in second["sizes"] if (row["n"], row["mode"]) == (n, mode)]
+          for n, mode in ((16, "out"), (1024, "out"), (1024, "in place"))}  # fmt: skip
+    assert of[16, "out"] == [row for row in first["sizes"] if row["n"] == 16]
+    names = [row["name"] for row in of[1024, "out"]]
+    assert len(names) == len(set(names)) > 3
+    assert of[1024, "in place"]
+    assert [each["command"] for each in second["machine"]["before"]] == [first["machine"]["command"]]
+
+
 def test_new_memory_is_measured_in_a_process_of_its_own(tmp_path):
     arguments = ["sizes", "--powers", "10,18", "--repeats", "1", "--modes", "fresh,new", "--dtypes", "float32"]
     done = run(*arguments, "--operations", "forward,backward", "--save", str(tmp_path))
@@ -54,7 +70,7 @@ def test_new_memory_is_measured_in_a_process_of_its_own(tmp_path):
     new = {(row["operation"], row["n"]) for row in rows if row["mode"] == "new"}
     assert new == {("forward", 2**18), ("backward", 2**18)}
     assert {"leakyrelu", "PyTorch", "NumPy maximum"} <= {row["name"] for row in rows if row["mode"] == "new"}
-    assert "| forward, new, against PyTorch |" in (tmp_path / "array.md").read_text()
+    assert "### forward, float32, new" in (tmp_path / "array.md").read_text()
 
 
 @pytest.mark.parametrize("part", ["everything", "size"])

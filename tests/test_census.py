@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ def census(x: np.ndarray, alpha: float = 0.0, name: str = "act") -> Layer:
         mean=mean,
         m2=m2,
         relu_sum=np.where(np.isfinite(x) & (x > 0), x, 0.0).sum(axis=0),
+        entries=len(x),
     )
     return Layer(name, "ReLU" if alpha == 0 else "LeakyReLU", alpha, counts)
 
@@ -103,6 +105,26 @@ def test_a_unit_that_saw_only_nan_is_unknown_not_silent():
     assert longer.silent_bound.tolist() == [3 / 10, 3 / 11]  # of the inputs that were numbers
 
 
+def test_the_bound_counts_samples_not_positions():
+    zeros = np.zeros(3)
+    values = {"saturated": zeros, "mean": zeros, "m2": zeros, "relu_sum": zeros}
+    # 40 images of 100 positions; of the second unit one whole image was NaN, of the third a single number.
+    counts = Counts(4000, 1, zeros, nan=[0, 100, 1], outputs=[4000, 3900, 3999], **values, entries=40)
+    assert Layer("act", "ReLU", 0.0, counts).silent_bound.tolist() == [3 / 40, 3 / 39, 3 / 39]
+    one = Counts(4000, 1, zeros, nan=[0, 0, 3999], outputs=[4000, 4000, 1], **values, entries=1)
+    assert Layer("act", "ReLU", 0.0, one).silent_bound.tolist() == [1.0] * 3
+    assert (counts + one).entries == 41
+
+
+def test_without_a_count_of_samples_the_bound_is_unknown():
+    known = census(planted())
+    unknown = Layer("act", "ReLU", 0.0, replace(known.counts, entries=None))
+    assert (unknown.entries, len(unknown.silent_bound), bool(np.isnan(unknown.silent_bound).all())) == (None, 1, True)
+    for total in (known + unknown, unknown + known):
+        assert total.entries is None  # half of it is not known
+        assert np.isnan(total.silent_bound).all()
+
+
 def test_a_slope_for_each_unit():
     counts = census(planted()).counts
     slopes = np.linspace(0, 1, 6)
@@ -157,7 +179,7 @@ def test_parts_add_up_to_the_whole_in_any_order(order, cut):
         np.testing.assert_array_equal(getattr(total.counts, name), getattr(whole.counts, name))
     for name in ("output_mean", "output_std", "dormancy", "effective_slope"):
         np.testing.assert_allclose(getattr(total, name), getattr(whole, name), rtol=1e-12)
-    assert (total.samples, total.calls) == (300, 2)
+    assert (total.samples, total.entries, total.calls) == (300, 300, 2)
 
 
 def test_layers_that_ran_in_one_half_only_are_kept():
@@ -204,6 +226,9 @@ def test_impossible_counts_are_refused():
             ValueError, match="impossible counts: each unit saw 3 inputs, but some count is negative or"
         ):
             Counts(**good | wrong)
+    for entries in (-1, 0, 4):
+        with pytest.raises(ValueError, match=rf"3 inputs a unit cannot come from {entries} entries of the batch axis"):
+            Counts(**good, entries=entries)
     with pytest.raises(ValueError, match=r"one number a unit, shape \(units,\), but the shapes are .*'mean': \(2,\)"):
         Counts(**good | {"mean": [1, 2]})
 

@@ -36,7 +36,7 @@ def layer(name="act", *, silent=0, always=0, units=100, samples=1000, slope=0.0,
         "m2": zeros + 0.34 * samples,
         "relu_sum": positive * 0.8,
     }
-    return Layer(name, "ReLU", slope, Counts(samples, 1, **(values | changes)), ceiling)
+    return Layer(name, "ReLU", slope, Counts(samples, 1, **({"entries": samples} | values | changes)), ceiling)
 
 
 def titles(*layers, unused=()):
@@ -89,6 +89,17 @@ def test_too_few_inputs_are_said_first_and_nothing_else():
     assert "1 layer of 2 saw fewer than 300 inputs a unit (the least: 299)" in finding.evidence
     assert "up to 1%" in finding.evidence
     assert titles(layer(silent=60, samples=ENOUGH)) == [("critical", "Layer act: 60 of 100 units silent")]
+
+
+def test_what_is_said_of_silence_counts_samples():
+    (finding,) = find(Report([layer(silent=60, samples=4000, entries=40)]))
+    assert "never positive in 40 samples (4000 inputs): p < 0.075 at 95 % (3/n)." in finding.evidence
+    (finding,) = find(Report([layer(silent=60, entries=None)]))
+    assert "in 1000 inputs: p has no known bound, since samples were not counted." in finding.evidence
+    (finding,) = find(Report([layer(samples=200, entries=20), layer("b", samples=250, entries=25)]))
+    assert "never positive in 20 samples, p may still be up to 15%" in finding.evidence
+    (finding,) = find(Report([layer(samples=200, entries=20), layer("b", samples=250, entries=None)]))
+    assert finding.evidence.endswith("(the least: 200).")
 
 
 def means(silent):

@@ -71,6 +71,7 @@ def test_planted_units_are_found_under_the_names_of_keras(data_format):
     assert [layer.name for layer in report.layers] == NAMES
     assert [layer.units for layer in report.layers] == [4, 5, 6, 6]
     assert [layer.samples for layer in report.layers] == [20 * 5 * 7, 20 * 3 * 5, 20, 20]
+    assert [layer.entries for layer in report.layers] == [20] * 4
     for layer in report.layers:
         assert set(layer.silent_units) >= {1, 3}
     assert report["conv.relu()"].silent_units.tolist() == [1, 3]

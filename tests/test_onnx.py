@@ -120,7 +120,8 @@ def conv(path, batch="n"):
 def test_the_units_of_a_convolution_are_its_channels_also_after_a_transpose(tmp_path):
     report = diagnose(conv(tmp_path / "c.onnx"), RNG.normal(size=(9, 2, 6, 6)), batch_size=4)
     for layer in report.layers:
-        assert (layer.units, layer.samples) == (3, 9 * 36)
+        assert (layer.units, layer.samples, layer.entries) == (3, 9 * 36, 9)
+        assert layer.silent_bound.tolist() == [3 / 9]
         assert layer.silent_units.tolist() == [1]
         assert layer.always_on_units.tolist() == [2]
 

@@ -28,7 +28,7 @@ def layer(name: str, positive: list[int], samples: int = 1000, slope=0.0, kind: 
     units = len(positive)
     zeros, ones = np.zeros(units, int), np.ones(units)
     fields = {"nan": zeros, "saturated": zeros, "outputs": zeros + samples, "mean": ones, "m2": ones * samples * 4}
-    values = fields | {"relu_sum": ones} | counts
+    values = fields | {"relu_sum": ones, "entries": samples} | counts
     return Layer(name, kind, slope, Counts(samples, 2, positive, **values), 6.0 if kind == "ReLU6" else np.inf)
 
 
@@ -55,6 +55,20 @@ def test_the_whole_table():
             "never called: aux.relu",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ((1000, 1000), "in 1000 inputs, so p < 0.003 at 95 % (3/n)"),
+        ((10, 10), "in 10 samples (1000 inputs), so p < 0.3 at 95 % (3/n)"),
+        ((10, 30), "in 10 to 30 samples (1000 inputs), so p < 0.3 at 95 % (3/n)"),
+        ((10, None), "in 1000 inputs; p has no known bound, since samples were not counted"),
+    ],
+)
+def test_the_bound_under_the_table(entries, said):
+    text = repr(Report([layer(f"l{i}", [0, 9], entries=n) for i, n in enumerate(entries)]))
+    assert " ".join(text.split()).endswith(f"silent: never positive {said}")
 
 
 def test_the_printed_columns_add_up():
@@ -150,7 +164,7 @@ def test_only_none_and_all_are_written_as_such(share, text):
 def sample() -> Report:
     return Report(
         [
-            layer("a", [0, 500, 1000], mean=[0.1, 1 / 3, -1e-300]),
+            layer("a", [0, 500, 1000], mean=[0.1, 1 / 3, -1e-300], entries=50),
             layer("b", [0, 1], slope=[0.25, 0.1], kind="PReLU", nan=[1000, 0], outputs=[0, 1000]),
             layer("c", [1000], kind="ReLU6", saturated=[1000]),
         ],
@@ -160,11 +174,12 @@ def sample() -> Report:
 
 def test_json_has_every_number():
     document = json.loads(sample().to_json())
-    assert (document["schema"], document["version"], document["unused"]) == ("leakyrelu.report", 1, ["d"])
+    assert (document["schema"], document["version"], document["unused"]) == ("leakyrelu.report", 2, ["d"])
     a, b, c = document["layers"]
-    assert (a["name"], a["kind"], a["units"], a["samples"], a["calls"]) == ("a", "ReLU", 3, 1000, 2)
+    assert (a["name"], a["kind"], a["units"], a["calls"]) == ("a", "ReLU", 3, 2)
+    assert (a["samples"], a["entries"], a["counts"]["entries"]) == (1000, 50, 50)
     assert (a["positive_share"], a["silent_units"], a["always_on_units"]) == ([0.0, 0.5, 1.0], [0], [2])
-    assert a["silent_bound"] == [0.003]
+    assert a["silent_bound"] == [0.06]
     assert a["output_mean"] == [0.1, 1 / 3, -1e-300]
     assert a["output_std"] == [2.0] * 3
     assert a["effective_slope"] == [0.0, 0.5, 1.0]
@@ -178,7 +193,7 @@ def test_json_has_every_number():
 def test_json_is_what_its_schema_says():
     validator = jsonschema.Draft202012Validator(schema())
     validator.check_schema(schema())
-    for report in (sample(), Report([]), Report([layer("a", [0, 500])])):
+    for report in (sample(), Report([]), Report([layer("a", [0, 500])]), Report([layer("a", [0, 500], entries=None)])):
         validator.validate(json.loads(report.to_json()))
     broken = json.loads(sample().to_json())
     for path in (["layers", 0, "units"], ["layers", 0, "counts", "mean"], ["findings", 0, "severity"], ["version"]):
@@ -269,7 +284,21 @@ def test_json_comes_back_exactly(tmp_path):
     assert repr(again) == repr(report)
     for one, other in zip(report.layers, again.layers, strict=True):
         np.testing.assert_array_equal(one.counts.mean, other.counts.mean)
-    assert (again + report)["a"].samples == 2000
+    assert ((again + report)["a"].samples, (again + report)["a"].entries) == (2000, 100)
+
+
+def test_json_of_before_samples_were_counted_is_read():
+    document = json.loads(sample().to_json())
+    document["version"] = 1
+    for one in document["layers"]:
+        del one["entries"], one["counts"]["entries"]
+    old = Report.from_json(json.dumps(document))
+    assert (old["a"].entries, old["a"].samples, old["a"].silent_units.tolist()) == (None, 1000, [0])
+    assert "p has no known bound, since samples were not counted" in " ".join(repr(old).split())
+    assert (old + sample())["a"].entries is None
+    again = json.loads(old.to_json())
+    assert (again["version"], again["layers"][0]["entries"], again["layers"][0]["silent_bound"]) == (2, None, [None])
+    assert old._repr_html_()
 
 
 @pytest.mark.parametrize(
@@ -280,7 +309,7 @@ def test_json_comes_back_exactly(tmp_path):
         ('{"schema": "other"}', r"has schema 'other'"),
         (
             '{"schema": "leakyrelu.report", "version": 9}',
-            r"the report has version 9, and this leakyrelu reads version 1",
+            r"the report has version 9, and this leakyrelu reads versions 1 to 2",
         ),
         ('{"schema": "leakyrelu.report"}', r"the report has version None"),
         (

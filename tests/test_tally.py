@@ -52,6 +52,7 @@ def test_against_the_definition(x, data):
     np.testing.assert_allclose(counts.m2, rows[:, 5], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(counts.relu_sum, rows[:, 6], rtol=1e-6)
     assert counts.samples == x.size // x.shape[axis]
+    assert counts.entries == (len(x) if axis % x.ndim else 1)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,10 @@ def test_strides_do_not_matter():
 def test_without_an_axis_of_units_there_is_one(x, samples):
     counts = tally(np.asarray(x), 0)
     assert (counts.units, counts.samples, counts.positive.tolist()) == (1, samples, [samples])
+    assert counts.entries == samples
 
 
 def test_an_empty_batch_counts_nothing():
     counts = tally(np.ones((0, 3, 4), np.float32), 1)
     assert (counts.units, counts.samples, counts.positive.tolist()) == (3, 0, [0, 0, 0])
+    assert (counts.entries, tally(np.ones((4, 0, 2), np.float32), 1).entries) == (0, 4)

@@ -57,7 +57,8 @@ def test_history_says_when():
     assert (units.units, units.observations) == (4, 8)
     assert history.steps == tuple(range(8))
     assert [len(report["relu"].silent_units) for report in history.reports] == [1, 1, 2, 2, 3, 3, 2, 2]
-    assert census.report()["relu"].samples == 40
+    assert (census.report()["relu"].samples, census.report()["relu"].entries) == (40, 40)
+    assert [report["relu"].entries for report in history.reports] == [5] * 8
     assert "'relu': 4 units, 2 silent, 1 revived at least once, 8 steps counted" in repr(history)
     with pytest.raises(KeyError, match=r"no layer 'x'; there are 'relu', 'relu\(\)'"):
         history["x"]
@@ -397,7 +398,8 @@ def test_two_processes_equal_one(tmp_path):
         assert (one.samples, one.calls, one.counts.gradients) == (other.samples, other.calls, other.counts.gradients)
         np.testing.assert_allclose(one.output_mean, other.output_mean, rtol=1e-12)
         np.testing.assert_allclose(one.output_std, other.output_std, rtol=1e-12)
-    assert Report.from_json(got[0][1]).layers[0].samples == 13  # its own counts are as they were
+        assert one.entries == other.entries == (13 if one.name == "3.relu()" else 40)
+    assert Report.from_json(got[0][1]).layers[0].entries == 13  # its own counts are as they were
 
 
 def test_reduce_without_a_group_is_the_report():

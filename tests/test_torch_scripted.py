@@ -85,6 +85,7 @@ def test_programs_are_counted_as_the_model(make, loaded):
     assert [layer.name for layer in report.layers] == [layer.name for layer in plain.layers] == NAMES
     for one, other in zip(report.layers, plain.layers, strict=True):
         assert (one.kind, one.units, one.samples, one.calls) == (other.kind, other.units, other.samples, other.calls)
+        assert one.entries == other.entries
         np.testing.assert_array_equal(one.negative_slope, other.negative_slope)
         assert one.ceiling == other.ceiling
         np.testing.assert_array_equal(one.counts.positive, other.counts.positive)

@@ -104,7 +104,8 @@ def test_exactly_the_planted_units_are_found(data):
     assert [layer.units for layer in report.layers] == widths
     for layer, batches, off, up in zip(report.layers, inside, dead, on, strict=True):
         values = np.concatenate(batches, axis=1)
-        assert layer.samples == values.shape[1]
+        assert (layer.samples, layer.entries) == (values.shape[1], 24)
+        np.testing.assert_array_equal(layer.silent_bound, np.full(len(layer.silent_units), 3 / 24))
         np.testing.assert_array_equal(layer.counts.positive, (values > 0).sum(axis=1))
         assert set(layer.silent_units) == {i for i, v in enumerate(values) if v.max() <= 0}
         assert set(layer.always_on_units) == {i for i, v in enumerate(values) if v.min() > 0}
@@ -260,6 +261,26 @@ def test_the_unit_axis_comes_from_the_layer_in_front(model, shape, axis):
 def test_a_scalar_is_one_unit():
     layer = diagnose(nn.ReLU(), [torch.tensor(2.0)]).layers[0]
     assert (layer.units, layer.samples, layer.always_on_units.tolist()) == (1, 1, [0])
+    assert layer.entries == 1
+
+
+def test_samples_are_counted_whatever_the_size_of_a_batch():
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 2), nn.LeakyReLU())
+    nn.init.constant_(model[0].bias, -1000.0)
+    x = torch.randn(30, 1, 9, 9)
+    for size in (1, 7, 30):
+        report = diagnose(model, x.split(size))
+        assert [(layer.samples, layer.entries) for layer in report.layers] == [(30 * 49, 30), (30 * 36, 30)]
+        assert report["1"].silent_bound.tolist() == [3 / 30] * 3
+    with watch(model) as census:  # an image without a batch axis: its channels come first
+        model(x[0])
+        model(x[1])
+    assert [(layer.samples, layer.entries) for layer in census.report().layers] == [(2 * 49, 2), (2 * 36, 2)]
+    with watch(model) as census:
+        model(x[:0])
+        model(x[:4])
+    assert [(layer.entries, layer.calls) for layer in census.report().layers] == [(4, 2), (4, 2)]
 
 
 def test_the_last_axis_is_counted_behind_a_linear_layer():
@@ -267,7 +288,7 @@ def test_the_last_axis_is_counted_behind_a_linear_layer():
     x = torch.randn(4, 7, 3, generator=torch.Generator().manual_seed(6))
     layer = diagnose(model, [x]).layers[0]
     np.testing.assert_array_equal(layer.counts.positive, (held(model.linear(x), 2) > 0).sum(axis=1))
-    assert layer.samples == 28
+    assert (layer.samples, layer.entries) == (28, 4)
 
 
 def test_unit_axis_overrides():
@@ -554,7 +575,7 @@ def test_halves_add_up():
         np.testing.assert_allclose(one.output_mean, other.output_mean, rtol=1e-12)
         np.testing.assert_allclose(one.output_std, other.output_std, rtol=1e-12)
         np.testing.assert_allclose(one.dormancy, other.dormancy, rtol=1e-12)
-        assert one.samples == other.samples == 40
+        assert one.samples == other.samples == one.entries == other.entries == 40
 
 
 def test_under_autocast():

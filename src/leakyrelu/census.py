@@ -90,6 +90,9 @@ class Counts:
     gradients, reached
         Gradients seen by each unit, one for each input that was trained on, and how many of them were not 0; None where
         gradients were not watched.
+    entries
+        Entries of the batch axis seen, over all calls: of `samples` those that can be independent. The batch axis is
+        the first; where that holds the units, a call is one entry. None where they were not counted.
     """
 
     samples: int
@@ -103,11 +106,12 @@ class Counts:
     relu_sum: FloatArray
     gradients: int = 0
     reached: IntArray | None = None
+    entries: int | None = None
 
     def __post_init__(self) -> None:
         shapes = {}
         for field in fields(self)[2:]:
-            if field.name == "gradients" or getattr(self, field.name) is None:
+            if field.name in ("gradients", "entries") or getattr(self, field.name) is None:
                 continue
             dtype = np.float64 if field.name in ("mean", "m2", "relu_sum") else np.int64
             array = np.array(getattr(self, field.name), dtype=dtype)  # our own copy: nobody changes a report afterwards
@@ -121,6 +125,11 @@ class Counts:
         ):
             raise ValueError(
                 f"impossible counts: each unit saw {self.samples} inputs, but some count is negative or beyond that"
+            )
+        if self.entries is not None and not min(self.samples, 1) <= self.entries <= self.samples:
+            raise ValueError(
+                f"impossible counts: {self.samples} inputs a unit cannot come from {self.entries} entries of the batch "
+                "axis: each entry has at least one (None says that they were not counted)"
             )
 
     @property
@@ -149,6 +158,7 @@ class Counts:
             relu_sum=self.relu_sum + other.relu_sum,
             gradients=self.gradients + other.gradients,
             reached=_added(self.reached, other.reached),
+            entries=None if self.entries is None or other.entries is None else self.entries + other.entries,
         )
 
 
@@ -206,6 +216,11 @@ class Layer:
         return self.counts.samples
 
     @property
+    def entries(self) -> int | None:
+        """Entries of the batch axis seen, such as images, over all calls; None where they were not counted."""
+        return self.counts.entries
+
+    @property
     def calls(self) -> int:
         """How often the activation was called."""
         return self.counts.calls
@@ -235,12 +250,18 @@ class Layer:
 
     @cached_property
     def silent_bound(self) -> FloatArray:
-        """For each of `silent_units`, how large its p can still be: 3 / n at 95 %, with n inputs seen, at most 1.
+        """For each of `silent_units`, how large its p can still be: 3 / n at 95 %, with n = `entries`, at most 1.
 
-        The rule of three: had p been larger, none in n would have happened with a probability below 5 %. It takes the
-        inputs as independent; neighboring positions of one image are not, so read it per image there.
+        The rule of three: were the share of samples with a positive input 3 / n or more, none in n would have happened
+        with a probability below 5 %; p is no larger than that share. Counted are entries of the batch axis, not inputs,
+        since the positions of one image are not independent. Where some inputs were NaN, n is less by the same share.
+        NaN where entries were not counted.
         """
-        return np.minimum(3.0 / self._known[self.silent_units], 1.0)
+        silent = self.silent_units
+        if self.entries is None:
+            return np.full(len(silent), np.nan)
+        lost = np.ceil(self.counts.nan[silent].astype(np.float64) * self.entries / max(self.samples, 1))
+        return np.asarray(np.minimum(3.0 / np.maximum(self.entries - lost, 1.0), 1.0))
 
     @cached_property
     def always_on_units(self) -> IntArray:

@@ -26,7 +26,7 @@ SEVERITIES: Final = ("critical", "warning", "note", "healthy")
 """From the worst to none."""
 
 ENOUGH: Final = 300
-"""Inputs a unit must have seen before its silence means something: then p < 3/300 = 1 % at 95 %."""
+"""Inputs a unit must have seen before its silence means something: of as many samples, p < 3/300 = 1 % at 95 %."""
 MOST: Final = 0.5
 """Share of a layer's units, silent or always on, from which most of the layer is gone."""
 MANY: Final = 0.1
@@ -152,13 +152,19 @@ def _network(report: Report) -> Iterator[Finding]:
     short = [layer for layer in layers if layer.samples < ENOUGH]
     if short:
         least = min(layer.samples for layer in short)
+        entries = [layer.entries for layer in short if layer.entries is not None]
+        bound = ""
+        if len(entries) == len(short):
+            n = min(entries)
+            most = f"{min(3 / max(n, 1), 1):.0%}"
+            bound = f" Of a unit never positive in {_number(n, 'sample')}, p may still be up to {most}."
         yield Finding(
             "note",
             "More data first",
             None,
             (),
             f"{_number(len(short), 'layer')} of {len(layers)} saw fewer than {ENOUGH} inputs a unit (the least: "
-            f"{least}). Of a unit never positive in {least}, p may still be up to {min(3 / max(least, 1), 1.0):.0%}.",
+            f"{least}).{bound}",
             f"Run at least {ENOUGH} samples before calling a unit of these layers silent or always on.",
             "",
             _THREE,
@@ -225,8 +231,7 @@ def _silent(layer: Layer, depth: int) -> Iterator[Finding]:
     rank = 0 if share >= MOST else 1 if share >= MANY else 2
     rank = min(rank + (not dead), 2)  # what learns, if slowly, is one step less bad
     evidence = (
-        f"{len(units)} of {layer.units} units ({share:.0%}) were never positive in {layer.samples} inputs: "
-        f"p < {layer.silent_bound.max():.2g} at 95 % (3/n)."
+        f"{len(units)} of {layer.units} units ({share:.0%}) were never positive in {_seen(layer)}: {_bound(layer)}."
     )
     if dead:
         slope, why, source = slope_for(depth)
@@ -375,6 +380,18 @@ def _distance(layer: Layer, units: NDArray[np.int64]) -> NDArray[np.float64]:
     """Count standard deviations from mean input to zero; the output tells, of units that never cross it."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.abs(layer.output_mean[units]) / layer.output_std[units])
+
+
+def _seen(layer: Layer) -> str:
+    if layer.entries in (None, layer.samples):
+        return f"{layer.samples} inputs"
+    return f"{_number(layer.entries or 0, 'sample')} ({layer.samples} inputs)"
+
+
+def _bound(layer: Layer) -> str:
+    if layer.entries is None:
+        return "p has no known bound, since samples were not counted"
+    return f"p < {layer.silent_bound.max():.2g} at 95 % (3/n)"
 
 
 def _one_slope(layer: Layer) -> float:

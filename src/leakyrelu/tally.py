@@ -30,7 +30,7 @@ def tally(
     x
         Inputs of the activation, of any real type and any shape. A scalar or an array of one axis is one unit.
     axis
-        The axis of `x` that holds the units.
+        The axis of `x` that holds the units. The first axis holds the samples, unless this is it: then it is one.
     negative_slope
         One number, or one for each unit.
     ceiling
@@ -46,13 +46,15 @@ def tally(
         x, axis = x.reshape(-1, 1), 1
     axis %= x.ndim
     units = x.shape[axis]
+    entries = x.shape[0] if axis else 1
     # Three axes do for any shape: what stands before the units, the units, what stands behind them.
     x = np.ascontiguousarray(x).reshape(math.prod(x.shape[:axis]), units, math.prod(x.shape[axis + 1 :]))
+    entries = entries if x.shape[0] * x.shape[2] else 0
     if x.dtype.kind != "f" or x.dtype.itemsize < 4:
         x = x.astype(np.float64 if x.dtype.kind in "iu" and x.dtype.itemsize > 2 else np.float32)
     bounded = math.isfinite(ceiling)
     if not bounded and x.dtype in (np.float32, np.float64) and np.all(np.isfinite(negative_slope)):
-        return _native(x, np.asarray(negative_slope, dtype=np.float64))
+        return _native(x, np.asarray(negative_slope, dtype=np.float64), entries)
     others = (0, 2)
     finite = np.isfinite(x)
     whole = bool(finite.all())
@@ -81,10 +83,11 @@ def tally(
         mean=mean,
         m2=np.einsum("aub,aub->u", deviation, deviation),
         relu_sum=part.sum(others, dtype=np.float64),
+        entries=entries,
     )
 
 
-def _native(x: NDArray[Any], slope: NDArray[np.float64]) -> Counts:
+def _native(x: NDArray[Any], slope: NDArray[np.float64], entries: int) -> Counts:
     """Count in one pass of the native census; the output follows from the moments above 0 and of the rest."""
     counts, moments = np.zeros((5, x.shape[1]), np.int64), np.zeros((4, x.shape[1]))
     outer, units, inner = x.shape
@@ -105,4 +108,5 @@ def _native(x: NDArray[Any], slope: NDArray[np.float64]) -> Counts:
         mean=output_mean,
         m2=output_m2,
         relu_sum=mean * above,
+        entries=entries,
     )

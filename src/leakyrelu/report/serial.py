@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
 
 SCHEMA = "leakyrelu.report"
-VERSION = 1
+VERSION = 2  # 2: `silent_bound` is 3 / entries, which 1 did not count
 
 _DERIVED = (
     "positive_share",
@@ -67,9 +67,9 @@ def from_json(text: str) -> Report:
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise ValueError(f"the JSON has schema {schema!r}, not {SCHEMA!r}: it was not written by Report.to_json")
-    if document.get("version") != VERSION:
+    if document.get("version") not in (1, VERSION):
         raise ValueError(
-            f"the report has version {document.get('version')!r}, and this leakyrelu reads version {VERSION}: "
+            f"the report has version {document.get('version')!r}, and this leakyrelu reads versions 1 to {VERSION}: "
             "use the release that wrote it, or a newer one"
         )
     try:
@@ -86,6 +86,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "ceiling": _plain(layer.ceiling),
         "units": layer.units,
         "samples": layer.samples,
+        "entries": layer.entries,
         "calls": layer.calls,
         "counts": {field.name: _plain(getattr(layer.counts, field.name)) for field in fields(Counts)},
         **{name: _plain(getattr(layer, name)) for name in _DERIVED},

@@ -145,10 +145,15 @@ def notes(report: Report) -> list[str]:
     found = []
     silent = [layer for layer in report.layers if len(layer.silent_units)]
     if silent:
-        bound = max(float(layer.silent_bound.max()) for layer in silent)
-        samples = [layer.samples for layer in silent]
-        seen = f"{min(samples)}" if min(samples) == max(samples) else f"{min(samples)} to {max(samples)}"
-        found.append(f"silent: never positive in {seen} inputs, so p < {bound:.2g} at 95 % (3/n)")
+        seen = f"{_range([layer.samples for layer in silent])} inputs"
+        entries = [layer.entries for layer in silent if layer.entries is not None]
+        if len(entries) < len(silent):
+            found.append(f"silent: never positive in {seen}; p has no known bound, since samples were not counted")
+        else:
+            if entries != [layer.samples for layer in silent]:
+                seen = f"{_range(entries)} samples ({seen})"
+            bound = max(float(layer.silent_bound.max()) for layer in silent)
+            found.append(f"silent: never positive in {seen}, so p < {bound:.2g} at 95 % (3/n)")
     for layer in report.layers:
         if len(layer.nan_units):
             inputs, units = _plural(int(layer.counts.nan.sum()), "input"), _plural(len(layer.nan_units), "unit")
@@ -159,6 +164,11 @@ def notes(report: Report) -> list[str]:
     if report.unused:
         found.append(f"never called: {', '.join(report.unused)}")
     return found
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _wrap(text: str) -> list[str]:

@@ -36,6 +36,7 @@ class Tally:
         # Apple's GPUs have no float64; there the moments keep float32.
         real = torch.float32 if device.type == "mps" else torch.float64
         self.samples = 0
+        self.entries = 0  # of the batch axis
         self.calls = 0
         self.counts = torch.zeros(5, units, dtype=torch.int64, device=device)
         self.moments = torch.zeros(4, units, dtype=real, device=device)  # mean, m2 of the middle; of the rest
@@ -53,7 +54,9 @@ class Tally:
         """Count the input of one call, whose units lie on `axis`."""
         x, axis = _with_samples(x.detach(), axis)
         self.calls += 1
-        self.samples += x.numel() // x.shape[axis] if x.numel() else 0
+        if x.numel():
+            self.samples += x.numel() // x.shape[axis]
+            self.entries += x.shape[0] if axis else 1
         if self._arrays is not None and x.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
             self._add_native(x, axis, rule, *self._arrays)
         else:
@@ -122,6 +125,7 @@ class Tally:
 
     def __iadd__(self, other: Tally) -> Tally:
         self.samples += other.samples
+        self.entries += other.entries
         self.calls += other.calls
         self._merge(other.counts, other.moments)
         self.gradients += other.gradients
@@ -135,7 +139,8 @@ class Tally:
         twin = Tally(self.units, self.counts.device)
         twin.counts.copy_(self.counts)
         twin.moments.copy_(self.moments)
-        twin.samples, twin.calls, twin.gradients = self.samples, self.calls, self.gradients
+        twin.samples, twin.entries, twin.calls = self.samples, self.entries, self.calls
+        twin.gradients = self.gradients
         twin.reached = None if self.reached is None else self.reached.clone()
         return twin
 
@@ -143,7 +148,7 @@ class Tally:
         """Return all numbers, on the host, for another process to `load`."""
         arrays = {name: value.cpu().numpy() for name, value in (("counts", self.counts), ("moments", self.moments))}
         reached = None if self.reached is None else self.reached.cpu().numpy()
-        numbers = {"samples": self.samples, "calls": self.calls, "gradients": self.gradients}
+        numbers = {name: getattr(self, name) for name in ("samples", "entries", "calls", "gradients")}
         return {**arrays, **numbers, "reached": reached}
 
     @classmethod
@@ -152,7 +157,8 @@ class Tally:
         tally = cls(state["counts"].shape[1], torch.device("cpu"))
         tally.counts.copy_(torch.from_numpy(state["counts"]))
         tally.moments.copy_(torch.from_numpy(state["moments"]))
-        tally.samples, tally.calls, tally.gradients = state["samples"], state["calls"], state["gradients"]
+        for name in ("samples", "entries", "calls", "gradients"):
+            setattr(tally, name, state[name])
         tally.reached = None if state["reached"] is None else torch.from_numpy(state["reached"].copy())
         return tally
 
@@ -186,6 +192,7 @@ class Tally:
             relu_sum=(middle_mean - rule.low) * middle + (top - rule.low) * saturated,
             gradients=self.gradients,
             reached=None if self.reached is None else self.reached.cpu().numpy(),
+            entries=self.entries,
         )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from leakyrelu.census import Report
 from leakyrelu.torch import CenteredLeakyReLU, diagnose, restore, revive, save_memory
 
 DEAD = [1, 4, 5]
@@ -97,7 +100,67 @@ def depthwise():
     return model, torch.randn(40, 1, 6, 6)
 
 
-@pytest.mark.parametrize("make", [mlp, plain, flattened, pooled, transposed, norm_behind, depthwise])
+class Functional(nn.Module):
+    """Activations that are calls: several in one forward, in a loop, in a block, as functions and methods."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.norm2 = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6)
+        self.drop, self.linears = nn.Dropout(), nn.ModuleList([nn.Linear(6, 7), nn.Linear(7, 7), nn.Linear(7, 7)])
+        self.block, self.out = Inner(), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = torch.relu(self.norm2(self.conv2(x))).mean((2, 3))
+        for linear in self.linears:
+            x = self.drop(linear(x)).clamp(min=0)
+        return self.out(self.block(x))
+
+
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(7, 6)
+
+    def forward(self, x):
+        return self.inner(x).relu()
+
+
+def functional():
+    model = Functional()
+    for layer in (model.conv1, model.norm2, *model.linears, model.block.inner):
+        kill(layer)
+    return model, torch.randn(64, 2, 9, 9)
+
+
+@torch.no_grad()
+def test_calls_are_found_by_what_feeds_them():
+    model, x = functional()
+    report = diagnose(model, x)
+    makers = {
+        "relu()": model.conv1,
+        "relu()#2": model.conv2,
+        **{f"clamp() after linears.{i}": linear for i, linear in enumerate(model.linears)},
+        "block.relu()": model.block.inner,
+    }
+    assert [layer.name for layer in report.layers] == list(makers)
+    old = {name: layer.weight.clone() for name, layer in makers.items()}
+    out = {"relu()": model.conv2, "block.relu()": model.out, "relu()#2": model.linears[0]}
+    out |= {f"clamp() after linears.{i}": model.linears[i + 1] for i in range(2)}
+    out["clamp() after linears.2"] = model.block.inner
+    revive(model, report)
+    for layer in report.layers:
+        silent = layer.silent_units.tolist()
+        new = (makers[layer.name].weight != old[layer.name]).flatten(1)
+        assert new[silent].any(1).all()
+        alive = [unit for unit in range(layer.units) if unit not in silent]
+        columns = [c for one in report.layers if out[one.name] is makers[layer.name] for c in one.silent_units]
+        kept = [c for c in range(makers[layer.name].weight.shape[1]) if c not in columns]
+        assert torch.equal(makers[layer.name].weight[alive][:, kept], old[layer.name][alive][:, kept])
+        assert (out[layer.name].weight[:, silent] == 0).all()
+
+
+@pytest.mark.parametrize("make", [mlp, plain, flattened, pooled, transposed, norm_behind, depthwise, functional])
 @torch.no_grad()
 def test_the_network_computes_what_it_computed_and_its_units_live(make):
     model, x = make()
@@ -138,6 +201,18 @@ def test_rows_are_drawn_as_the_layer_draws_them():
     assert bound * 0.99 < weight.abs().max() <= bound
     assert abs(weight.std() / (bound / 3**0.5) - 1) < 0.02
     assert model[0].bias.abs().max() <= bound
+
+
+@torch.no_grad()
+def test_what_gives_out_a_constant_is_left_unless_it_is_folded():
+    model = nn.Sequential(nn.Linear(5, 9), nn.Threshold(0.1, 2.0), nn.Linear(9, 2))
+    kill(model[0])
+    x = torch.randn(60, 5)
+    before, report = model(x), diagnose(model, x)
+    assert revive(model, report).left[0][2].startswith("they still give out a constant, so cutting them off would")
+    assert torch.equal(model(x), before)
+    assert revive(model, report, fold_mean=True).left == ()
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -363,17 +438,68 @@ def test_a_network_of_joined_layers_says_what_to_do():
     assert revive(model, diagnose(model, x), fold_mean=True).units == 2
 
 
-def test_a_call_of_a_function_is_named_as_the_reason():
-    class Functional(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner, self.out = nn.Linear(4, 6), nn.Linear(6, 1)
+class Called(nn.Module):
+    """Calls a function twice in one place, or in training another one."""
 
-        def forward(self, x):
-            return self.out(torch.relu(self.inner(x)))
+    def __init__(self, how):
+        super().__init__()
+        self.inner, self.out, self.how = nn.Linear(6, 6), nn.Linear(6, 1), how
 
-    model = Functional()
+    def forward(self, x):
+        if self.how == "mode":
+            x = F.relu(self.inner(x)) if self.training else torch.relu(self.inner(x))
+        for _ in range(2 if self.how == "twice" else 0):
+            x = F.relu(self.inner(x))
+        return self.out(F.relu(self.inner(x)) if self.how == "once" else x)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("twice", "the activation is called 2 times"),
+        ("mode", "the model calls other functions in training than in evaluation"),
+    ],
+)
+@torch.no_grad()
+def test_a_call_that_is_not_one_call_is_left(how, reason):
+    model, x = Called(how), torch.randn(50, 6)
+    kill(model.inner)
+    report = diagnose(model, x)
+    ((name, units, why),) = revive(model, report).left
+    assert (name, set(DEAD) <= set(units), why) == ("relu()", True, reason)
+
+
+@torch.no_grad()
+def test_a_call_that_the_trace_does_not_show_is_left():
+    model, x = Called("once"), torch.randn(50, 6)
+    kill(model.inner)
+    report = diagnose(model, x)
+    other = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 1))
+    ((name, _, why),) = revive(other, report).left
+    assert (name, why) == ("relu()", "the activation is a call of a function, not a module")
+    ((name, _, why),) = revive(Called("twice"), report + Report([replace(report["relu()"], name="relu()#2")])).left[:1]
+    assert (name, why) == ("relu()", "torch.fx sees other calls of relu() than the report")
+    assert revive(model, report).left == ()
+
+
+def test_the_optimizer_forgets_what_feeds_a_call():
+    model, x = Called("once"), torch.randn(50, 6)
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        for parameter in model.parameters():
+            parameter.grad += 0.1
+        optimizer.step()
     with torch.no_grad():
-        model.inner.bias[:2] = -100.0
-    ((name, units, reason),) = revive(model, diagnose(model, torch.randn(50, 4))).left
-    assert (name, units, reason) == ("relu()", (0, 1), "the activation is a call of a function, not a module")
+        kill(model.inner)
+    report = diagnose(model, x)
+    silent = report["relu()"].silent_units.tolist()
+    alive = [unit for unit in range(6) if unit not in silent]
+    revive(model, report, optimizer)
+    for parameter, rows in ((model.inner.weight, True), (model.inner.bias, True), (model.out.weight, False)):
+        for name in ("exp_avg", "exp_avg_sq"):
+            state = optimizer.state[parameter][name]
+            state = state if rows else state.T
+            assert (state[silent] == 0).all()
+            assert (state[alive] != 0).all()

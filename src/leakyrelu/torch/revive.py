@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -19,10 +20,13 @@ from torch import Tensor, nn
 from leakyrelu.census import Report
 from leakyrelu.torch.layers import CenteredLeakyReLU
 from leakyrelu.torch.norm import NormLeakyReLU
+from leakyrelu.torch.rectifiers import FEEDING_MODULES, FUNCTIONS, READERS
+from leakyrelu.torch.sight import Place
 from leakyrelu.torch.tracing import trace
+from leakyrelu.torch.watch import Site, site_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from leakyrelu.census import Layer
 
@@ -114,8 +118,9 @@ def revive(
     that layer draws them); mean, variance, weight and bias of a batch norm between the two or behind the activation;
     the columns of the layers that take it, through pooling, dropout, and a flatten in front of a linear layer. Left,
     with the reason: units whose maker or takers are not such layers (a residual addition, a concatenation, the
-    network's output, a layer norm in between), functional activations, layers used in several places or tied, and
-    models that `torch.fx` cannot trace.
+    network's output, a layer norm in between), layers used in several places or tied, and models that `torch.fx` cannot
+    trace. A function, such as ``F.relu(self.conv1(x))``, is as good as a module, unless it is called elsewhere in
+    training than in evaluation.
 
     Parameters
     ----------
@@ -176,7 +181,7 @@ def revive(
     left: list[tuple[str, tuple[int, ...], str]] = []
     plans: list[_Plan] = []
     if silent:
-        graph = _trace(model)
+        graph = _trace(model, [layer.name for layer in report.layers])
         for layer in silent:
             units = tuple(int(unit) for unit in layer.silent_units)
             try:
@@ -312,8 +317,9 @@ class _Changed:
 class _Graph:
     """The model as `torch.fx` sees it."""
 
-    def __init__(self, model: nn.Module, graph: torch.fx.Graph) -> None:
+    def __init__(self, model: nn.Module, graph: torch.fx.Graph, names: Iterable[str]) -> None:
         self.model = model
+        self.names = tuple(names)  # of all layers of the report
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.nodes = list(graph.nodes)
         calls = [self.modules[node.target] for node in self.nodes if node.op == "call_module"]
@@ -328,13 +334,16 @@ class _Graph:
         node = self._node(layer.name)
         slopes = torch.as_tensor(layer.negative_slope, dtype=torch.float64).expand(layer.units)[list(units)]
         constants = torch.zeros(len(units), dtype=torch.float64)
-        if bool((slopes != 0).any()) or isinstance(self._module(node), CenteredLeakyReLU):
+        means = torch.from_numpy(layer.output_mean[list(units)].copy())
+        sloped = bool((slopes != 0).any()) or isinstance(self._module(node), CenteredLeakyReLU)
+        if sloped or bool((means != 0).any()):
             if not fold_mean:
+                what = "slope * x" if sloped else "a constant"
                 raise _LeftError(
-                    "they still give out slope * x, so cutting them off would change the network: train on, "
+                    f"they still give out {what}, so cutting them off would change the network: train on, "
                     "or call revive with fold_mean=True"
                 )
-            constants = torch.from_numpy(layer.output_mean[list(units)].copy())
+            constants = means
         maker, norms = self._maker(node, layer.units)
         takers: list[_Taker] = []
         each = 1 if isinstance(maker, nn.Linear) else None
@@ -349,13 +358,59 @@ class _Graph:
         if feeder:
             found = [node for node in found if self._target(_first_input(node)) == feeder]
         if len(found) != 1:
-            if not found and target.partition("#")[0].endswith("()"):
-                raise _LeftError("the activation is a call of a function, not a module")
+            if not found and "()" in target:
+                return self._call(name)
             raise _LeftError(
                 f"the activation is called {len(found)} times" if found else "there is no module of that name"
             )
         node: torch.fx.Node = found[0]
         return node
+
+    def _call(self, name: str) -> torch.fx.Node:
+        """Find the call of a function by the name that `watch` gave it."""
+        base = name.partition("()")[0] + "()"
+        calls = {other: nodes for other, nodes in self._calls.items() if other.startswith(base)}
+        if not calls:
+            raise _LeftError("the activation is a call of a function, not a module")
+        if set(calls) != {other for other in self.names if other.startswith(base)}:
+            raise _LeftError(f"torch.fx sees other calls of {base} than the report")
+        if len(calls[name]) != 1:
+            raise _LeftError(f"the activation is called {len(calls[name])} times")
+        return calls[name][0]
+
+    @cached_property
+    def _calls(self) -> dict[str, list[torch.fx.Node]]:
+        """Calls of functions that rectify, by the names that `watch` gives them."""
+        sites = self._sites(self.nodes)
+        for training in (True, False):  # the report may be of either
+            try:
+                other = self._sites(trace(self.model, _is_leaf, training).nodes)
+            except Exception:
+                other = {}
+            if set(other) != set(sites):
+                raise _LeftError("the model calls other functions in training than in evaluation")
+        names = site_names(list(sites))
+        return {names[site]: nodes for site, nodes in sites.items()}
+
+    def _sites(self, nodes: Iterable[torch.fx.Node]) -> dict[Site, list[torch.fx.Node]]:
+        sites: dict[Site, list[torch.fx.Node]] = {}
+        for node in nodes:
+            kind = _rectifier(node)
+            if kind is not None:
+                inside, line = node.meta["caller"]
+                place = Place(f"{inside}.{kind}()" if inside else f"{kind}()", line)
+                sites.setdefault(Site(place, self._feeder(node), 0), []).append(node)
+        return sites
+
+    def _feeder(self, node: torch.fx.Node) -> str | None:
+        """Name the layer whose output this takes, as `watch` sees it: in evaluation dropout gives out its input."""
+        before = _first_input(node)
+        while before is not None and isinstance(self._module(before), _DROPOUTS):
+            before = _first_input(before)
+        feeds = before is not None and isinstance(
+            self._module(before), tuple(kind for kinds, _ in FEEDING_MODULES for kind in kinds)
+        )
+        return self._target(before) if feeds else None
 
     @staticmethod
     def _target(node: torch.fx.Node | None) -> str | None:
@@ -489,14 +544,31 @@ class _Graph:
         return kind if start == 1 and len(rest) < 2 and "end_dim" not in node.kwargs else ""
 
 
-def _trace(model: nn.Module) -> _Graph | str:
+def _is_leaf(module: nn.Module) -> bool:
+    return isinstance(module, _RECTIFIERS)
+
+
+def _rectifier(node: torch.fx.Node) -> str | None:
+    """Say which function that rectifies this calls, if it does."""
+    if node.op == "call_function":
+        reader = FUNCTIONS.get(node.target)
+    else:
+        reader = READERS.get(str(node.target).removesuffix("_")) if node.op == "call_method" else None
+    try:
+        rule = reader(node.args, node.kwargs) if reader is not None else None
+    except TypeError:  # its slope is computed by the model
+        return None
+    return rule.kind if rule is not None else None
+
+
+def _trace(model: nn.Module, names: Iterable[str]) -> _Graph | str:
     if any(isinstance(module, NormLeakyReLU) for module in model.modules()):
         return (
             "the model holds layers that save_memory joined: take them apart with restore(model), diagnose it again, "
             "and call save_memory afterwards"
         )
     try:
-        return _Graph(model, trace(model, lambda module: isinstance(module, _RECTIFIERS)))
+        return _Graph(model, trace(model, _is_leaf), names)
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         return f"torch.fx cannot trace the model ({type(error).__name__}: {first})"

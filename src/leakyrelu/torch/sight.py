@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["PYTORCH", "Fed", "Host", "Place", "Sight"]
+__all__ = ["PYTORCH", "Fed", "Host", "Place", "Sight", "source"]
 
 _REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
 
@@ -304,7 +304,7 @@ class _Mode(TorchFunctionMode):
         return result
 
     def saw(self, rule: Rule, x: Tensor) -> None:
-        place = Place(_path(self.thread, rule.kind), _source())
+        place = Place(_path(self.thread, rule.kind), source())
         self.sight._count(self.thread, place, rule, x)
 
     def saw_leaky_relu(self, x: Tensor, slope: float) -> None:
@@ -361,8 +361,12 @@ def _path(thread: _Thread, function: Any) -> str:
     return f"{inside}.{name}()" if inside else f"{name}()"
 
 
-def _source() -> tuple[int, int, str]:
+def source(beside: tuple[str, ...] = ()) -> tuple[int, int, str]:
+    """Say where in the source of the model the call under way stands; frames of modules in `beside` are passed by."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__") in _NOT_CALLERS:
+    while frame.f_back is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name not in _NOT_CALLERS and not name.startswith(beside):
+            break
         frame = frame.f_back
     return frame.f_lineno, frame.f_lasti, frame.f_code.co_qualname

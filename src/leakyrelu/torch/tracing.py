@@ -18,6 +18,8 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
+from leakyrelu.torch.sight import source
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -33,7 +35,9 @@ _IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul",
 def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool | None = None) -> fx.Graph:
     """Return the graph of the calls of a model; PyTorch's own layers, and what `is_leaf` says, are single calls.
 
-    Unlike `torch.fx.symbolic_trace` it tells ``y += x`` (`operator.iadd`) from ``y = y + x`` (`operator.add`).
+    Unlike `torch.fx.symbolic_trace` it tells ``y += x`` (`operator.iadd`) from ``y = y + x`` (`operator.add`), and says
+    of every call of a function or method where it stands: ``node.meta["caller"]`` is the name of the module and the
+    place in its source, as `leakyrelu.torch.watch` has them.
 
     Parameters
     ----------
@@ -67,6 +71,20 @@ class _Tracer(fx.Tracer):
     def __init__(self, leaves: set[nn.Module]) -> None:
         super().__init__()
         self.leaves = leaves
+        self.inside = [""]
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
+        self.inside.append(self.path_of_module(m))
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        finally:
+            self.inside.pop()
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(kind, *args, **kwargs)
+        if kind in ("call_function", "call_method"):
+            node.meta["caller"] = self.inside[-1], source(("torch.fx", __name__))
+        return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m in self.leaves or super().is_leaf_module(m, module_qualified_name)

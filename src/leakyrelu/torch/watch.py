@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from leakyrelu.history import History
     from leakyrelu.torch.sight import Fed
 
-__all__ = ["NoRectifierError", "diagnose", "watch"]
+__all__ = ["NoRectifierError", "Site", "diagnose", "site_names", "watch"]
 
 
 class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
@@ -128,11 +128,11 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         self._check_names()
         self._gradients = gradients
         self._every = every
-        self._sites: dict[_Site, Tally] = {}  # in the order of first call
-        self._rules: dict[_Site, Rule] = {}
+        self._sites: dict[Site, Tally] = {}  # in the order of first call
+        self._rules: dict[Site, Rule] = {}
         self._recorder = Recorder(keep, to)
         self._steps = 0
-        self._now: dict[_Site, Tally] = {}  # of the step that is under way, where steps are counted
+        self._now: dict[Site, Tally] = {}  # of the step that is under way, where steps are counted
         self._step_handle: RemovableHandle | None = None
         self._trainers: WeakSet[torch.optim.Optimizer] = WeakSet()  # those known to hold a parameter of the model
         self._lock = threading.Lock()
@@ -190,8 +190,8 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         own = [(site, self._rules[site], tally.state()) for site, tally in self._total().items()]
         parts: list[Any] = [None] * distributed.get_world_size(group)
         distributed.all_gather_object(parts, own, group)
-        together: dict[_Site, Tally] = {}
-        rules: dict[_Site, Rule] = {}
+        together: dict[Site, Tally] = {}
+        rules: dict[Site, Rule] = {}
         for part in parts:
             for site, rule, state in part:
                 tally = Tally.load(state)
@@ -212,7 +212,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         """
         if self._every is None:
             raise RuntimeError("no history is kept: say how often to count, with watch(model, every=50)")
-        names = _site_names(list(self._recorder.sites))
+        names = site_names(list(self._recorder.sites))
         return self._recorder.read(names, self._report)
 
     def step(self) -> None:
@@ -248,7 +248,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
     def _wanted(self) -> bool:
         return self._every is None or (self.model.training and self._is_turn())
 
-    def _total(self) -> dict[_Site, Tally]:
+    def _total(self) -> dict[Site, Tally]:
         """Return what has been counted, the step under way included."""
         with self._lock:
             total = dict(self._sites)
@@ -260,7 +260,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
                     total[site] = tally.clone()
             return total
 
-    def _report(self, tallies: Mapping[_Site, Tally], rules: Mapping[_Site, Rule] | None = None) -> Report:
+    def _report(self, tallies: Mapping[Site, Tally], rules: Mapping[Site, Rule] | None = None) -> Report:
         rules = self._rules if rules is None else rules
         rectifiers = self._sight.rectifiers
         if not tallies:
@@ -272,7 +272,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
                 "Run the model itself inside `with watch(model)`; a compiled or scripted copy of it is not seen"
             )
         called = {site.place.name for site in tallies}
-        names = _site_names(list(tallies))
+        names = site_names(list(tallies))
         layers = []
         for site, tally in tallies.items():
             rule = rules[site]
@@ -281,7 +281,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
 
     def _counted(self, place: Place, rule: Rule, x: Tensor, trail: deque[Fed]) -> None:
         feeder, axis = self._place(place.name, rule, x, trail)
-        site = _Site(place, feeder, x.shape[axis] if x.ndim else 1)
+        site = Site(place, feeder, x.shape[axis] if x.ndim else 1)
         with self._lock:
             tallies = self._sites if self._every is None else self._now
             tally = tallies.get(site)
@@ -417,7 +417,7 @@ class NoRectifierError(ValueError):
     """
 
 
-class _Site(NamedTuple):
+class Site(NamedTuple):
     """A place where an activation is called behind one layer; one module or line of source may have several."""
 
     place: Place
@@ -425,7 +425,7 @@ class _Site(NamedTuple):
     units: int
 
 
-def _site_names(sites: list[_Site]) -> dict[_Site, str]:
+def site_names(sites: list[Site]) -> dict[Site, str]:
     """Name the sites: as the module or function, else by what stands before it too, else by width too."""
     names = {}
     for site in sites:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 
@@ -88,3 +89,13 @@ def test_make_targets_exist():
     documents = README + (ROOT / "CONTRIBUTING.md").read_text()
     for target in re.findall(r"\bmake (\w[\w-]*)", re.sub(r"[^`$]*?(`[^`]*`|\$ [^\n]*)", r"\1\n", documents)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_costs_of_a_census_are_those_of_the_committed_results():
+    rows = json.loads((ROOT / "benchmarks/results/amd-epyc-25-17-x2/watch.json").read_text())["rows"]
+    section = (ROOT / "docs/diagnosis.md").read_text().partition("## What it costs")[2]
+    for what, line in (("diagnose", "| `diagnose` over"), ("watch every 10", "| ten training steps")):
+        cells = next(text for text in section.splitlines() if text.startswith(line)).split("|")[2:5]
+        for batch, cell in zip((2, 4, 16), cells, strict=True):
+            found = [row["median_ratio"] for row in rows if row["what"] == what and row["batch"][0] == batch]
+            assert cell.strip() == f"{min(found):.2f} to {max(found):.2f}"

@@ -77,7 +77,7 @@ def relative(rows: list[Row]) -> dict[str, Any]:
     line = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y="one:Q")
     panels = [
         alt.layer(base.mark_line(strokeWidth=2.5).transform_filter(alt.datum.where == where), line).properties(
-            width=470, height=330, title=f"{where[0].upper()}{where[1:]}"
+            width=340, height=330, title=f"{where[0].upper()}{where[1:]}"
         )
         for where in (MODES["out"], MODES["fresh"], MODES["new"])
     ]

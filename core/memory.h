@@ -29,4 +29,13 @@ void advise_huge_pages(void* begin, std::ptrdiff_t bytes);
 void make_room(std::ptrdiff_t bytes);
 void leave_room();
 
+// Room while it lives.
+class Room {
+ public:
+  explicit Room(std::ptrdiff_t bytes) { make_room(bytes); }
+  ~Room() { leave_room(); }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+};
+
 }  // namespace leakyrelu

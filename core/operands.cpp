@@ -7,6 +7,7 @@
 #endif
 
 #include "dtypes.h"
+#include "memory.h"
 
 namespace leakyrelu {
 namespace {
@@ -129,6 +130,7 @@ bool Target::take(const char* function, PyObject* object, Data& data, Ref* alpha
   PyArrayObject* like = data.get();
   if (object == nullptr || object == Py_None) {
     Py_INCREF(PyArray_DESCR(like));
+    const Room room(PyArray_NBYTES(like));
     array_ = Ref(PyArray_NewFromDescr(&PyArray_Type, PyArray_DESCR(like), PyArray_NDIM(like), PyArray_DIMS(like),
                                       nullptr, nullptr, 0, nullptr));
     return static_cast<bool>(array_);

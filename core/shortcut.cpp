@@ -4,22 +4,28 @@
 #include <cstring>
 
 #include "dtypes.h"
+#include "memory.h"
 #include "operands.h"
 
 namespace leakyrelu {
 namespace {
 
+enum class Kind { ufunc, with_signs, from_signs };
+
 struct Operation {
   const char* name;
-  Loop Kernels::* loop;
-  int inputs;  // alpha is the last
+  Kind kind;
+  Loop Kernels::* loop;  // of a ufunc
+  int inputs;            // alpha is the last
   bool needs_positive_alpha;
 };
 
 constexpr Operation operations[] = {
-    {"leaky_relu", &Kernels::forward, 2, false},
-    {"leaky_relu_backward", &Kernels::backward, 3, false},
-    {"leaky_relu_inverse", &Kernels::inverse, 2, true},
+    {"leaky_relu", Kind::ufunc, &Kernels::forward, 2, false},
+    {"leaky_relu_backward", Kind::ufunc, &Kernels::backward, 3, false},
+    {"leaky_relu_inverse", Kind::ufunc, &Kernels::inverse, 2, true},
+    {"leaky_relu_with_signs", Kind::with_signs, nullptr, 2, false},
+    {"leaky_relu_backward_from_signs", Kind::from_signs, nullptr, 3, false},
 };
 
 struct Shortcut {
@@ -96,78 +102,149 @@ bool same_or_apart(PyArrayObject* a, PyArrayObject* b) {
   return PyArray_BYTES(a) == PyArray_BYTES(b) || !share_memory(a, b);
 }
 
-// The result, or null without a Python error where the call must go the long way.
-PyObject* run_array(const Operation& operation, const Arguments& given) {
-  const int alpha_index = operation.inputs - 1;
-  auto* x = reinterpret_cast<PyArrayObject*>(given.inputs[0]);
-  const Order order = order_of(given.inputs[0]);
-  // 0-d results are scalars, which only the ufunc makes.
-  if (order == none || PyArray_NDIM(x) == 0) return nullptr;
-  PyArray_DTypeMeta* dtype = reinterpret_cast<PyArray_DTypeMeta*>(Py_TYPE(PyArray_DESCR(x)));
-  if (is_integer(dtype) || compute_dtype(dtype) != dtype) return nullptr;
-  for (int i = 1; i < alpha_index; ++i) {
-    if (order_of(given.inputs[i]) != order || !same_layout(x, reinterpret_cast<PyArrayObject*>(given.inputs[i])))
-      return nullptr;
+// The first operand and alpha of a call that needs no conversion, and its output.
+struct Plain {
+  Order order = none;
+  Data data;
+  const char* alpha = nullptr;
+  Layout layout;
+  Ref out;
+
+  PyArrayObject* x() const { return data.get(); }
+  char* to() const { return PyArray_BYTES(out.array()); }
+
+  // These return false where the call must go the long way, and where there is a Python error.
+  bool take(const Operation& operation, const Arguments& given);
+  bool take_out(const Arguments& given);
+  // Whether the output is the caller's, and reaches into an operand without beginning where it does.
+  bool overlaps(const Arguments& given, PyObject* operand) const {
+    return given.out != nullptr && !same_or_apart(reinterpret_cast<PyArrayObject*>(operand), out.array());
   }
 
-  Data data;
-  data.dtype = index_of(dtype);
-  Py_INCREF(x);
-  data.array = Ref(given.inputs[0]);
-  Alpha alpha;
+ private:
   union {
     float single;
     double twice;
     long double extended;
-  } number;
-  const char* alpha_bytes;
-  PyObject* alpha_object = given.inputs[alpha_index];
-  if (alpha_object == nullptr || is_number(alpha_object)) {
+  } number_;
+  Alpha array_;
+};
+
+bool Plain::take(const Operation& operation, const Arguments& given) {
+  auto* x = reinterpret_cast<PyArrayObject*>(given.inputs[0]);
+  order = order_of(given.inputs[0]);
+  // 0-d results are scalars, which only the ufunc makes.
+  if (order == none || PyArray_NDIM(x) == 0) return false;
+  PyArray_DTypeMeta* dtype = reinterpret_cast<PyArray_DTypeMeta*>(Py_TYPE(PyArray_DESCR(x)));
+  if (is_integer(dtype) || compute_dtype(dtype) != dtype) return false;
+  data.dtype = index_of(dtype);
+  Py_INCREF(x);
+  data.array = Ref(given.inputs[0]);
+
+  PyObject* object = given.inputs[operation.inputs - 1];
+  if (object == nullptr || is_number(object)) {
     double value;
-    if (!read_number(alpha_object, value) || (operation.needs_positive_alpha && !(value > 0))) return nullptr;
+    if (!read_number(object, value) || (operation.needs_positive_alpha && !(value > 0))) return false;
     if (data.dtype == DType::float64)
-      number.twice = value;
+      number_.twice = value;
     else if (data.dtype == DType::longdouble)
-      number.extended = value;
-    else if (number.single = static_cast<float>(value); std::isinf(number.single) && !std::isinf(value))
-      return nullptr;  // the ufunc warns of it
-    alpha_bytes = reinterpret_cast<const char*>(&number);
-    alpha.layout = {1, 1, data.size()};
+      number_.extended = value;
+    else if (number_.single = static_cast<float>(value); std::isinf(number_.single) && !std::isinf(value))
+      return false;  // the ufunc warns of it
+    alpha = reinterpret_cast<const char*>(&number_);
+    layout = {1, 1, data.size()};
   } else {
     // A slope per channel. Only in C order does it lie over the memory as it lies over the axes.
-    if (order != c_order || order_of(alpha_object) == none || operation.needs_positive_alpha) return nullptr;
-    if (!take_alpha(operation.name, alpha_object, data, alpha)) {
-      PyErr_Clear();  // broadcasting to more than x, or no number: the ufunc decides
-      return nullptr;
+    if (order != c_order || order_of(object) == none || operation.needs_positive_alpha) return false;
+    if (!take_alpha(operation.name, object, data, array_)) {
+      PyErr_Clear();  // broadcasting to more than x, or no number: the function itself decides
+      return false;
     }
-    alpha_bytes = alpha.bytes();
+    alpha = array_.bytes();
+    layout = array_.layout;
   }
+  return true;
+}
 
-  Ref out;
+bool Plain::take_out(const Arguments& given) {
   if (given.out == nullptr) {
-    out = Ref(PyArray_NewLikeArray(x, NPY_KEEPORDER, nullptr, 0));
-    if (!out) return nullptr;
-  } else {
-    auto* target = reinterpret_cast<PyArrayObject*>(given.out);
-    if (order_of(given.out) != order || !PyArray_ISWRITEABLE(target) || !same_layout(x, target)) return nullptr;
-    for (int i = 0; i < alpha_index; ++i)
-      if (!same_or_apart(reinterpret_cast<PyArrayObject*>(given.inputs[i]), target)) return nullptr;
-    if (alpha.array && share_memory(target, alpha.array.array())) return nullptr;
-    Py_INCREF(given.out);
-    out = Ref(given.out);
+    const Room room(PyArray_NBYTES(x()));
+    out = Ref(PyArray_NewLikeArray(x(), NPY_KEEPORDER, nullptr, 0));
+    return static_cast<bool>(out);
   }
+  auto* target = reinterpret_cast<PyArrayObject*>(given.out);
+  if (order_of(given.out) != order || !PyArray_ISWRITEABLE(target) || !same_layout(x(), target)) return false;
+  if (array_.array && share_memory(target, array_.array.array())) return false;
+  Py_INCREF(given.out);
+  out = Ref(given.out);
+  return true;
+}
 
+PyObject* run_ufunc(const Operation& operation, const Arguments& given, Plain& plain) {
+  const int alpha = operation.inputs - 1;
+  for (int i = 1; i < alpha; ++i) {
+    if (order_of(given.inputs[i]) != plain.order ||
+        !same_layout(plain.x(), reinterpret_cast<PyArrayObject*>(given.inputs[i])))
+      return nullptr;
+  }
+  if (!plain.take_out(given)) return nullptr;
   char* pointers[4] = {};
-  for (int i = 0; i < alpha_index; ++i) pointers[i] = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(given.inputs[i]));
-  pointers[alpha_index] = const_cast<char*>(alpha_bytes);
-  pointers[operation.inputs] = PyArray_BYTES(out.array());
-  FloatingPointFlags flags(operation.name, data.dtype);
+  for (int i = 0; i < alpha; ++i) {
+    if (plain.overlaps(given, given.inputs[i])) return nullptr;
+    pointers[i] = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(given.inputs[i]));
+  }
+  pointers[alpha] = const_cast<char*>(plain.alpha);
+  pointers[operation.inputs] = plain.to();
+  const Output output = given.out == nullptr ? Output::fresh : Output::callers;
+  const Data& data = plain.data;
   const auto work = [&] {
-    run_dense(data.dtype, operation.loop, operation.inputs, pointers, alpha.layout, data.size(),
-              given.out == nullptr ? Output::fresh : Output::callers);
+    run_dense(data.dtype, operation.loop, operation.inputs, pointers, plain.layout, data.size(), output);
   };
+  FloatingPointFlags flags(operation.name, data.dtype);
   if (!without_gil(data.size(), work)) return nullptr;
-  return flags.report(flags.raised()) ? out.release() : nullptr;
+  return flags.report(flags.raised()) ? plain.out.release() : nullptr;
+}
+
+PyObject* run_signs(const Operation& operation, const Arguments& given, Plain& plain) {
+  if (plain.order != c_order) return nullptr;  // the order of the signs
+  const bool pack = operation.kind == Kind::with_signs;
+  const Data& data = plain.data;
+  npy_intp bytes = (data.size() + 7) / 8;
+  Ref fresh_signs;
+  PyObject* signs = pack ? nullptr : given.inputs[1];
+  if (!pack) {
+    auto* array = reinterpret_cast<PyArrayObject*>(signs);
+    if (order_of(signs) == none || PyArray_TYPE(array) != NPY_UINT8 || PyArray_NDIM(array) != 1 ||
+        PyArray_SIZE(array) != bytes)
+      return nullptr;
+  }
+  if (!plain.take_out(given) || plain.overlaps(given, data.array.get())) return nullptr;
+  if (pack) {
+    fresh_signs = Ref(PyArray_SimpleNew(1, &bytes, NPY_UINT8));
+    if (!fresh_signs) return nullptr;
+    signs = fresh_signs.get();
+  } else if (given.out != nullptr && share_memory(plain.out.array(), reinterpret_cast<PyArrayObject*>(signs))) {
+    return nullptr;
+  }
+  auto* sign_bytes = reinterpret_cast<std::uint8_t*>(PyArray_BYTES(reinterpret_cast<PyArrayObject*>(signs)));
+  if (pack && bytes > 0) sign_bytes[bytes - 1] = 0;  // the trailing bits
+  const Output output = given.out == nullptr ? Output::fresh : Output::callers;
+  const auto work = [&] {
+    if (pack)
+      run_with_signs(data.dtype, data.bytes(), plain.alpha, plain.layout, plain.to(), sign_bytes, data.size(), output);
+    else
+      run_from_signs(data.dtype, data.bytes(), sign_bytes, plain.alpha, plain.layout, plain.to(), data.size(), output);
+  };
+  FloatingPointFlags flags(operation.name, data.dtype);
+  if (!without_gil(data.size(), work) || !flags.report(flags.raised())) return nullptr;
+  return pack ? PyTuple_Pack(2, plain.out.get(), signs) : plain.out.release();
+}
+
+// The result, or null without a Python error where the call must go the long way.
+PyObject* run_array(const Operation& operation, const Arguments& given) {
+  Plain plain;
+  if (!plain.take(operation, given)) return nullptr;
+  return operation.kind == Kind::ufunc ? run_ufunc(operation, given, plain) : run_signs(operation, given, plain);
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, std::size_t count_and_flag, PyObject* names) {

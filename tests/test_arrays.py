@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import pickle
 import pydoc
+import subprocess
+import sys
 import warnings
 from fractions import Fraction
 
@@ -385,6 +388,60 @@ def test_signs_of_nothing_and_of_a_number():
     assert y.shape == ()
     assert y == -1.0
     assert signs.tolist() == [0]
+
+
+@pytest.mark.parametrize("dtype", reference.DTYPES)
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("alpha", [None, 0.1, -2, 1e60, 2**80, "number", "channels", "all"])
+def test_signs_by_the_short_way_and_by_the_long_one(dtype, order, alpha):
+    """The long way is the function as it is written in Python; 2**80, 1e60 and Fortran order always take it."""
+    x = np.asarray(reference.samples(dtype, 3 * 5 * 7, seed=5).reshape(3, 5, 7), order=order)
+    grad = np.asarray(reference.samples(dtype, 3 * 5 * 7, seed=6).reshape(3, 5, 7), order=order)
+    shapes = {"number": (), "channels": (5, 1), "all": (3, 5, 7)}
+    if alpha in shapes:
+        alpha = np.random.default_rng(7).uniform(-1, 2, shapes[alpha]).astype(np.float32)
+    slope = () if alpha is None else (alpha,)
+    with np.errstate(all="ignore"):
+        values, bits = reference.leaky_relu(x, 0.01 if alpha is None else alpha), reference.signs(x)
+        gradient = reference.leaky_relu_backward(grad, x, 0.01 if alpha is None else alpha)
+        for function in (leaky_relu_with_signs, leaky_relu_with_signs.__wrapped__):
+            for out in (None, np.empty_like(x), x.copy(order="K"), np.empty((3, 5, 14), dtype)[..., ::2]):
+                y, signs = function(x, *slope, out=out)
+                assert same_bits(y, values)
+                assert same_bits(signs, bits)
+                assert out is None or y is out
+            here = x.copy(order="K")
+            assert function(here, *slope, out=here)[0] is here
+            assert same_bits(here, values)
+        for function in (leaky_relu_backward_from_signs, leaky_relu_backward_from_signs.__wrapped__):
+            assert same_bits(function(grad, bits, *slope), gradient)
+            for out in (np.empty_like(grad), grad.copy(order="K")):
+                assert function(grad, np.repeat(bits, 2)[::2], *slope, out=out) is out
+                assert same_bits(out, gradient)
+            here = grad.copy(order="K")
+            assert function(here, bits, *slope, out=here) is here
+            assert same_bits(here, gradient)
+
+
+def test_large_fresh_outputs_begin_where_huge_pages_do():
+    """In a process of its own, whose malloc maps all large memory anew."""
+    code = """
+import ctypes
+import numpy as np
+from leakyrelu import leaky_relu, leaky_relu_backward_from_signs, leaky_relu_with_signs
+ctypes.CDLL(None).mallopt(-3, 128 * 1024)
+x = np.zeros(2**21 + 5, np.float32)
+x[0] = 1
+for kept in ([leaky_relu(x) for _ in range(4)], [leaky_relu_with_signs(x)[0] for _ in range(4)],
+             [leaky_relu_backward_from_signs(x, leaky_relu_with_signs(x)[1]) for _ in range(4)],
+             [leaky_relu_with_signs(x[::-1])[0] for _ in range(4)]):
+    print([(array.ctypes.data - 16 + 4096) % 2**21 for array in kept])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # A hint, which holds while nobody else maps memory: of four, at least one.
+    for line in done.stdout.splitlines():
+        assert 0 in ast.literal_eval(line)
 
 
 def test_wrong_signs_are_refused():

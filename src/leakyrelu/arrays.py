@@ -3,7 +3,7 @@
 The work is done by true NumPy ufuncs (``leakyrelu._core``), so every library that implements ``__array_ufunc__`` (Dask,
 xarray, pandas, sparse, masked arrays) is served without a line here. Three things are decided in this file:
 
-* the usual calls (a Python float, a plain dense array) are answered by a native shortcut, without the ufunc machinery;
+* the usual calls (a Python float, a plain dense array) are answered by a native shortcut, without the machinery below;
   what the functions mean stands here, and the tests hold both ways to it;
 * a tensor of a framework without that protocol goes to the door of that framework. Frameworks are looked up in
   ``sys.modules``, never imported: whoever holds a tensor has imported its framework;
@@ -195,6 +195,7 @@ def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     return _core.leaky_relu_inverse(y, alpha, out=out)
 
 
+@_with_shortcut
 def leaky_relu_with_signs(x: Any, alpha: Any = 0.01, *, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Leaky ReLU and the packed signs of its input in one pass: what the backward pass needs, one bit an element.
 
@@ -232,6 +233,7 @@ def leaky_relu_with_signs(x: Any, alpha: Any = 0.01, *, out: np.ndarray | None =
     return _core.leaky_relu_with_signs(x, alpha, out)
 
 
+@_with_shortcut
 def leaky_relu_backward_from_signs(
     grad: Any, signs: np.ndarray, alpha: Any = 0.01, *, out: np.ndarray | None = None
 ) -> np.ndarray:

@@ -11,7 +11,7 @@ import inspect
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
@@ -19,6 +19,9 @@ from leakyrelu.torch.checking import difference, outcome
 from leakyrelu.torch.layers import LeakyReLU, PReLU
 from leakyrelu.torch.norm import NORMS, NormLeakyReLU
 from leakyrelu.torch.tracing import HOOKS, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Saving", "restore", "save_memory"]
 
@@ -334,8 +337,12 @@ def _unfit(activation: Any) -> str | None:
 
 @dataclass
 class Calls:
-    """What every call seen says: after which module a module came, or in words why that cannot be said."""
+    """What every call seen says: after which module a module came, or in words why that cannot be said.
 
+    A call of a function is one of the module that `stand_in` gives for it, if any.
+    """
+
+    stand_in: Callable[[fx.Node, dict[str, nn.Module]], nn.Module | None] | None = None
     after: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
     before: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
     overwritten: dict[nn.Module, str] = field(default_factory=dict)  # by what
@@ -353,6 +360,12 @@ class Calls:
             return
         inside = dict(module.named_modules(remove_duplicate=False))
         calls = [[node for node in graph.nodes if node.op == "call_module"] for graph in graphs]
+        functions = [
+            node
+            for graph in graphs
+            for node in graph.nodes
+            if node.op != "call_module" and self._called(node, inside) is not None
+        ]
         # Hooks on a container see what it takes and gives: it is one call here, and followed for itself.
         apart = {each for nodes in calls for node in nodes if (each := inside[node.target])._modules and _hooked(each)}
         self.seen.update(inside.values())
@@ -363,16 +376,23 @@ class Calls:
                 by = _overwritten(node, inside, training) if isinstance(inside[node.target], _KEEPING) else None
                 if by is not None:
                     self.overwritten[inside[node.target]] = by
+        for node in functions:
+            self._note(node, inside)
         for container in apart:
             self.follow(container)
 
-    def _note(self, node: fx.Node, inside: dict[str, nn.Module]) -> None:
-        def called(other: Any) -> nn.Module | None:
-            return inside[str(other.target)] if isinstance(other, fx.Node) and other.op == "call_module" else None
+    def _called(self, node: Any, inside: dict[str, nn.Module]) -> nn.Module | None:
+        if isinstance(node, fx.Node) and node.op == "call_module":
+            return inside[str(node.target)]
+        if self.stand_in is None or not isinstance(node, fx.Node):
+            return None
+        return self.stand_in(node, inside)
 
-        module = inside[str(node.target)]
+    def _note(self, node: fx.Node, inside: dict[str, nn.Module]) -> None:
+        module = self._called(node, inside)
+        assert module is not None
         users = list(node.users)
-        follower: nn.Module | str | None = called(users[0]) if len(users) == 1 else None
+        follower: nn.Module | str | None = self._called(users[0], inside) if len(users) == 1 else None
         if len(users) == 1 and follower is None:
             follower = (
                 "its output leaves the part of the model that could be traced, or is the model's own"
@@ -382,7 +402,7 @@ class Calls:
         elif follower is None:
             follower = f"its output is used {len(users)} times"
         self.after.setdefault(module, []).append(follower)
-        source = called(node.args[0]) if node.args else None
+        source = self._called(node.args[0], inside) if node.args else None
         self.before.setdefault(module, []).append(source or "something else")
 
     def _by_structure(self, module: nn.Module, error: Exception) -> None:

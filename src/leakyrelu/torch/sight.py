@@ -46,7 +46,8 @@ __all__ = ["PYTORCH", "Fed", "Host", "Place", "Sight", "source"]
 _REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
 
 _NOT_CALLERS = frozenset(
-    {__name__, "leakyrelu.torch.functional", "torch.nn.functional", "torch.overrides", "torch._tensor", "torch._ops"}
+    {__name__, "leakyrelu.torch.functional", "leakyrelu.torch.redirect"}
+    | {"torch.nn.functional", "torch.overrides", "torch._tensor", "torch._ops"}
 )
 
 

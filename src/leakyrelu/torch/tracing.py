@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
+from leakyrelu.torch.redirect import called_inside
 from leakyrelu.torch.sight import source
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool
 
     Unlike `torch.fx.symbolic_trace` it tells ``y += x`` (`operator.iadd`) from ``y = y + x`` (`operator.add`), and says
     of every call of a function or method where it stands: ``node.meta["caller"]`` is the name of the module and the
-    place in its source, as `leakyrelu.torch.watch` has them.
+    place in its source, as `leakyrelu.torch.watch` has them, and ``node.meta["apart"]`` names what runs it apart from
+    the forward method, if anything does (see `leakyrelu.torch.redirect.called_inside`).
 
     Parameters
     ----------
@@ -84,6 +86,7 @@ class _Tracer(fx.Tracer):
         node = super().create_node(kind, *args, **kwargs)
         if kind in ("call_function", "call_method"):
             node.meta["caller"] = self.inside[-1], source(("torch.fx", __name__))
+            node.meta["apart"] = called_inside()
         return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -1,10 +1,8 @@
 #include "prelu.h"
 
-#include "dispatch.h"
 #include "memory.h"
+#include "prelu_run.h"
 #include "run.h"
-#include "runs.h"
-#include "threads.h"
 
 namespace leakyrelu {
 namespace {
@@ -40,26 +38,6 @@ struct Call {
   }
 };
 
-void run_prelu_backward(const NormData& data, Table tables, const char* grad, const char* given,
-                        const std::uint8_t* signs, char* out, double* sums) {
-  const Runs runs(data);
-  const auto kernel = active_row().prelu_backward[static_cast<int>(data.dtype)];
-  const std::ptrdiff_t size = size_of(data.dtype);
-  const Converted table(data, tables, 2);
-  std::vector<double> parts(static_cast<std::size_t>(runs.count * runs.pieces * runs.width));
-  runs.for_each_piece([&](auto run, auto piece, auto first, auto rows) {
-    const void* part[2];
-    table.at(runs, run, part);
-    kernel(grad + first * size, given + first * size, signs, first, part[0], part[1],
-           out == nullptr ? nullptr : out + first * size, rows, runs.width,
-           parts.data() + (run * runs.pieces + piece) * runs.width);
-  });
-  for (std::ptrdiff_t c = 0; c < data.channels; ++c) sums[c] = 0;
-  for (std::ptrdiff_t i = 0; i < runs.count * runs.pieces; ++i)
-    for (std::ptrdiff_t j = 0; j < runs.width; ++j)
-      sums[(i / runs.pieces * runs.width + j) % data.channels] += parts[static_cast<std::size_t>(i * runs.width + j)];
-}
-
 template <class T>
 T* address(Py_ssize_t number) {
   return reinterpret_cast<T*>(number);
@@ -76,24 +54,9 @@ PyObject* prelu_forward_at(PyObject*, PyObject* args) {
       !call.take("prelu_forward_at", weights, 1))
     return nullptr;
   const NormData& data = call.data;
-  const Layout layout = data.channels_last ? Layout{data.samples * data.positions, data.channels, 1}
-                                           : Layout{data.samples, data.channels, data.positions};
   const auto work = [&] {
-    const ThreadLimit limit(data.threads);
-    const std::ptrdiff_t n = data.size();
-    const Converted table(data, call.tables, 1);
-    const void* alpha = nullptr;
-    table.at(Runs(data), 0, &alpha);
-    advise_huge_pages(address<char>(y), n * size_of(data.dtype));
-    if (signs != 0) {
-      auto* bits = address<std::uint8_t>(signs);
-      if (n > 0) bits[(n - 1) / 8] = 0;  // the trailing bits
-      run_with_signs(data.dtype, address<char>(x), static_cast<const char*>(alpha), layout, address<char>(y), bits, n,
-                     Output::fresh);
-    } else {
-      char* operands[4] = {address<char>(x), const_cast<char*>(static_cast<const char*>(alpha)), address<char>(y)};
-      run_dense(data.dtype, &Kernels::forward, 2, operands, layout, n, Output::fresh);
-    }
+    advise_huge_pages(address<char>(y), data.size() * size_of(data.dtype));
+    run_prelu_forward(data, call.tables, address<char>(x), address<char>(y), address<std::uint8_t>(signs));
   };
   if (!without_gil(data.size(), work)) return nullptr;
   Py_RETURN_NONE;

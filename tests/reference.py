@@ -123,6 +123,31 @@ def norm_passes(x, grad, y, tables, alpha, tolerance):
     }
 
 
+def prelu_passes(x, grad, signs, weight, inverse):
+    """Leaky ReLU with one slope a channel (core/prelu_kernel.h), data of shape (samples, channels, positions).
+
+    The output; then, for each mask of positive elements (None: x > 0), that mask, the gradient, the sums and the sums
+    of the magnitude of their terms.
+    """
+
+    def wide(values):
+        return values.astype(np.float64)
+
+    def along(values):
+        return values[:, None]
+
+    compute = compute_dtype(x.dtype)
+    passes = []
+    with np.errstate(all="ignore"):
+        for mask in signs:
+            positive = wide(x) > 0 if mask is None else mask
+            scaled = (grad.astype(compute) * along(weight).astype(compute)).astype(x.dtype)
+            terms = np.where(positive, 0, wide(grad) * wide(x) * along(inverse))
+            sums, magnitude = terms.sum((0, 2)), np.abs(terms).sum((0, 2))
+            passes.append((positive, np.where(positive, grad, scaled), sums, magnitude))
+    return leaky_relu(x, along(weight)), passes
+
+
 def census(x, low, ceiling):
     """Counts (above, NaN, saturated, middle, rest) and moments (mean and squares of the middle, then of the rest)."""
     values = np.moveaxis(x.astype(np.float64), 1, 0).reshape(x.shape[1], -1)

@@ -691,14 +691,16 @@ def test_no_gradient_keeps_nothing():
 def test_large_fresh_outputs_begin_where_huge_pages_do():
     """In a process of its own, whose malloc maps all large memory anew."""
     code = """
-import ctypes, sys
+import ctypes
 from leakyrelu.torch import leaky_relu
 import torch
 ctypes.CDLL(None).mallopt(-3, 128 * 1024)
-for n in (2**21, 2**22 + 5):
-    x = torch.zeros(n, requires_grad=True)
+kept = []
+for k in range(8):
+    x = torch.zeros(2**21 + 5000 * k, requires_grad=True)
     y = leaky_relu(x, 0.1)
     (gradient,) = torch.autograd.grad(y, x, x.detach())
+    kept += [x, y, gradient]
     lines = open("/proc/self/maps").read().splitlines()
     for tensor in (y, gradient):
         begin = next(int(line.split("-")[0], 16) for line in lines
@@ -707,8 +709,10 @@ for n in (2**21, 2**22 + 5):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # A hint, which holds while nobody else maps memory: of the four, at least the first.
-    assert done.stdout.split()[0] == "0"
+    # A hint, which another mapping or a gap that is just too short defeats. By chance one in 512 would lie so.
+    places = done.stdout.split()
+    assert len(places) == 16
+    assert places.count("0") >= 4, places
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -1,4 +1,4 @@
-"""Writes the vectors of the normalization and census kernels that ``passes.cpp`` runs.
+"""Writes the vectors of the kernels of normalization, the census and learned slopes that ``passes.cpp`` runs.
 
     PYTHONPATH=tests python tests/native/pass_vectors.py OUT [--short]
 
@@ -24,8 +24,17 @@ CENSUS_SHAPES = [
     (0, 3, 2),
 ]
 LONG_CENSUS_SHAPES = [(3, 4, 60_000), (20_000, 16, 1), (512, 40, 9)]
+# Around vector and tile widths, as one run and as rows; several pieces, and bits that begin anywhere in a byte.
+PRELU_WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 255, 256, 257, 511, 513)
+PRELU_SHAPES = [
+    *((1, 1, n) for n in PRELU_WIDTHS),
+    *((1, n, 3) for n in PRELU_WIDTHS[1:]),
+    *((2, 3, 1), (3, 5, 7), (2, 16, 33), (1, 300, 130), (2, 7, 1025), (0, 3, 2), (2, 3, 0)),
+]
+SHORT_PRELU_SHAPES = [*PRELU_SHAPES[2:-7:6], (2, 3, 1), (3, 5, 7), (2, 16, 33), (0, 3, 2)]
+LONG_PRELU_SHAPES = [(1, 1, 100_003), *LONG_NORM_SHAPES]
 RULES = [(0.0, np.inf), (0.0, 1.5), (-0.5, np.inf), (0.25, 0.75)]
-NORM, CENSUS = range(2)
+NORM, CENSUS, PRELU = range(3)
 
 
 def norm_case(index, dtype, shape, last, whole):
@@ -64,6 +73,31 @@ def census_case(index, dtype, shape, rule, special):
     yield from (moments.tobytes(), (1e-12 + 1e-11 * np.abs(moments)).tobytes())
 
 
+def prelu_case(index, dtype, shape, last):
+    rng = np.random.default_rng(index + sum(shape))
+    channels = shape[1]
+    x, grad = (reference.samples(dtype, np.prod(shape), rng.integers(1 << 30)).reshape(shape) for _ in range(2))
+    for values in (x, grad):  # no products and sums that leave the range of the type that computes
+        values[np.isfinite(values) & (np.abs(values.astype(np.float64)) > 1e6)] = 3
+    # Nothing but ordinary numbers in every second channel, so that its sum is one.
+    x[:, ::2], grad[:, ::2] = (rng.normal(scale=2, size=x[:, ::2].shape).astype(dtype) for _ in range(2))
+    slopes = np.tile([0.25, -0.5, 3.7, 0.0, 1.0, 0.01, -0.0, np.inf], -(-channels // 8))[:channels]
+    tables = np.stack((slopes, 1 + rng.random(channels)))
+    forward, passes = reference.prelu_passes(x, grad, [None, rng.random(shape) < 0.5], *tables)
+
+    def memory(array):
+        return np.swapaxes(array, 1, 2) if last else array
+
+    header = np.array([PRELU, index, *shape], np.int64)
+    yield from (header.tobytes(), memory(x).tobytes(), np.int64(last).tobytes(), memory(grad).tobytes())
+    yield from (tables.tobytes(), memory(forward).tobytes())
+    for positive, out, sums, magnitude in passes:
+        yield np.packbits(memory(positive), bitorder="little").tobytes()
+        yield from (memory(out).tobytes(), sums.tobytes())
+        tiny = np.finfo(reference.compute_dtype(dtype)).tiny  # beneath it, an error is not relative
+        yield (magnitude * (1e-14 if dtype == np.float64 else 3e-6) + float(tiny)).tobytes()
+
+
 def all_cases(short):
     norm_shapes = [*NORM_SHAPES, *LONG_NORM_SHAPES[:1]] if short else [*NORM_SHAPES, *LONG_NORM_SHAPES]
     census_shapes = [*CENSUS_SHAPES, *LONG_CENSUS_SHAPES[:1]] if short else [*CENSUS_SHAPES, *LONG_CENSUS_SHAPES]
@@ -73,6 +107,9 @@ def all_cases(short):
                 yield norm_case(index, dtype, shape, last, whole)
         for shape, rule, special in itertools.product(census_shapes, RULES[:2] if short else RULES, (False, True)):
             yield census_case(index, dtype, shape, rule, special)
+        prelu_shapes = SHORT_PRELU_SHAPES if short else [*PRELU_SHAPES, *LONG_PRELU_SHAPES]
+        for shape, last in itertools.product(prelu_shapes, (False, True)):
+            yield prelu_case(index, dtype, shape, last)
 
 
 def write(path, short=False):
@@ -88,4 +125,4 @@ if __name__ == "__main__":
     parser.add_argument("out")
     parser.add_argument("--short", action="store_true", help="fewer shapes")
     arguments = parser.parse_args()
-    print(f"{write(arguments.out, arguments.short)} normalizations and censuses in {arguments.out}")
+    print(f"{write(arguments.out, arguments.short)} passes in {arguments.out}")

@@ -1,4 +1,4 @@
-// The battery of the normalization and census kernels, on the vectors of pass_vectors.py.
+// The battery of the kernels of normalization, the census and learned slopes, on the vectors of pass_vectors.py.
 #include "passes.h"
 
 #include <cmath>
@@ -9,6 +9,7 @@
 
 #include "census.h"
 #include "norm_run.h"
+#include "prelu_run.h"
 #include "run.h"
 #include "threads.h"
 
@@ -52,9 +53,9 @@ long checks = 0;
 void expect(bool holds, const Pass& p, const char* isa, const char* what, std::size_t element) {
   ++checks;
   if (holds) return;
-  std::printf("%s: %s, dtype %d, %td x %td x %td, channels last %d: %s of element %zu differs\n", isa,
-              p.kind == norm ? "norm" : "census", static_cast<int>(p.dtype), p.samples, p.channels, p.positions,
-              p.channels_last, what, element);
+  constexpr const char* kinds[] = {"norm", "census", "prelu"};
+  std::printf("%s: %s, dtype %d, %td x %td x %td, channels last %d: %s of element %zu differs\n", isa, kinds[p.kind],
+              static_cast<int>(p.dtype), p.samples, p.channels, p.positions, p.channels_last, what, element);
   std::exit(1);
 }
 
@@ -132,6 +133,45 @@ void check_census(const Pass& p, const char* isa, std::ptrdiff_t offset) {
   compare(p.moments, moments, p, isa, "moment");
 }
 
+// To the last bit, but for the payload of a NaN.
+void compare_exactly(const Bytes& expected, Guarded& got, const Pass& p, const char* isa, const char* what) {
+  const Doubles values = got.read_all(p, isa, what);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double right = read(p.dtype, expected.data() + static_cast<std::ptrdiff_t>(i) * size_of(p.dtype));
+    const bool same = right == values[i] && std::signbit(right) == std::signbit(values[i]);
+    expect(same || (std::isnan(right) && std::isnan(values[i])), p, isa, what, i);
+  }
+}
+
+void check_prelu(const Pass& p, const char* isa, std::ptrdiff_t offset) {
+  const NormData data{p.dtype, p.samples, p.channels, p.positions, p.channels_last, 0};
+  const Table tables{p.tables.data(), 1};
+  Guarded x(p, offset, &p.x), grad(p, 2 * offset, &p.grad);
+
+  Guarded y(p, 3 * offset, nullptr), with_signs(p, offset, nullptr);
+  run_prelu_forward(data, tables, x.data(), y.data(), nullptr);
+  compare_exactly(p.forward, y, p, isa, "output");
+  Bytes bits(p.own.signs.size() + 1, '\xff');  // the last one is not theirs
+  run_prelu_forward(data, tables, x.data(), with_signs.data(), reinterpret_cast<std::uint8_t*>(bits.data()));
+  compare_exactly(p.forward, with_signs, p, isa, "output beside signs");
+  for (std::size_t i = 0; i < bits.size(); ++i)
+    expect(bits[i] == (i + 1 < bits.size() ? p.own.signs[i] : '\xff'), p, isa, "byte of signs", i);
+
+  const auto backward = [&](const Learned& expected, const std::uint8_t* signs) {
+    Guarded out(p, 5 * offset, nullptr);
+    Doubles sums(static_cast<std::size_t>(p.channels), -1);
+    run_prelu_backward(data, tables, grad.data(), x.data(), signs, out.data(), sums.data());
+    compare_exactly(expected.out, out, p, isa, "gradient");
+    compare(expected.sums, sums, p, isa, "sum");
+    sums.assign(sums.size(), -1);
+    run_prelu_backward(data, tables, grad.data(), x.data(), signs, nullptr, sums.data());
+    compare(expected.sums, sums, p, isa, "sum alone");
+  };
+  backward(p.own, nullptr);
+  backward(p.own, reinterpret_cast<const std::uint8_t*>(p.own.signs.data()));
+  backward(p.other, reinterpret_cast<const std::uint8_t*>(p.other.signs.data()));
+}
+
 }  // namespace
 
 std::vector<Pass> read_passes(const char* path) {
@@ -160,6 +200,17 @@ std::vector<Pass> read_passes(const char* path) {
       continue;
     }
     p.channels_last = file.number() != 0;
+    if (p.kind == prelu) {
+      p.grad = file.bytes(bytes);
+      p.tables = file.several<double>(2 * p.channels);
+      p.forward = file.bytes(bytes);
+      for (Learned* learned : {&p.own, &p.other}) {
+        learned->signs = file.bytes((p.size() + 7) / 8);
+        learned->out = file.bytes(bytes);
+        learned->sums = within(p.channels);
+      }
+      continue;
+    }
     p.rows = file.number();
     p.alpha = file.real();
     p.grad = file.bytes(bytes);
@@ -178,10 +229,11 @@ std::vector<Pass> read_passes(const char* path) {
 
 long check_passes(const std::vector<Pass>& passes, const char* isa) {
   checks = 0;
+  constexpr void (*check[])(const Pass&, const char*, std::ptrdiff_t) = {check_norm, check_census, check_prelu};
   for (const int threads : {1, 256}) {
     set_num_threads(threads);
     for (const Pass& p : passes)
-      for (const std::ptrdiff_t offset : {0, 1, 5}) (p.kind == norm ? check_norm : check_census)(p, isa, offset);
+      for (const std::ptrdiff_t offset : {0, 1, 5}) check[p.kind](p, isa, offset);
   }
   return checks;
 }

@@ -1,4 +1,4 @@
-// The battery of the normalization and census kernels.
+// The battery of the kernels of normalization, the census and learned slopes.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,15 @@ struct Within {
   Doubles values, errors;
 };
 
-enum Kind : std::int64_t { norm, census };
+// Both passes with the same signs: those of x, or bits that have nothing to do with it.
+struct Learned {
+  Bytes signs, out;
+  Within sums;
+};
 
-// A normalization or a census, with what the oracle says of it.
+enum Kind : std::int64_t { norm, census, prelu };
+
+// A normalization, a census or a Leaky ReLU with learned slopes, with what the oracle says of it.
 struct Pass {
   Kind kind;
   leakyrelu::DType dtype;
@@ -37,6 +43,10 @@ struct Pass {
   double low, ceiling;
   std::vector<std::int64_t> counts;
   Within moments;
+
+  // Of learned slopes, besides grad and tables (weight and inverse).
+  Bytes forward;
+  Learned own, other;
 
   std::ptrdiff_t size() const { return samples * channels * positions; }
 };

@@ -69,6 +69,8 @@ PyMethodDef methods[] = {
      "prelu_backward_at(layout, threads, weight and inverse, grad, given, signs, out, /) -> sums: on addresses"},
     {"add_census", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_census)), METH_FASTCALL,
      "add_census(x, bfloat16, outer, channels, inner, low, ceiling, counts, moments, /)"},
+    {"add_census_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_census_at)), METH_FASTCALL,
+     "add_census_at(dtype, address, outer, channels, inner, low, ceiling, counts, moments, threads, /)"},
     {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},
     {"set_num_threads", set_threads, METH_O, "set_num_threads(count, /)"},
     {"share_openmp", share_openmp_at, METH_O, "share_openmp(address of GOMP_parallel, or 0, /)"},

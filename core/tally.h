@@ -1,4 +1,4 @@
-// The census, as a plain function on arrays.
+// The census, as plain functions: on an array, and on memory by its address.
 #pragma once
 
 #include "python.h"
@@ -7,5 +7,9 @@ namespace leakyrelu {
 
 // (x, bfloat16, outer, channels, inner, low, ceiling, counts, moments) -> None; adds to counts and moments.
 PyObject* add_census(PyObject*, PyObject* const* args, Py_ssize_t count);
+
+// (dtype, address, outer, channels, inner, low, ceiling, counts, moments, threads) -> None; the same on at most so many
+// threads. dtype: index of the enumeration DType (kernel.h).
+PyObject* add_census_at(PyObject*, PyObject* const* args, Py_ssize_t count);
 
 }  // namespace leakyrelu

@@ -131,3 +131,40 @@ def test_errors(change, error, text):
         _core.add_census(*arguments.values())
     with pytest.raises(TypeError, match="takes 9 positional arguments but 1 were given"):
         _core.add_census(1)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 1), (5, 6, 50), (64, 64, 256), (0, 3, 2)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_by_address_it_is_the_same(shape, dtype):
+    x = sample(shape, dtype)
+    code = ["float16", "bfloat16", "float32", "float64"].index(x.dtype.name)
+    for threads in (1, 2):
+        counts, moments = empty(shape[1])
+        for _ in range(2):
+            _core.add_census_at(code, x.ctypes.data, *shape, -0.5, 1.5, counts, moments, threads)
+        expected_counts, expected_moments = reference.census(np.concatenate([x, x]), -0.5, 1.5)
+        np.testing.assert_array_equal(counts, expected_counts)
+        np.testing.assert_allclose(moments, expected_moments, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"dtype": 4}, ValueError, "there is no dtype 4, or no layout 2 x 3 x 4"),
+        ({"dtype": -1}, ValueError, "there is no dtype -1"),
+        ({"inner": -4}, ValueError, "or no layout 2 x 3 x -4"),
+        ({"counts": np.zeros((5, 2), np.int64)}, ValueError, r"add_census_at: counts must be int64 of shape \(5, 3\)"),
+        ({"moments": np.zeros((4, 3), np.float32)}, ValueError, r"moments float64 of shape \(4, 3\)"),
+        ({"ceiling": "x"}, TypeError, "must be real number, not str"),
+        ({"address": "x"}, TypeError, "int"),
+    ],
+)
+def test_errors_by_address(change, error, text):
+    x = np.ones((2, 3, 4), np.float32)
+    counts, moments = empty(3)
+    arguments = {"dtype": 2, "address": x.ctypes.data, "outer": 2, "channels": 3, "inner": 4, "low": 0.0}
+    arguments |= {"ceiling": np.inf, "counts": counts, "moments": moments, "threads": 1} | change
+    with pytest.raises(error, match=text):
+        _core.add_census_at(*arguments.values())
+    with pytest.raises(TypeError, match="takes 10 positional arguments but 1 were given"):
+        _core.add_census_at(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.overrides import BaseTorchFunctionMode
+from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 from torch.utils import checkpoint
 
 from leakyrelu.torch import LeakyReLU, NormLeakyReLU, diagnose, leaky_relu, watch
@@ -556,3 +557,70 @@ def test_silent_at_every_slope_where_a_count_of_zeros_finds_nothing(slope):
     x = torch.randn(300, 4)
     assert (model(x) == 0).sum() == 0
     assert diagnose(model, x).layers[0].silent_units.tolist() == [0, 1, 2]
+
+
+class Stumbles(nn.Module):
+    """Goes on where its layer has raised."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x):
+        with contextlib.suppress(RuntimeError):
+            self.layer(x[:, :2])
+        return F.relu(self.layer(x)).clamp(min=0)
+
+
+def test_calls_are_seen_behind_a_layer_that_raised():
+    with watch(Stumbles()) as census:
+        census.model(torch.ones(5, 3))
+    assert [(layer.name, layer.samples) for layer in census.report().layers] == [("relu()", 5), ("clamp()", 5)]
+
+
+def test_an_interrupt_within_a_layer_leaves_nothing_behind(monkeypatch):
+    model = Stumbles()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with watch(model) as census:
+        with monkeypatch.context() as patch:
+            patch.setattr(F, "linear", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                model(torch.ones(5, 3))
+        assert torch._C._len_torch_function_stack() == 0
+        model(torch.ones(5, 3))
+    assert torch._C._len_torch_function_stack() == 0
+    assert [(layer.name, layer.samples) for layer in census.report().layers] == [("relu()", 5), ("clamp()", 5)]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_other_modes_see_what_they_saw(inside):
+    class Names(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            names.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    class Mine(Stumbles):
+        def forward(self, x):
+            with Names() if inside else contextlib.nullcontext():
+                return super().forward(x)
+
+    found = []
+    for watched in (False, True):
+        names, model = [], Mine()
+        with Names(), watch(model) if watched else contextlib.nullcontext():
+            model(torch.ones(5, 3))
+        found.append([name for name in names if name in ("linear", "relu", "clamp")])
+    assert found[0].count("linear") == 2 + 2 * inside  # where it raised and where it did not
+    assert found[0] == found[1]
+
+
+def test_the_batch_before_says_nothing_of_the_axis():
+    model = nn.Sequential(nn.ReLU(), nn.Linear(4, 6))
+    x = torch.randn(5, 3, 4)  # nothing feeds the activation: the units are on axis 1
+    with torch.no_grad(), watch(model) as census:
+        model(x)
+        model(x)
+    assert [(layer.units, layer.samples) for layer in census.report().layers] == [(3, 40)]

@@ -46,6 +46,19 @@ def add_census(
     moments: np.ndarray,
     /,
 ) -> None: ...
+def add_census_at(
+    dtype: int,
+    address: int,
+    outer: int,
+    channels: int,
+    inner: int,
+    low: float,
+    ceiling: float,
+    counts: np.ndarray,
+    moments: np.ndarray,
+    threads: int,
+    /,
+) -> None: ...
 def shortcut(function: Callable[_P, _R], name: str, /) -> Callable[_P, _R]: ...
 
 # Normalization followed by a Leaky ReLU (core/norm_kernel.h). 16-bit types come as int16 arrays; the layout names the

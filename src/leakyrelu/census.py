@@ -11,7 +11,7 @@ that write (table, JSON, HTML) hand over to `leakyrelu.report`, which imports th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,8 +59,7 @@ def merge_moments(
     >>> [float(value) for value in merge_moments(*moments)]  # of 1, 3 and 5
     [3.0, 3.0, 8.0]
     """
-    n_1, mean_1, m2_1 = (_any(value) for value in first)
-    n_2, mean_2, m2_2 = (_any(value) for value in second)
+    (n_1, mean_1, m2_1), (n_2, mean_2, m2_2) = _any(first), _any(second)
     n = n_1 + n_2
     share = n_2 / (n + (n == 0))  # 0 where nothing has been seen, rather than 0 / 0
     difference = mean_2 - mean_1
@@ -110,14 +109,13 @@ class Counts:
 
     def __post_init__(self) -> None:
         shapes = {}
-        for field in fields(self)[2:]:
-            if field.name in ("gradients", "entries") or getattr(self, field.name) is None:
+        for name, dtype in _ARRAYS.items():
+            if (value := getattr(self, name)) is None:
                 continue
-            dtype = np.float64 if field.name in ("mean", "m2", "relu_sum") else np.int64
-            array = np.array(getattr(self, field.name), dtype=dtype)  # our own copy: nobody changes a report afterwards
-            array.flags.writeable = False
-            object.__setattr__(self, field.name, array)
-            shapes[field.name] = array.shape
+            array = np.array(value, dtype=dtype)  # our own copy: nobody changes a report afterwards
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+            shapes[name] = array.shape
         if len(set(shapes.values())) > 1 or self.positive.ndim != 1:
             raise ValueError(f"every count needs one number a unit, shape (units,), but the shapes are {shapes}")
         if min(self.positive.min(initial=0), self.nan.min(initial=0)) < 0 or (
@@ -160,6 +158,13 @@ class Counts:
             reached=_added(self.reached, other.reached),
             entries=None if self.entries is None or other.entries is None else self.entries + other.entries,
         )
+
+
+_ARRAYS: dict[str, type[np.generic]] = {
+    **dict.fromkeys(("positive", "nan", "saturated", "outputs"), np.int64),
+    **dict.fromkeys(("mean", "m2", "relu_sum"), np.float64),
+    "reached": np.int64,
+}
 
 
 def _added(first: IntArray | None, second: IntArray | None) -> IntArray | None:

@@ -71,8 +71,13 @@ class Seen(nn.ReLU):
         return x
 
 
+_RELU = Rule("ReLU", rest=0.0)
+
+
 def rule_of(module: nn.Module) -> Rule:
     """Read a module of `RECTIFIERS`."""
+    if type(module) is nn.ReLU:
+        return _RELU
     if isinstance(module, Seen):
         return module.rule
     kind = type(module).__name__
@@ -99,8 +104,11 @@ def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name
     return args[place] if len(args) > place else kwargs.get(name, default)
 
 
+_CALL_OF_RELU = Rule("relu", rest=0.0)
+
+
 def _relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
-    return Rule("relu", rest=0.0)
+    return _CALL_OF_RELU
 
 
 def _relu6(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:

@@ -38,12 +38,16 @@ from leakyrelu.torch.rectifiers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import CodeType, FrameType
 
     from torch.utils.hooks import RemovableHandle
 
 __all__ = ["PYTORCH", "Fed", "Host", "Place", "Sight", "source"]
 
 _REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
+
+_DisableTorchFunction = torch._C.DisableTorchFunction
+_are_transforms_active = torch._C._are_functorch_transforms_active
 
 _NOT_CALLERS = frozenset(
     {__name__, "leakyrelu.torch.functional", "leakyrelu.torch.redirect"}
@@ -91,6 +95,7 @@ class _Thread(threading.local):
         self.open = False  # and whether it is counted
         self.rectifiers = 0  # how many of the stack are rectifiers
         self.mode: _Mode | None = None
+        self.paused = False  # whether the mode is off the stack of modes, for a layer with nothing to see
         self.trail: deque[Fed] = deque(maxlen=_REMEMBERED)
 
 
@@ -126,6 +131,7 @@ class Sight:
         self._lock = threading.RLock()
         self._looking = False
         self._inside = 0  # calls of the model that are under way, in all threads
+        self._places: dict[tuple[str, str, int, int], tuple[Place, CodeType]] = {}
 
     def open(self) -> None:
         """Begin to look."""
@@ -154,75 +160,29 @@ class Sight:
                 self._detach()
 
     def _attach(self) -> None:
+        quiet = {name: _is_quiet(module) for name, (module, _) in self.modules.items()}
         bare = all(
-            (record.is_rectifier and not module._modules) or _is_quiet(module)
-            for module, record in self.modules.values()
+            quiet[name] or (record.is_rectifier and not module._modules)
+            for name, (module, record) in self.modules.items()
         )
-        for module, record in self.modules.values():
-            register = module.register_forward_pre_hook, module.register_forward_hook
-            if record.name != "" and _is_quiet(module):
-                if record.feeds is not None:
-                    self._handles.append(register[1](_Hook(self._noting(record))))
-            elif record.name != "" and bare:
-                self._handles.append(register[0](_Hook(self._counting(record)), with_kwargs=True))
+        for name, (module, record) in self.modules.items():
+            if name != "" and quiet[name]:
+                if record.feeds is None:
+                    continue
+                if not bare:
+                    self._handles.append(module.register_forward_pre_hook(_Pause(self)))
+                self._handles.append(module.register_forward_hook(_Note(self, record), always_call=not bare))
+            elif name != "" and bare:
+                self._handles.append(module.register_forward_pre_hook(_Count(self, record), with_kwargs=True))
             else:
-                before, after = self._entering(record, None if bare else _Mode)
-                self._handles.append(register[0](_Hook(before), with_kwargs=True))
-                self._handles.append(register[1](_Hook(after), always_call=True))
+                before, after = _Enter(self, record, None if bare else _Mode), _Leave(self, record)
+                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+                self._handles.append(module.register_forward_hook(after, always_call=True))
 
     def _detach(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-
-    def _entering(self, record: _Module, mode: type[_Mode] | None) -> tuple[Callable[..., None], Callable[..., None]]:
-        """Return the hooks of a module inside which there is something to see."""
-
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            thread = self._thread
-            if thread.begun and record.name == "":
-                self._leave(thread)  # an interrupt ended the call before, and no hook was told
-            if not thread.begun:
-                self._begin(thread, mode)
-            thread.stack.append(record)
-            if record.is_rectifier:
-                thread.rectifiers += 1
-                if thread.open and thread.rectifiers == 1:
-                    self._count_module(thread, record, module, args, kwargs)
-
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            thread = self._thread
-            if not thread.stack or thread.stack[-1] is not record:
-                return  # another hook raised before ours was called
-            thread.stack.pop()
-            thread.rectifiers -= record.is_rectifier
-            if thread.open and record.feeds is not None:
-                _remember(thread, output, record.name, record.feeds)
-            if not thread.stack:
-                self._leave(thread)
-
-        return before, after
-
-    def _counting(self, record: _Module) -> Callable[..., None]:
-        """Return the hook of a rectifier, for where no mode could see the function that it calls."""
-
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            thread = self._thread
-            if thread.open or (not thread.begun and self._is_wanted()):
-                self._count_module(thread, record, module, args, kwargs)
-
-        return before
-
-    def _noting(self, record: _Module) -> Callable[..., None]:
-        """Return the hook of a layer that only has an output to be noted."""
-        name, axis = record.name, record.feeds or 0
-
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            thread = self._thread
-            if thread.open or not thread.begun:
-                _remember(thread, output, name, axis)
-
-        return after
 
     def _is_wanted(self) -> bool:
         # In the middle of a backward pass a checkpoint computes again what has been counted.
@@ -242,30 +202,41 @@ class Sight:
         thread.stack.clear()
         thread.begun, thread.open, thread.rectifiers = False, False, 0
         if thread.mode is not None:
-            thread.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            thread.mode = None
+            if not thread.paused:
+                thread.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            thread.mode, thread.paused = None, False
         with self._lock:
             self._inside -= 1
             if self._inside == 0 and not self._looking:
                 self._detach()
 
     def _count_module(
-        self, thread: _Thread, record: _Module, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, thread: _Thread, place: Place, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
         # Of anything but a tensor, the activation's own error says more.
         if isinstance(x, Tensor) and (rule := self.host.rule_of(module)) is not None:
-            self._count(thread, Place(record.name or type(module).__name__), rule, x)
+            self._count(thread, place, rule, x)
+
+    def _place_of_call(self, thread: _Thread, kind: str) -> Place:
+        frame = _caller()
+        code = frame.f_code
+        # Of a code object that is kept, the address is a name; its hash would be one of all that it holds.
+        key = thread.stack[-1].name, kind, id(code), frame.f_lasti
+        known = self._places.get(key)
+        if known is None:
+            known = self._places[key] = Place(_path(thread, kind), _source(frame)), code
+        return known[0]
 
     def _count(self, thread: _Thread, place: Place, rule: Rule, x: Tensor) -> None:
-        if torch._C._are_functorch_transforms_active():
+        if _are_transforms_active():
             raise RuntimeError(
                 f"{place.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
                 "numbers to count: watch the model itself, outside the transform"
             )
-        if x.is_meta or torch.compiler.is_compiling():
-            return
-        with torch._C.DisableTorchFunction():
+        with _DisableTorchFunction():
+            if x.is_meta or torch.compiler.is_compiling():
+                return
             if x.is_complex():
                 return  # the activation's own error says more
             if x.layout is not torch.strided or x.is_nested or x.is_quantized:
@@ -281,6 +252,9 @@ def _uncountable(place: Place, x: Tensor) -> str:
     )
 
 
+_SEEN: dict[Any, Any] = {**FEEDING_FUNCTIONS, **FUNCTIONS}  # what is done about a function: one look for all others
+
+
 class _Mode(TorchFunctionMode):
     """Looks at calls of functions while a module of the model runs."""
 
@@ -290,22 +264,24 @@ class _Mode(TorchFunctionMode):
         self.thread = thread
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        what = _SEEN.get(func)
+        if what is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
         thread = self.thread
-        if (reader := FUNCTIONS.get(func)) is not None:
-            if thread.rectifiers == 0 and thread.stack:
-                x = args[0] if args else kwargs.get("input", kwargs.get("self"))
-                if isinstance(x, Tensor) and (rule := reader(args, kwargs)) is not None:
-                    self.saw(rule, x)
-            return func(*args, **kwargs)
-        result = func(*args, **kwargs)
-        axis = FEEDING_FUNCTIONS.get(func)
-        if axis is not None and thread.stack and thread.stack[-1].feeds is None:
-            _remember(thread, result, _path(thread, func), axis)
-        return result
+        if type(what) is int:
+            result = func(*args, **kwargs)
+            if thread.stack and thread.stack[-1].feeds is None:
+                _remember(thread, result, _path(thread, func), what)
+            return result
+        if thread.rectifiers == 0 and thread.stack:
+            x = args[0] if args else kwargs.get("input", kwargs.get("self"))
+            if isinstance(x, Tensor) and (rule := what(args, kwargs)) is not None:
+                self.saw(rule, x)
+        return func(*args, **kwargs)
 
     def saw(self, rule: Rule, x: Tensor) -> None:
-        place = Place(_path(self.thread, rule.kind), source())
+        place = self.sight._place_of_call(self.thread, rule.kind)
         self.sight._count(self.thread, place, rule, x)
 
     def saw_leaky_relu(self, x: Tensor, slope: float) -> None:
@@ -320,22 +296,106 @@ functional.TRANSPARENT.add(_Mode)
 class _Hook:
     """A hook that copies of the model do not carry on: what a copy or a pickle holds in its place does nothing."""
 
-    def __init__(self, function: Callable[..., None] | None = None) -> None:
-        self.function = function
-
     def __call__(self, *args: Any) -> None:
-        if self.function is not None:
-            self.function(*args)
+        """Do nothing."""
 
     def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
         return _Hook, ()
+
+
+class _Enter(_Hook):
+    """Begins a module inside which there is something to see."""
+
+    def __init__(self, sight: Sight, record: _Module, mode: type[_Mode] | None) -> None:
+        self.sight, self.record, self.mode = sight, record, mode
+        self.place = Place(record.name)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sight, record = self.sight, self.record
+        thread = sight._thread
+        if record.name == "":
+            thread.trail.clear()  # what fed an activation in the call before says nothing of this one
+            if thread.begun:
+                sight._leave(thread)  # an interrupt ended the call before, and no hook was told
+        if not thread.begun:
+            sight._begin(thread, self.mode)
+        thread.stack.append(record)
+        if record.is_rectifier:
+            thread.rectifiers += 1
+            if thread.open and thread.rectifiers == 1:
+                place = self.place if record.name else Place(type(module).__name__)
+                sight._count_module(thread, place, module, args, kwargs)
+
+
+class _Leave(_Hook):
+    """Ends it."""
+
+    def __init__(self, sight: Sight, record: _Module) -> None:
+        self.sight, self.record = sight, record
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        record = self.record
+        thread = self.sight._thread
+        if not thread.stack or thread.stack[-1] is not record:
+            return  # another hook raised before ours was called
+        thread.stack.pop()
+        thread.rectifiers -= record.is_rectifier
+        if thread.open and record.feeds is not None:
+            _remember(thread, output, record.name, record.feeds)
+        if not thread.stack:
+            self.sight._leave(thread)
+
+
+class _Count(_Hook):
+    """Counts what goes into a rectifier, where no mode could see the function that it calls."""
+
+    def __init__(self, sight: Sight, record: _Module) -> None:
+        self.sight, self.place = sight, Place(record.name)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sight = self.sight
+        thread = sight._thread
+        if thread.open or (not thread.begun and sight._is_wanted()):
+            sight._count_module(thread, self.place, module, args, kwargs)
+
+
+class _Pause(_Hook):
+    """Takes the mode away for as long as a layer runs in which there is nothing to see.
+
+    Each call that a mode looks at costs microseconds: twice what these hooks do, in a batch norm.
+    """
+
+    def __init__(self, sight: Sight) -> None:
+        self.sight = sight
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        thread = self.sight._thread
+        modes = torch._C._len_torch_function_stack() if thread.mode is not None else 0
+        if modes and torch._C._get_function_stack_at(modes - 1) is thread.mode:  # not one that came later
+            torch._C._pop_torch_function_stack()
+            thread.paused = True
+
+
+class _Note(_Hook):
+    """Notes the output of a layer of PyTorch's own, in which there is nothing else to see."""
+
+    def __init__(self, sight: Sight, record: _Module) -> None:
+        self.sight, self.name, self.axis = sight, record.name, record.feeds or 0
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        thread = self.sight._thread
+        if thread.paused:
+            torch._C._push_on_torch_function_stack(thread.mode)
+            thread.paused = False
+        if thread.open or not thread.begun:
+            _remember(thread, output, self.name, self.axis)
 
 
 def _remember(thread: _Thread, output: Any, name: str, axis: int) -> None:
     if isinstance(output, tuple) and output:
         output = output[0]  # recurrent, attention layers
     if isinstance(output, Tensor):
-        with torch._C.DisableTorchFunction():  # or the mode is asked for the shape
+        with _DisableTorchFunction():  # or a mode is asked for the shape
             shape = output.shape
         thread.trail.append(Fed(weakref.ref(output), shape, name, axis % max(len(shape), 1)))
 
@@ -364,10 +424,18 @@ def _path(thread: _Thread, function: Any) -> str:
 
 def source(beside: tuple[str, ...] = ()) -> tuple[int, int, str]:
     """Say where in the source of the model the call under way stands; frames of modules in `beside` are passed by."""
-    frame = sys._getframe(1)
+    return _source(_caller(beside))
+
+
+def _caller(beside: tuple[str, ...] = ()) -> FrameType:
+    frame = sys._getframe(2)
     while frame.f_back is not None:
         name = frame.f_globals.get("__name__", "")
-        if name not in _NOT_CALLERS and not name.startswith(beside):
+        if name not in _NOT_CALLERS and not (beside and name.startswith(beside)):
             break
         frame = frame.f_back
+    return frame
+
+
+def _source(frame: FrameType) -> tuple[int, int, str]:
     return frame.f_lineno, frame.f_lasti, frame.f_code.co_qualname

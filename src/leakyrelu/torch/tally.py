@@ -9,7 +9,8 @@ waits for nothing.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tally", "slope_of"]
 
-_NATIVE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+# In the order of the enumeration DType (core/kernel.h), with the bytes of an element.
+_NATIVE = {torch.float16: (0, 2), torch.bfloat16: (1, 2), torch.float32: (2, 4), torch.float64: (3, 8)}
 _ABOVE, _NAN, _SATURATED, _MIDDLE, _REST = range(5)
 
 
@@ -52,41 +54,27 @@ class Tally:
 
     def add(self, x: Tensor, axis: int, rule: Rule) -> None:
         """Count the input of one call, whose units lie on `axis`."""
-        x, axis = _with_samples(x.detach(), axis)
         self.calls += 1
+        if self._arrays is not None and x.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
+            self._add_native(x, axis, rule, *self._arrays)
+            return
+        x, axis = _with_samples(x.detach(), axis)
         if x.numel():
             self.samples += x.numel() // x.shape[axis]
             self.entries += x.shape[0] if axis else 1
-        if self._arrays is not None and x.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
-            self._add_native(x, axis, rule, *self._arrays)
-        else:
-            self._add_anywhere(x, axis, rule)
+        self._add_anywhere(x, axis, rule)
 
-    @staticmethod
-    def _add_native(x: Tensor, axis: int, rule: Rule, counts: NDArray[Any], moments: NDArray[Any]) -> None:
-        if not x.is_contiguous() or x.is_neg():
-            strides = x.stride()
-            order = sorted(range(x.ndim), key=lambda place: -strides[place])
-            inner_first = x.permute(order)
-            if inner_first.is_contiguous() and not x.is_neg():
-                x, axis = inner_first, order.index(axis)
-            else:
-                x = x.resolve_neg().contiguous()
-        if x.data_ptr() % x.element_size():  # torch.frombuffer takes any offset, the kernel does not
-            x = x.clone()
-        shape = x.shape
-        bfloat16 = x.dtype is torch.bfloat16
-        _core.add_census(
-            (x.view(torch.int16) if bfloat16 else x).numpy(),
-            bfloat16,
-            math.prod(shape[:axis]),
-            shape[axis],
-            math.prod(shape[axis + 1 :]),
-            rule.low,
-            rule.ceiling,
-            counts,
-            moments,
-        )
+    def _add_native(self, x: Tensor, axis: int, rule: Rule, counts: NDArray[Any], moments: NDArray[Any]) -> None:
+        dtype, size = _NATIVE[x.dtype]
+        extent = _extent(x.shape, x.stride(), axis)
+        while extent is None or x.is_neg() or x.data_ptr() % size:  # torch.frombuffer takes any offset
+            x = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
+            extent = _extent(x.shape, x.stride(), axis)
+        outer, units, inner, samples, entries = extent
+        self.samples += samples
+        self.entries += entries
+        threads = torch.get_num_threads()
+        _core.add_census_at(dtype, x.data_ptr(), outer, units, inner, rule.low, rule.ceiling, counts, moments, threads)
 
     def _add_anywhere(self, x: Tensor, axis: int, rule: Rule) -> None:
         others = [other for other in range(x.ndim) if other != axis]
@@ -194,6 +182,43 @@ class Tally:
             reached=None if self.reached is None else self.reached.cpu().numpy(),
             entries=self.entries,
         )
+
+
+class _Extent(NamedTuple):
+    """How dense memory lies: elements before those of a unit, units, elements of a unit that are neighbors."""
+
+    outer: int
+    units: int
+    inner: int
+    samples: int
+    entries: int
+
+
+@lru_cache(maxsize=1024)
+def _extent(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> _Extent | None:
+    """Say how a tensor lies in memory that is dense in the order of some of its axes; None where there are gaps."""
+    if len(shape) < 2:  # one sample of so many units
+        shape, strides, axis = (1, math.prod(shape)), (0, *(strides or (1,))), 1
+    n = math.prod(shape)
+    order = list(range(len(shape)))
+    if not _is_dense(shape, strides, order):
+        order.sort(key=lambda place: -strides[place])
+        if n and not _is_dense(shape, strides, order):
+            return None
+    before, behind = order[: order.index(axis)], order[order.index(axis) + 1 :]
+    outer, inner = (math.prod(shape[place] for place in places) for places in (before, behind))
+    entries = shape[0] if axis else 1
+    return _Extent(outer, shape[axis], inner, outer * inner if n else 0, entries if n else 0)
+
+
+def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], order: list[int]) -> bool:
+    expected = 1
+    for place in reversed(order):
+        if shape[place] != 1:
+            if strides[place] != expected:
+                return False
+            expected *= shape[place]
+    return True
 
 
 def _with_samples(x: Tensor, axis: int) -> tuple[Tensor, int]:

@@ -280,8 +280,9 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         return Report(layers, [name for name in rectifiers if name not in called])
 
     def _counted(self, place: Place, rule: Rule, x: Tensor, trail: deque[Fed]) -> None:
+        shape = x.shape
         feeder, axis = self._place(place.name, rule, x, trail)
-        site = Site(place, feeder, x.shape[axis] if x.ndim else 1)
+        site = Site(place, feeder, shape[axis] if shape else 1)
         with self._lock:
             tallies = self._sites if self._every is None else self._now
             tally = tallies.get(site)
@@ -299,7 +300,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
 
     def _place(self, name: str, rule: Rule, x: Tensor, trail: deque[Fed]) -> tuple[str | None, int]:
         """Find the layer whose output this is, if it is one untouched, and the axis of the units."""
-        feeder = next((fed for fed in reversed(trail) if fed.output() is x), None)
+        feeder = trail[-1] if trail and trail[-1].output() is x else _fed_to(x, trail)
         fed_by = feeder.name if feeder else None
         if name in self._unit_axis:
             axis = self._unit_axis[name]
@@ -311,10 +312,19 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             return fed_by, axis % x.ndim
         if rule.slope_per_unit:
             return fed_by, rule.slope_axis % x.ndim
-        by_shape = (fed for fed in reversed(trail) if fed.shape == x.shape)
-        by_axes = (fed for fed in reversed(trail) if len(fed.shape) == x.ndim)
-        feeder = feeder or next(by_shape, None) or next(by_axes, None)
+        if feeder is None:
+            shape = x.shape
+            by_shape = (fed for fed in reversed(trail) if fed.shape == shape)
+            by_axes = (fed for fed in reversed(trail) if len(fed.shape) == len(shape))
+            feeder = next(by_shape, None) or next(by_axes, None)
         return fed_by, feeder.axis if feeder else min(1, max(x.ndim - 1, 0))
+
+
+def _fed_to(x: Tensor, trail: deque[Fed]) -> Fed | None:
+    for fed in reversed(trail):
+        if fed.output() is x:
+            return fed
+    return None
 
 
 def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None = None) -> Report:

@@ -387,12 +387,12 @@ def test_what_runs_apart_is_left(x):
     assert report.left == (
         (
             "0",
-            "its forward method calls relu, which stays: torch.utils.checkpoint calls it again in the backward pass, "
+            "its forward method calls relu: this stays, torch.utils.checkpoint calls it again in the backward pass, "
             "outside of the method; give it a module instead of a function",
         ),
         (
             "1",
-            "its forward method calls clamp(min=0), which stays: it is part of a torch.autograd.Function, which has a "
+            "its forward method calls clamp(min=0): this stays, it is part of a torch.autograd.Function, which has a "
             "backward of its own",
         ),
     )
@@ -548,7 +548,7 @@ def test_reasons_to_leave(x):
     model = nn.ModuleDict({"own": own, "graph": graph})
     report = replace_relu(model, SLOPE)
     assert report.rewritten == ()
-    stays = "its forward method calls relu, which stays: "
+    stays = "its forward method calls relu: this stays, "
     assert set(report.left) == {
         ("own", stays + "the method is set on the module itself, not on its class"),
         ("graph", stays + "it is a graph of torch.fx; call replace_relu before it is traced"),
@@ -569,7 +569,7 @@ def test_parametrized_modules_are_left(x):
     nn.utils.parametrize.register_parametrization(model[0], "scale", nn.Softplus())
     report = replace_relu(model, SLOPE)
     assert report.rewritten == (("1", "relu", 1),)
-    reason = "its forward method calls relu, which stays: it is parametrized; call replace_relu before that"
+    reason = "its forward method calls relu: this stays, it is parametrized; call replace_relu before that"
     assert ("0", reason) in report.left
     nn.utils.parametrize.register_parametrization(model[1], "scale", nn.Softplus())
     torch.testing.assert_close(model[1](x), leaky(x * F.softplus(torch.ones(6))))
@@ -591,6 +591,76 @@ def test_calls_in_one_mode_and_inside_layers_of_pytorch(x):
     assert report.rewritten == (("0", "relu", 2), ("1.layers.0", "relu", 1), ("1.layers.1", "relu", 1))
     torch.testing.assert_close(model(x), leaky(leaky(leaky(x))))
     torch.testing.assert_close(model.eval()(x), leaky(leaky(2 * leaky(x))))
+
+
+def test_arguments_of_every_kind_can_be_followed_again(x):
+    class Arguments(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line, self.norm, self.act = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.LeakyReLU(0.1)
+
+        def forward(self, x, mask=None, *args, scale=2.0, **options):
+            return self.act(self.norm(self.line(x).relu() * scale))
+
+    model, reference, report = rewritten(Arguments)
+    assert report.rewritten == (("", "relu", 1),)
+    expected = reference.act(reference.norm(leaky(reference.line(x)) * 3.0))
+    torch.testing.assert_close(model(x, None, 1, scale=3.0, more=2), expected)
+    again = replace_relu(model, 0.9)
+    assert (again.rewritten, again.left) == ((), ())
+    assert save_memory(model).joined == (("norm", "act"),)
+    torch.testing.assert_close(model(x, None, 1, scale=3.0, more=2), expected)
+
+
+def test_a_class_that_cannot_be_exchanged_is_left(x):
+    class Sealed(type(nn.Module)):
+        def __new__(meta, name, bases, namespace):
+            if any(isinstance(base, Sealed) for base in bases):
+                raise TypeError("Final is sealed")
+            return super().__new__(meta, name, bases, namespace)
+
+    class Final(nn.Module, metaclass=Sealed):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(6, 6)
+
+        def forward(self, x):
+            return F.relu(self.line(x))
+
+    model, reference, report = rewritten(Final, correct_gain=True)
+    words = "its forward method calls relu: this stays, Python cannot exchange its class (Final is sealed)"
+    assert report.left == (("", words),)
+    assert (report.rewritten, report.rescaled) == ((), ())
+    assert torch.equal(model(x), torch.relu(reference.line(x)))
+
+
+def test_what_stays_does_so_in_a_compiled_network_too(x):
+    """A layer that torch.fx cannot follow, in a container of PyTorch's into which it does not look."""
+
+    class Odd(nn.TransformerEncoderLayer):
+        def __init__(self):
+            super().__init__(6, 2)
+            self.plain = Plain()
+
+        def forward(self, src, src_mask=None, is_causal=False, src_key_padding_mask=None):
+            y = self.plain(src)
+            return F.relu(y) if len(src) > 2 else y
+
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.TransformerEncoder(Odd(), 1, enable_nested_tensor=False)
+
+        def forward(self, x):
+            return F.relu(self.encoder(x) - 0.5)
+
+    model, _, report = rewritten(Around)
+    assert set(report.rewritten) == {("", "relu", 1), ("encoder.layers.0.plain", "relu", 1)}
+    assert report.left[0][0] == "encoder.layers.0"
+    expected = leaky(torch.relu(leaky(x - 0.1)) - 0.5)
+    torch.testing.assert_close(model(x), expected)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(x), expected)
 
 
 # Gain

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from leakyrelu.torch.redirect import called
+from leakyrelu.torch.redirect import called, obstacle
 from leakyrelu.torch.tracing import trace
 
 if TYPE_CHECKING:
@@ -33,11 +33,14 @@ class Callers:
         How often a module calls what, in the mode in which that is more.
     left
         (name, reason) for forward methods that stay as they are.
+    opaque
+        Modules of others than PyTorch whose forward methods `torch.fx` cannot follow.
     """
 
     model: nn.Module
     calls: dict[nn.Module, Counter[str]] = field(default_factory=dict)
     left: list[tuple[str, str]] = field(default_factory=list)
+    opaque: list[nn.Module] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.names: dict[nn.Module, str] = {}
@@ -49,12 +52,8 @@ class Callers:
             self._follow(module)
         for module in list(self.calls):
             if (reason := self._unfit(module)) is not None:
-                self.leave(module, reason)
-
-    def leave(self, module: nn.Module, reason: str) -> None:
-        """Say that a module stays as it is."""
-        words = " and ".join(self.calls.pop(module))
-        self.left.append((self.names[module], f"its forward method calls {words}, which stays: {reason}"))
+                words = ", ".join(self.calls.pop(module))
+                self.left.append((self.names[module], f"its forward method calls {words}: this stays, {reason}"))
 
     def _follow(self, module: nn.Module) -> None:
         """Follow the calls within a module, unless those of a module around it have been followed."""
@@ -68,6 +67,7 @@ class Callers:
                 said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 reason = f"torch.fx cannot follow its forward method, in which a call of a ReLU stays one: {said[:80]}"
                 self.left.append((self.names[module], reason))
+                self.opaque.append(module)
             return
         for graph in graphs:
             self._note(module, graph.nodes)
@@ -97,7 +97,10 @@ class Callers:
             return "it is parametrized; call replace_relu before that"
         if "forward" in vars(module):
             return "the method is set on the module itself, not on its class"
-        return self._apart.get(module)
+        if (reason := self._apart.get(module)) is not None:
+            return reason
+        reason = obstacle(module)
+        return None if reason is None else f"Python cannot exchange its class ({reason})"
 
 
 _APART = {

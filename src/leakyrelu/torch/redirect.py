@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch._C import _get_function_stack_at, _len_torch_function_stack
 from torch.compiler import is_dynamo_compiling
-from torch.fx._symbolic_trace import is_fx_tracing
+from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
-__all__ = ["RELUS", "LeakyFunction", "called", "called_inside", "keep", "redirect"]
+__all__ = ["RELUS", "LeakyFunction", "called", "called_inside", "follow", "keep", "obstacle", "redirect"]
 
 
 def _spelled(*names: str) -> frozenset[Any]:
@@ -124,6 +124,17 @@ class _Mode(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _Keeping(TorchFunctionMode):
+    """Hides calls of ReLU from the modes around it, and nothing else."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _ALL:
+            with torch._C.DisableTorchFunction():
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
 functional.TRANSPARENT.add(_Mode)
 
 
@@ -134,7 +145,7 @@ def called_inside() -> str | None:
     backward of its own; both know nothing of this forward method.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code not in (_FORWARD, _CALL):
+    while frame is not None and frame.f_code not in (*_OWN, _CALL):
         if (name := _APART.get(frame.f_globals.get("__name__", ""))) is not None:
             return name
         frame = frame.f_back
@@ -146,7 +157,7 @@ def _is_own() -> bool:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
-        if code is _FORWARD:
+        if code in _OWN:
             return True
         if code is _CALL:
             return False
@@ -194,19 +205,25 @@ def _exchange(module: nn.Module, kind: type) -> None:
 
 
 def redirect(module: nn.Module, slope: float) -> None:
-    """Make the calls of ReLU in the forward method of a module Leaky ReLU of this slope.
-
-    Raises
-    ------
-    TypeError
-        Where Python cannot exchange its class.
-    """
+    """Make the calls of ReLU in the forward method of a module Leaky ReLU of this slope."""
     _exchange(module, _redirected(type(module), slope))
 
 
 def keep(module: nn.Module) -> None:
     """Keep a module that computes a ReLU as it is, also where `torch.compile` looks through a redirected one."""
-    _exchange(module, _kept(type(module)))
+    if not isinstance(module, _Exchanged):
+        _exchange(module, _kept(type(module)))
+
+
+def obstacle(module: nn.Module) -> str | None:
+    """Say what keeps Python from exchanging the class of a module, if anything does."""
+    original = type(module)
+    try:
+        redirect(module, 0.0)
+    except TypeError as error:
+        return str(error)
+    _exchange(module, original)
+    return None
 
 
 _classes: WeakValueDictionary[tuple[Any, ...], type] = WeakValueDictionary()
@@ -246,8 +263,8 @@ def _forward_of(original: Any, slope: float) -> Callable[..., Any]:
         if is_dynamo_compiling():
             with _Mode(slope):
                 return inner(self, *args, **kwargs)
-        if is_fx_tracing():
-            return _follow(inner, slope, self, args, kwargs)
+        if is_fx_symbolic_tracing():
+            return follow(inner, slope, self, args, kwargs)
         if (depth := _len_torch_function_stack()) > 0:
             top: Any = _get_function_stack_at(depth - 1)
             if type(top) is _Mode and top.slope == slope:
@@ -255,6 +272,7 @@ def _forward_of(original: Any, slope: float) -> Callable[..., Any]:
         with _Mode(slope):
             return inner(self, *args, **kwargs)
 
+    forward.negative_slope = slope  # type: ignore[attr-defined]
     return forward
 
 
@@ -267,20 +285,20 @@ def _kept_forward_of(original: Any) -> Callable[..., Any]:
     @functools.wraps(inner)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_dynamo_compiling():
-            with torch._C.DisableTorchFunction():
+            with _Keeping():
                 return inner(self, *args, **kwargs)
         return inner(self, *args, **kwargs)
 
     return forward
 
 
-def _follow(
+def follow(
     inner: Callable[..., Any], slope: float, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Run the forward method on stand-ins of `torch.fx`, which write down calls of methods without asking a mode."""
+    """Run a forward method on stand-ins of `torch.fx`, which write down calls of methods without asking a mode."""
     tracer: Any = next((x.tracer for x in _pytree.tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
     before = 0 if tracer is None else len(tracer.graph.nodes)
-    here = None if tracer is None else next(reversed(tracer.module_stack), None)
+    here = None if tracer is None else next(reversed(getattr(tracer, "module_stack", {})), None)
     with _Mode(slope):
         result = inner(module, *args, **kwargs)
     for node in [] if tracer is None else list(tracer.graph.nodes)[before:]:
@@ -290,3 +308,6 @@ def _follow(
             x, in_place = node.args[0], _is_in_place(function, node.args, node.kwargs)
             node.op, node.target, node.args, node.kwargs = "call_function", F.leaky_relu, (x, slope, in_place), {}
     return result
+
+
+_OWN = (_FORWARD, follow.__code__)

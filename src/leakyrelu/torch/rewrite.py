@@ -167,13 +167,11 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01, *, correct_gain
     stored = tuple(_exchange_functions(model, slope))
     if stored:
         callers = Callers(model)  # a call of what is stored is a Leaky ReLU by now
-    for owner in list(callers.calls):
-        try:
-            redirect(owner, slope)
-        except TypeError as error:
-            callers.leave(owner, f"Python cannot exchange its class ({error})")
-    for module in {each for owner in callers.calls for each in owner.modules()}:
-        if isinstance(module, nn.ReLU) and type(module) is not nn.ReLU:
+    for owner in callers.calls:
+        redirect(owner, slope)
+    inside = {module for owner in callers.calls for module in owner.modules()}
+    for module in inside:
+        if module in callers.opaque or (isinstance(module, nn.ReLU) and type(module) is not nn.ReLU):
             keep(module)
     modules = list(model.named_modules(remove_duplicate=False))
     left = [(name, reason) for name, module in modules for reason in _reasons(module)]
@@ -207,7 +205,7 @@ def _exchange_functions(model: nn.Module, slope: float) -> Iterator[str]:
     for name, module in model.named_modules():
         for attribute, value in list(vars(module).items()):
             if any(value is function for function in RELUS):
-                in_place = getattr(value, "__name__", "") == "relu_"
+                in_place = getattr(value, "__name__", "").startswith("relu_")
                 vars(module)[attribute] = LeakyFunction(slope, in_place)
                 _unfuse(model, module)
                 yield f"{name}.{attribute}" if name else attribute

@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
-from leakyrelu.torch.redirect import called_inside
+from leakyrelu.torch.redirect import called_inside, follow
 from leakyrelu.torch.sight import source
 
 if TYPE_CHECKING:
@@ -81,6 +81,16 @@ class _Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         finally:
             self.inside.pop()
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        slope: float | None = getattr(root_fn, "negative_slope", None)
+        if slope is None:
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        # Of a redirected method the original has the arguments that are to be stood in for.
+        inner, args = super().create_args_for_root(root_fn.__wrapped__, is_module, concrete_args)  # type: ignore[attr-defined]
+        return lambda module, *rest: follow(inner, slope, module, rest, {}), args
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)

@@ -12,6 +12,13 @@ struct Layout {
   std::ptrdiff_t inner = 1;
 };
 
+// How many elements a * b * c are, none of which is negative; -1 where that is more than can be counted.
+inline std::ptrdiff_t product(std::ptrdiff_t a, std::ptrdiff_t b, std::ptrdiff_t c) {
+  std::ptrdiff_t of_two, all;
+  if (a == 0 || b == 0 || c == 0) return 0;
+  return __builtin_mul_overflow(a, b, &of_two) || __builtin_mul_overflow(of_two, c, &all) ? -1 : all;
+}
+
 // Calls run(first, alpha_index, alpha_step, count) for the pieces of [begin, end) within which alpha is constant
 // (alpha_step 0) or advances by one an element (alpha_step 1).
 template <class Run>

@@ -93,6 +93,9 @@ int execute(PyObject* module) {
 
 PyModuleDef_Slot slots[] = {
     {Py_mod_exec, reinterpret_cast<void*>(execute)},
+#if defined(Py_mod_multiple_interpreters)
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},  // as NumPy, whose tables we hold
+#endif
 #if defined(Py_mod_gil)
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif

@@ -1,6 +1,8 @@
 #include "norm.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -20,7 +22,11 @@ bool take_layout(PyObject* layout, NormData& data) {
   if (!PyArg_ParseTuple(layout, "snnnp|i", &name, &data.samples, &data.channels, &data.positions, &last, &data.threads))
     return false;
   data.channels_last = last != 0;
-  if (data.samples < 0 || data.channels < 0 || data.positions < 0) {
+  constexpr std::ptrdiff_t most = PTRDIFF_MAX / static_cast<std::ptrdiff_t>(sizeof(double));  // in bytes, too
+  const auto at_least_one = [](std::ptrdiff_t n) { return std::max<std::ptrdiff_t>(n, 1); };
+  const std::ptrdiff_t size =
+      product(at_least_one(data.samples), at_least_one(data.channels), at_least_one(data.positions));
+  if (data.samples < 0 || data.channels < 0 || data.positions < 0 || size < 0 || size > most) {
     PyErr_Format(PyExc_ValueError, "norm: %zd samples, %zd channels, %zd positions", data.samples, data.channels,
                  data.positions);
     return false;
@@ -297,7 +303,7 @@ PyObject* forward(PyObject*, PyObject* args) {
     run_forward(data, layer, eps, reinterpret_cast<const char*>(x), mean, var.data(), scale.data(), out);
     const Numbers kept{compute_type(data.dtype), reinterpret_cast<char*>(invstd)};
     for (std::ptrdiff_t i = 0; i < each; ++i) kept.write(i, scale[static_cast<std::size_t>(i)]);
-    if (layer.estimate && factor != 0 && running_mean && running_var) {
+    if (layer.estimate && factor != 0 && running_mean && running_var && each > 0) {  // there may be no sample
       const auto count =
           static_cast<double>(data.size() / (layer.groups == 0 ? data.channels : data.samples * layer.groups));
       move(running_mean, std::vector<double>(mean, mean + each), 1, factor, data.channels);

@@ -78,7 +78,7 @@ PyObject* add_census(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (!read_numbers(args + 2, call)) return nullptr;
   const Layout& layout = call.layout;
   if (layout.outer < 0 || layout.channels < 0 || layout.inner < 0 ||
-      layout.outer * layout.channels * layout.inner != PyArray_SIZE(x))
+      product(layout.outer, layout.channels, layout.inner) != PyArray_SIZE(x))
     return PyErr_Format(PyExc_ValueError, "add_census: %zd x %zd x %zd elements, but x has %zd", layout.outer,
                         layout.channels, layout.inner, static_cast<Py_ssize_t>(PyArray_SIZE(x)));
   if (!read_tally("add_census", args + 2, call)) return nullptr;

@@ -6,7 +6,7 @@
 #include "ufuncs.h"
 
 #include <array>
-#include <atomic>
+#include <cstring>
 
 #include "dtypes.h"
 #include "run.h"
@@ -59,19 +59,31 @@ int add_loops(PyObject* ufunc, int operation, const Loops& loops) {
   return PyUFunc_AddLoopFromSpec(ufunc, &spec);
 }
 
-std::array<PyObject*, 3> ufuncs{};  // forward, backward, inverse
+struct Spec {
+  const char* name;
+  int inputs;
+  const char* doc;
+};
 
-// The first bfloat16 array brings the dtype with it. Several threads may bring it at once, and none may go on before
-// the loops are there; so each adds them, and what another has added meanwhile (a TypeError of NumPy) is well.
-int know_bfloat16(PyArray_DTypeMeta* dtype) {
-  static std::atomic<PyArray_DTypeMeta*> known{nullptr};
-  if (known.load() == dtype) return 0;
-  for (int operation = 0; operation < 3; ++operation) {
-    if (add_loops(ufuncs[operation], operation, loops_of<DType::bfloat16>(dtype, &PyArray_FloatDType)) == 0) continue;
-    if (!PyErr_ExceptionMatches(PyExc_TypeError)) return -1;
-    PyErr_Clear();
-  }
-  known.store(dtype);
+constexpr Spec specs[] = {
+    {"leaky_relu", 2, "leaky_relu(x, alpha): x where x > 0, alpha * x elsewhere."},
+    {"leaky_relu_backward", 3, "leaky_relu_backward(grad, x, alpha): grad where x > 0, alpha * grad elsewhere."},
+    {"leaky_relu_inverse", 2, "leaky_relu_inverse(y, alpha): y where y > 0, y / alpha elsewhere."},
+};
+
+int operation_of(PyObject* ufunc) {
+  int operation = 0;
+  while (std::strcmp(specs[operation].name, reinterpret_cast<PyUFuncObject*>(ufunc)->name) != 0) ++operation;
+  return operation;
+}
+
+// The first bfloat16 array brings the dtype with it, to each ufunc; NumPy asks once for a combination of operands. What
+// is there already (a TypeError of NumPy) is well. Nothing of this is kept beside the ufunc: the module may be imported
+// again, and then has ufuncs anew beside those of the first time.
+int know_bfloat16(PyObject* ufunc, PyArray_DTypeMeta* dtype) {
+  if (add_loops(ufunc, operation_of(ufunc), loops_of<DType::bfloat16>(dtype, &PyArray_FloatDType)) == 0) return 0;
+  if (!PyErr_ExceptionMatches(PyExc_TypeError)) return -1;
+  PyErr_Clear();
   return 0;
 }
 
@@ -83,7 +95,7 @@ int promote(PyObject* ufunc, PyArray_DTypeMeta* const operands[], PyArray_DTypeM
   const bool is_backward = inputs == 3;
 
   for (int i = 0; i < alpha; ++i) {
-    const char* operand = i == 0 && is_backward ? "grad" : ufunc == ufuncs[2] ? "y" : "x";
+    const char* operand = i == 0 && is_backward ? "grad" : operation_of(ufunc) == 2 ? "y" : "x";
     if (compute_dtype(operands[i]) == nullptr) return refuse_dtype(name, operand, operands[i]);
   }
   if (!is_real(operands[alpha])) return refuse_dtype(name, "alpha", operands[alpha]);
@@ -100,7 +112,7 @@ int promote(PyObject* ufunc, PyArray_DTypeMeta* const operands[], PyArray_DTypeM
   } else if (is_integer(data) || compute_dtype(data) != data) {
     return refuse_result(name, data);
   }
-  if (is_bfloat16(data) && know_bfloat16(data) < 0) return -1;
+  if (is_bfloat16(data) && know_bfloat16(ufunc, data) < 0) return -1;
 
   for (int i = 0; i <= output; ++i) {
     PyArray_DTypeMeta* dtype = signature[i] != nullptr ? signature[i] : i == alpha ? alpha_dtype(data) : data;
@@ -109,18 +121,6 @@ int promote(PyObject* ufunc, PyArray_DTypeMeta* const operands[], PyArray_DTypeM
   }
   return 0;
 }
-
-struct Spec {
-  const char* name;
-  int inputs;
-  const char* doc;
-};
-
-constexpr Spec specs[] = {
-    {"leaky_relu", 2, "leaky_relu(x, alpha): x where x > 0, alpha * x elsewhere."},
-    {"leaky_relu_backward", 3, "leaky_relu_backward(grad, x, alpha): grad where x > 0, alpha * grad elsewhere."},
-    {"leaky_relu_inverse", 2, "leaky_relu_inverse(y, alpha): y where y > 0, y / alpha elsewhere."},
-};
 
 PyObject* make_ufunc(int operation) {
   const Spec& spec = specs[operation];
@@ -152,10 +152,8 @@ PyObject* make_ufunc(int operation) {
 
 int add_ufuncs(PyObject* module) {
   for (int operation = 0; operation < 3; ++operation) {
-    PyObject* ufunc = make_ufunc(operation);
-    if (ufunc == nullptr) return -1;
-    ufuncs[operation] = ufunc;  // kept for good: bfloat16 may come at any time
-    if (PyModule_AddObjectRef(module, specs[operation].name, ufunc) < 0) return -1;
+    Ref ufunc(make_ufunc(operation));
+    if (!ufunc || PyModule_AddObjectRef(module, specs[operation].name, ufunc.get()) < 0) return -1;
   }
   return 0;
 }

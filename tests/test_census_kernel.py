@@ -117,6 +117,7 @@ def test_nothing_is_added_of_nothing():
         ({"x": [1.0]}, TypeError, "x must be an aligned array in C order"),
         ({"bfloat16": True}, TypeError, "or of int16 that holds bfloat16"),
         ({"outer": 3}, ValueError, "3 x 3 x 4 elements, but x has 24"),
+        ({"outer": 2**62 + 2, "channels": 3}, ValueError, "4611686018427387906 x 3 x 4 elements, but x has 24"),
         ({"outer": -2, "channels": -3}, ValueError, "-2 x -3 x 4 elements, but x has 24"),
         ({"counts": np.zeros((5, 2), np.int64)}, ValueError, r"counts must be int64 of shape \(5, 3\)"),
         ({"moments": np.zeros((4, 3), np.float32)}, ValueError, r"moments float64 of shape \(4, 3\)"),

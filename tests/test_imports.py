@@ -60,3 +60,25 @@ def test_only_numpy_comes_from_outside_the_standard_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["leakyrelu"]
+
+
+def test_the_core_may_be_imported_again():
+    """By whoever purges sys.modules: the ufuncs of the first import still learn of bfloat16, as those of the second."""
+    code = """
+import sys, numpy as np, ml_dtypes
+import leakyrelu._core as first
+del sys.modules["leakyrelu._core"]
+import leakyrelu._core as second
+assert first.leaky_relu is not second.leaky_relu
+x = np.array([-1, 2], ml_dtypes.bfloat16)
+for core in (first, second, first):
+    assert core.leaky_relu(x, 0.5).tolist() == [-0.5, 2], core
+    assert core.leaky_relu_backward(x, x, 0.5).tolist() == [-0.5, 2], core
+    assert core.leaky_relu_inverse(x, 0.5).tolist() == [-2, 2], core
+    try:
+        core.leaky_relu_inverse(np.ones(2, complex), 0.5)
+    except TypeError as error:
+        assert "leaky_relu_inverse: y of type complex" in str(error), error
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

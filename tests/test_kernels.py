@@ -138,18 +138,32 @@ def test_alpha_of_every_broadcast_shape(alpha_shape, dtype):
     assert same_bits(back, reference.leaky_relu_backward(grad, x, alpha))
 
 
+# Around 1, where the kernels of bfloat16 part (`shrinks`, core/leaky_relu.h), subnormal, and of every size and sign.
+STEEP = (np.nextafter(np.float32(1), np.float32(2)), 1e7, 65504.0, -1.5, -np.inf)
+FLAT = (np.nextafter(np.float32(1), np.float32(0)), -1.0, 0.3333, 1e-7, 2.0**-24, 1e-40, -1e-40)
+
+
+@pytest.mark.parametrize("shift", [0, 1])  # kernels that take even and odd places apart see every value at both
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_all_65536_values_of_the_16_bit_types(name):
+def test_all_65536_values_of_the_16_bit_types(name, shift):
     dtype = np.dtype(np.float16) if name == "float16" else reference.bfloat16
-    x = np.arange(65536, dtype=np.uint16).view(dtype)
-    for alpha in (*SLOPES, 0.3333, 1e-7, 1e7, 65504.0, 2.0**-24):
-        assert same_bits(leakyrelu.leaky_relu(x, alpha), reference.leaky_relu(x, alpha))
-        assert same_bits(
-            leakyrelu.leaky_relu_backward(x, x[::-1], alpha), reference.leaky_relu_backward(x, x[::-1], alpha)
-        )
-        y, signs = leakyrelu.leaky_relu_with_signs(x, alpha)
-        assert same_bits(y, reference.leaky_relu(x, alpha))
-        np.testing.assert_array_equal(signs, reference.signs(x))
+    x = np.roll(np.arange(65536, dtype=np.uint16), shift).view(dtype)
+    grad = np.ascontiguousarray(x[::-1])
+    signs = reference.signs(x)
+    for alpha in (float(slope) for slope in (*SLOPES, *STEEP, *FLAT)):
+        expected = reference.leaky_relu(x, alpha)
+        y, packed = leakyrelu.leaky_relu_with_signs(x, alpha)
+        assert same_bits(y, expected)
+        np.testing.assert_array_equal(packed, signs)
+        assert same_bits(leakyrelu.leaky_relu(x, alpha), expected)
+        np.copyto(y, x)
+        assert same_bits(leakyrelu.leaky_relu(y, alpha, out=y), expected)
+        assert same_bits(leakyrelu.leaky_relu(x[::-1], alpha), expected[::-1])
+        expected = reference.leaky_relu_backward(grad, x, alpha)
+        assert same_bits(leakyrelu.leaky_relu_backward(grad, x, alpha), expected)
+        assert same_bits(leakyrelu.leaky_relu_backward_from_signs(grad, signs, alpha), expected)
+        if alpha > 0:
+            assert same_bits(leakyrelu.leaky_relu_inverse(x, alpha), reference.leaky_relu_inverse(x, alpha))
 
 
 def test_the_forced_instruction_set_is_the_one_in_use():

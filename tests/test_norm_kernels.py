@@ -159,6 +159,8 @@ TABLES = np.zeros((3, 1, 3))
         ((X[:, :, ::2], TABLES, 0.1, X.copy(), LAYOUT), ValueError, "expected an array in C order of 96 bytes"),
         ((X, TABLES, 0.1, X[:1].copy(), LAYOUT), ValueError, "expected a writable array in C order of 96 bytes"),
         ((X, TABLES, 0.1, X.copy(), ("float32", -2, 3, -4, False)), ValueError, "norm: -2 samples, 3 channels, -4"),
+        ((X, TABLES, 0.1, X.copy(), ("float32", 2**61 + 2, 3, 4, False)), ValueError, "norm: 2305843009213693954 samp"),
+        ((X, TABLES, 0.1, X.copy(), ("float32", 2**40, 2**40, 0, False)), ValueError, "norm: 1099511627776 samples"),
         ((X, TABLES[:2], 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
         ((X, TABLES.astype("f4"), 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
     ],
@@ -184,6 +186,15 @@ def test_wrong_layers_are_refused():
         forward(estimate=False)
     with pytest.raises(ValueError, match="norm: there is no dtype -1"):
         forward(running=((-1, X.ctypes.data), None, 0.1))
+
+
+@pytest.mark.parametrize(("groups", "samples", "channels"), [(0, 2, 0), (3, 0, 3)])
+def test_nothing_moves_no_running_statistic(groups, samples, channels):
+    running = np.ones((2, 3), np.float32)
+    kept = [(2, row.ctypes.data) for row in running]
+    layer, layout = (groups, True, 0.1, None, None), ("float32", samples, channels, 4, False)
+    _core.norm_forward(0, 0, X.copy().ctypes.data, (*kept, 0.1), 0.1, (0.0, 1.0, 1.0), layer, layout)
+    assert (running == 1).all()
 
 
 REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

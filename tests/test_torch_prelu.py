@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from leakyrelu import _core
 from leakyrelu.torch import PReLU, activation_memory, diagnose, parameter_groups, prelu
 
 with warnings.catch_warnings():
@@ -166,6 +167,46 @@ def test_recovered_input_is_as_exact_as_documented(dtype, smallest, road):
         _, _, gw = results(prelu, row[None], w.to(dtype), torch.ones(1, 12, dtype=dtype))
         allowed = 2 * info.eps * abs(row.double()) + (info.tiny * info.eps / w)
         assert (abs(gw.double() - row.double()) <= allowed).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_at_any_address(dtype, monkeypatch):
+    """torch.frombuffer takes any offset, and hooks may hand back what was saved there; the kernels see neither."""
+
+    class Core:
+        @staticmethod
+        def prelu_forward_at(*arguments):
+            seen.extend(arguments[3:5])
+            return _core.prelu_forward_at(*arguments)
+
+        @staticmethod
+        def prelu_backward_at(*arguments):
+            seen.extend((arguments[3], arguments[4], arguments[6]))
+            return _core.prelu_backward_at(*arguments)
+
+    def anywhere(values):
+        memory = bytearray(values.nbytes + 1)
+        return torch.frombuffer(memory, dtype=dtype, offset=1, count=values.numel()).view(values.shape).copy_(values)
+
+    seen = []
+    monkeypatch.setattr("leakyrelu.torch.learned._core", Core)
+    generator = torch.Generator().manual_seed(0)
+    values, grad = (torch.randn(2, 3, 5000, generator=generator).to(dtype) for _ in range(2))
+    results = []
+    for slope in (0.25, 0.0):  # the output is kept, or the input
+        for place in (anywhere, torch.clone):
+            x, w = place(values).requires_grad_(), torch.full((3,), slope, dtype=dtype).requires_grad_()
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda t, place=place: place(t) if t.shape == values.shape else t, lambda t: t
+            ):
+                y = prelu(x, w)
+            y.backward(place(grad))
+            results.append((y, x.grad, w.grad))
+    for odd, near in zip(results[::2], results[1::2], strict=True):
+        for one, other in zip(odd, near, strict=True):
+            assert torch.equal(one, other)
+    assert len(seen) == 4 * 5
+    assert all(address % dtype.itemsize == 0 for address in seen)
 
 
 # Memory

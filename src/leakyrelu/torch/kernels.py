@@ -32,6 +32,11 @@ def empty_like(x: Tensor, layout: torch.memory_format = torch.preserve_format) -
         _core.leave_room()
 
 
+def aligned(x: Tensor) -> Tensor:
+    """Return `x`, or a copy where its elements are not aligned (torch.frombuffer takes any offset, kernels do not)."""
+    return x.clone() if x.data_ptr() % x.element_size() else x
+
+
 def with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Return the output, the signs, and the strides of the dense layout in which the signs were taken."""
     if not x.is_cpu or x.dtype not in _NATIVE or x.is_neg():

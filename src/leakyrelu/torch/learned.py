@@ -25,7 +25,7 @@ from torch.autograd import forward_ad
 from leakyrelu import _core
 from leakyrelu.torch.bits import pack, unpack
 from leakyrelu.torch.functional import _DTYPES, _PLAIN, _is_eager, is_watched
-from leakyrelu.torch.kernels import _NATIVE
+from leakyrelu.torch.kernels import _NATIVE, aligned
 from leakyrelu.torch.normalize import bounds, numbers
 
 if TYPE_CHECKING:
@@ -226,6 +226,7 @@ def _forward(
             return y, None, y.stride()
         mask = x > 0
         return y, pack(mask), mask.stride()
+    x = aligned(x)
     y = torch.empty_like(x)
     bits = x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8) if signs else None
     to = 0 if bits is None else bits.data_ptr()
@@ -252,6 +253,9 @@ def _backward(
     """Both gradients in one pass of the native core."""
     if grad.stride() != ctx.strides:
         grad = torch.empty_strided(grad.shape, ctx.strides, dtype=grad.dtype).copy_(grad)
+    grad = aligned(grad)
+    # Where the signs alone are kept, the sums are not asked for.
+    given = grad if given is None else aligned(given)
     out = torch.empty_strided(grad.shape, ctx.strides, dtype=grad.dtype) if wants_x else None
     slopes = numbers(w).reshape(-1)
     tables = np.stack((slopes, 1 / slopes if inverted else np.ones_like(slopes)))
@@ -260,7 +264,7 @@ def _backward(
         torch.get_num_threads(),
         tables,
         grad.data_ptr(),
-        (grad if given is None else given).data_ptr(),  # where the signs alone are kept, the sums are not asked for
+        given.data_ptr(),
         0 if bits is None else bits.data_ptr(),
         0 if out is None else out.data_ptr(),
     )

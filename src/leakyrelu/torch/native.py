@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from leakyrelu import _core
-from leakyrelu.torch.kernels import empty_like
+from leakyrelu.torch.kernels import aligned, empty_like
 from leakyrelu.torch.passes import compute_dtype
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def forward(
 
     Running statistics are moved. `bounds`: of |weight|, least and most, and of |bias / weight|, most.
     """
-    x = _aligned(x)
+    x = aligned(x)
     y = empty_like(x)
     kept = None
     if running is not None:
@@ -113,7 +113,7 @@ def backward(
     bias: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, weight and bias, these in the dtypes of weight and bias."""
-    grad = _like(grad, y)
+    grad, y = _like(grad, y), aligned(y)  # y too: hooks may have kept it anywhere
     out = empty_like(y) if wants_input else None
     grad_w = None if weight is None else torch.empty_like(weight)
     grad_b = None if bias is None else torch.empty_like(bias)
@@ -146,16 +146,11 @@ def _layout(x: Tensor, whole: bool) -> tuple[str, int, int, int, bool, int]:
 
 
 def _like(grad: Tensor, y: Tensor) -> Tensor:
-    return _aligned(grad) if grad.stride() == y.stride() else torch.empty_like(y).copy_(grad)
-
-
-def _aligned(x: Tensor) -> Tensor:
-    # torch.frombuffer takes any offset, the kernels do not.
-    return x.clone() if x.data_ptr() % x.element_size() else x
+    return aligned(grad) if grad.stride() == y.stride() else torch.empty_like(y).copy_(grad)
 
 
 def _memory(x: Tensor) -> Any:
-    x = _aligned(x.detach())
+    x = aligned(x.detach())
     if not x.is_contiguous():
         x = x.as_strided((x.numel(),), (1,))
     return (x.view(torch.int16) if x.element_size() == 2 else x).numpy()

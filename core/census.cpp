@@ -16,7 +16,7 @@ using std::ptrdiff_t;
 
 // A unit whose runs are shorter than this is taken apart: each place within a run becomes a column, beside its
 // neighbors, and the columns of a unit are added up at the end.
-constexpr ptrdiff_t shortest_run = 32;
+constexpr ptrdiff_t shortest_run = 8;
 // Rows taken at once where columns lie side by side: the next columns find their part of them in the cache.
 constexpr ptrdiff_t row_block = 16;
 constexpr ptrdiff_t piece_bytes = 128 * 1024, wake_bytes = 1024 * 1024;
@@ -47,19 +47,30 @@ double read(DType dtype, const char* x) {
 class Census {
  public:
   Census(DType dtype, const char* x, const Layout& layout, double low, double ceiling)
-      : dtype_(dtype), x_(x), size_(size_of(dtype)), layout_(layout), low_(low), ceiling_(ceiling) {
+      : dtype_(dtype),
+        x_(x),
+        size_(size_of(dtype)),
+        layout_(layout),
+        low_(low),
+        ceiling_(ceiling),
+        loop_(active_row().of[static_cast<int>(dtype)].census) {
     side_by_side_ = layout.inner == 1 || (layout.inner < shortest_run && layout.inner <= layout.outer);
     columns_ = side_by_side_ ? layout.channels * layout.inner : census_columns;
     groups_ = side_by_side_ ? (columns_ + census_columns - 1) / census_columns : layout.channels;
   }
 
   void run(std::int64_t* counts, double* moments) {
-    std::vector<Group> groups = walk();
-    if (!all_finite(groups)) {
-      careful_ = true;
-      groups = walk();
+    if (!side_by_side_ && (groups_ >= 16 || groups_ >= pieces() || layout_.outer == 1)) {
+      parallel_for(groups_, {(groups_ + pieces() - 1) / pieces(), bytes() >= wake_bytes},
+                   [&](ptrdiff_t begin, ptrdiff_t end) {
+                     for (ptrdiff_t unit = begin; unit < end; ++unit) count_whole_unit(unit, counts, moments);
+                   });
+      return;
     }
-    add_up(groups, counts, moments);
+    std::vector<Group> groups = walk(false);
+    const bool careful = !std::all_of(groups.begin(), groups.end(), is_finite);
+    if (careful) groups = walk(true);
+    add_up(groups, careful, counts, moments);
   }
 
  private:
@@ -71,66 +82,87 @@ class Census {
         std::min<ptrdiff_t>(census_columns, columns_ - (side_by_side_ ? group * census_columns : 0)));
   }
 
+  ptrdiff_t bytes() const { return layout_.outer * layout_.channels * layout_.inner * size_; }
+  ptrdiff_t pieces() const { return std::max<ptrdiff_t>(1, std::min<ptrdiff_t>(64, bytes() / piece_bytes)); }
+
   // The first value of a unit is as good a shift as any: it is one of those whose spread is asked for.
-  std::vector<Group> start() const {
-    std::vector<Group> groups(static_cast<std::size_t>(groups_));
-    for (ptrdiff_t g = 0; g < groups_; ++g) {
-      CensusRule& rule = groups[static_cast<std::size_t>(g)].rule;
-      rule = {low_, ceiling_, {}, {}};
-      for (int j = 0; j < width(g); ++j) {
-        double first = read(dtype_, x_ + unit_of(g, j) * layout_.inner * size_);
-        if (!std::isfinite(first)) first = low_;
-        rule.middle_shift[j] = std::max(first, low_);
-        rule.rest_shift[j] = std::min(first, low_);
+  Group start(ptrdiff_t g) const {
+    Group group;
+    group.rule = {low_, ceiling_, {}, {}};
+    for (int j = 0; j < width(g); ++j) {
+      if (!side_by_side_ && j > 0) {  // of one unit all
+        group.rule.middle_shift[j] = group.rule.middle_shift[0];
+        group.rule.rest_shift[j] = group.rule.rest_shift[0];
+        continue;
       }
+      double first = read(dtype_, x_ + unit_of(g, j) * layout_.inner * size_);
+      if (!std::isfinite(first)) first = low_;
+      group.rule.middle_shift[j] = std::max(first, low_);
+      group.rule.rest_shift[j] = std::min(first, low_);
     }
-    return groups;
+    return group;
   }
 
-  std::vector<Group> walk() const {
-    std::vector<Group> groups = start();
-    const ptrdiff_t bytes = layout_.outer * layout_.channels * layout_.inner * size_;
-    const ptrdiff_t pieces = std::max<ptrdiff_t>(1, std::min<ptrdiff_t>(64, bytes / piece_bytes));
-    const bool wake = bytes >= wake_bytes;
-    if (groups_ >= 16 || groups_ >= pieces || layout_.outer == 1) {
-      const ptrdiff_t piece = std::max<ptrdiff_t>(side_by_side_ ? 8 : 1, (groups_ + pieces - 1) / pieces);
+  std::vector<Group> walk(bool careful) const {
+    std::vector<Group> groups;
+    groups.reserve(static_cast<std::size_t>(groups_));
+    for (ptrdiff_t g = 0; g < groups_; ++g) groups.push_back(start(g));
+    const bool wake = bytes() >= wake_bytes;
+    if (side_by_side_ && (groups_ >= 16 || groups_ >= pieces() || layout_.outer == 1)) {
+      const ptrdiff_t piece = std::max<ptrdiff_t>(8, (groups_ + pieces() - 1) / pieces());
       parallel_for(groups_, {piece, wake},
-                   [&](ptrdiff_t begin, ptrdiff_t end) { take(groups.data(), begin, end, 0, layout_.outer); });
+                   [&](ptrdiff_t begin, ptrdiff_t end) { take(groups.data(), begin, end, 0, layout_.outer, careful); });
       return groups;
     }
     // Few units of many rows: each piece of the rows has sums of its own, added in order whoever was first.
-    const ptrdiff_t piece = (layout_.outer + pieces - 1) / pieces;
+    const ptrdiff_t piece = (layout_.outer + pieces() - 1) / pieces();
     std::vector<std::vector<Group>> parts(static_cast<std::size_t>((layout_.outer + piece - 1) / piece), groups);
     parallel_for(layout_.outer, {piece, wake}, [&](ptrdiff_t begin, ptrdiff_t end) {
       for (ptrdiff_t row = begin; row < end; row += piece)  // all of them, where there are no threads to be had
-        take(parts[static_cast<std::size_t>(row / piece)].data(), 0, groups_, row, std::min(row + piece, end));
+        take(parts[static_cast<std::size_t>(row / piece)].data(), 0, groups_, row, std::min(row + piece, end), careful);
     });
     for (const std::vector<Group>& part : parts)
       for (std::size_t g = 0; g < groups.size(); ++g) add(groups[g], part[g]);
     return groups;
   }
 
-  void take(Group* groups, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t first_row, ptrdiff_t last_row) const {
-    const CensusLoop loop = active_row().of[static_cast<int>(dtype_)].census;
-    const auto run = [&](ptrdiff_t g, ptrdiff_t element, ptrdiff_t step, ptrdiff_t rows, int columns) {
-      Group& group = groups[g];
-      loop(x_ + element * size_, step, rows, columns, group.rule, group.sums, careful_ ? &group.exceptions : nullptr);
-    };
-    if (side_by_side_) {
-      for (ptrdiff_t row = first_row; row < last_row; row += row_block)
-        for (ptrdiff_t g = begin; g < end; ++g)
-          run(g, row * columns_ + g * census_columns, columns_, std::min(row_block, last_row - row), width(g));
+  void take(Group* groups, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t first_row, ptrdiff_t last_row,
+            bool careful) const {
+    if (!side_by_side_) {
+      for (ptrdiff_t g = begin; g < end; ++g) count_unit(groups[g], g, first_row, last_row, careful);
       return;
     }
-    const ptrdiff_t whole = layout_.inner / census_columns;
-    const int left = static_cast<int>(layout_.inner % census_columns);
-    for (ptrdiff_t row = first_row; row < last_row; ++row) {
-      for (ptrdiff_t g = begin; g < end; ++g) {
-        const ptrdiff_t element = (row * layout_.channels + g) * layout_.inner;
-        run(g, element, census_columns, whole, census_columns);
-        if (left > 0) run(g, element + whole * census_columns, census_columns, 1, left);
-      }
+    for (ptrdiff_t row = first_row; row < last_row; row += row_block)
+      for (ptrdiff_t g = begin; g < end; ++g)
+        run_kernel(groups[g], row * columns_ + g * census_columns, {columns_, std::min(row_block, last_row - row)},
+                   width(g), careful);
+  }
+
+  // The runs of one unit in some of the rows.
+  void count_unit(Group& group, ptrdiff_t unit, ptrdiff_t first_row, ptrdiff_t last_row, bool careful) const {
+    const ptrdiff_t whole = layout_.inner / census_columns, left = layout_.inner % census_columns;
+    const ptrdiff_t apart = layout_.channels * layout_.inner, rows = last_row - first_row;
+    const ptrdiff_t element = first_row * apart + unit * layout_.inner;
+    if (whole > 0) run_kernel(group, element, {census_columns, whole, apart, rows}, census_columns, careful);
+    if (left > 0) run_kernel(group, element + whole * census_columns, {apart, rows}, static_cast<int>(left), careful);
+  }
+
+  void run_kernel(Group& group, ptrdiff_t element, const CensusWalk& walk, int columns, bool careful) const {
+    loop_(x_ + element * size_, walk, columns, group.rule, group.sums, careful ? &group.exceptions : nullptr);
+  }
+
+  // No other unit is waited for, and no sums but these are kept.
+  void count_whole_unit(ptrdiff_t unit, std::int64_t* counts, double* moments) const {
+    Group group = start(unit);
+    count_unit(group, unit, 0, layout_.outer, false);
+    const bool careful = !is_finite(group);
+    if (careful) {
+      group = start(unit);
+      count_unit(group, unit, 0, layout_.outer, true);
     }
+    Total total;
+    for (int j = 0; j < census_columns; ++j) total.add(group, j);
+    merge(unit, total, careful, counts, moments);
   }
 
   static void add(Group& to, const Group& from) {
@@ -147,10 +179,9 @@ class Census {
     }
   }
 
-  static bool all_finite(const std::vector<Group>& groups) {
+  static bool is_finite(const Group& group) {
     double poison = 0;  // 0 * x is NaN where x is not finite
-    for (const Group& group : groups)
-      for (int j = 0; j < census_columns; ++j) poison += 0 * group.sums.middle_sum[j] + 0 * group.sums.rest_sum[j];
+    for (int j = 0; j < census_columns; ++j) poison += 0 * group.sums.middle_sum[j] + 0 * group.sums.rest_sum[j];
     return poison == 0;
   }
 
@@ -171,44 +202,54 @@ class Census {
     }
   };
 
-  void add_up(const std::vector<Group>& groups, std::int64_t* counts, double* moments) const {
+  struct Total {
+    std::int64_t above = 0, nan = 0, saturated = 0;
+    Part middle, rest;
+    double middle_shift = 0, rest_shift = 0;  // the same in all columns of a unit
+
+    void add(const Group& group, int j) {
+      above += group.sums.above[j];
+      nan += group.exceptions.nan[j];
+      saturated += group.sums.saturated[j];
+      middle.n += group.exceptions.middle[j];
+      rest.n += group.exceptions.rest[j];
+      middle.sum += group.sums.middle_sum[j];
+      middle.squares += group.sums.middle_squares[j];
+      rest.sum += group.sums.rest_sum[j];
+      rest.squares += group.sums.rest_squares[j];
+      middle_shift = group.rule.middle_shift[j];
+      rest_shift = group.rule.rest_shift[j];
+    }
+  };
+
+  void merge(ptrdiff_t unit, Total& total, bool careful, std::int64_t* counts, double* moments) const {
     const ptrdiff_t units = layout_.channels;
-    const std::int64_t seen = layout_.outer * layout_.inner;
+    if (!careful) {
+      total.middle.n = total.above - total.saturated;
+      total.rest.n = layout_.outer * layout_.inner - total.above;
+    }
+    if (!std::isfinite(ceiling_)) total.saturated = 0;  // infinity reaches a ceiling that is none
+    std::int64_t* count = counts + unit;
+    double* moment = moments + unit;
+    total.middle.merge_into(count[3 * units], total.middle_shift, moment[0], moment[units]);
+    total.rest.merge_into(count[4 * units], total.rest_shift, moment[2 * units], moment[3 * units]);
+    const std::int64_t added[census_counts] = {total.above, total.nan, total.saturated, total.middle.n, total.rest.n};
+    for (int i = 0; i < census_counts; ++i) count[i * units] += added[i];
+  }
+
+  void add_up(const std::vector<Group>& groups, bool careful, std::int64_t* counts, double* moments) const {
     ptrdiff_t g = 0;
     int j = 0;
-    for (ptrdiff_t unit = 0; unit < units; ++unit) {
-      std::int64_t above = 0, nan = 0, saturated = 0;
-      Part middle, rest;
-      double middle_shift = 0, rest_shift = 0;
-      for (; g < groups_ && unit_of(g, j) == unit;) {
-        const Group& group = groups[static_cast<std::size_t>(g)];
-        above += group.sums.above[j];
-        nan += group.exceptions.nan[j];
-        saturated += group.sums.saturated[j];
-        middle.n += group.exceptions.middle[j];
-        rest.n += group.exceptions.rest[j];
-        middle.sum += group.sums.middle_sum[j];
-        middle.squares += group.sums.middle_squares[j];
-        rest.sum += group.sums.rest_sum[j];
-        rest.squares += group.sums.rest_squares[j];
-        middle_shift = group.rule.middle_shift[j];
-        rest_shift = group.rule.rest_shift[j];
+    for (ptrdiff_t unit = 0; unit < layout_.channels; ++unit) {
+      Total total;
+      while (g < groups_ && unit_of(g, j) == unit) {
+        total.add(groups[static_cast<std::size_t>(g)], j);
         if (++j == width(g)) {
           j = 0;
           ++g;
         }
       }
-      if (!careful_) {
-        middle.n = above - saturated;
-        rest.n = seen - above;
-      }
-      if (!std::isfinite(ceiling_)) saturated = 0;  // infinity reaches a ceiling that is none
-      std::int64_t* count = counts + unit;
-      double* moment = moments + unit;
-      middle.merge_into(count[3 * units], middle_shift, moment[0], moment[units]);
-      rest.merge_into(count[4 * units], rest_shift, moment[2 * units], moment[3 * units]);
-      const std::int64_t added[census_counts] = {above, nan, saturated, middle.n, rest.n};
-      for (int i = 0; i < census_counts; ++i) count[i * units] += added[i];
+      merge(unit, total, careful, counts, moments);
     }
   }
 
@@ -217,7 +258,8 @@ class Census {
   ptrdiff_t size_;
   Layout layout_;
   double low_, ceiling_;
-  bool side_by_side_, careful_ = false;
+  CensusLoop loop_;
+  bool side_by_side_;
   ptrdiff_t columns_, groups_;
 };
 

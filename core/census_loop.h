@@ -9,6 +9,10 @@
 #include "kernel.h"
 #include "leaky_relu.h"
 
+#if defined(__AVX512F__)
+#include "census_avx512.h"
+#endif
+
 namespace leakyrelu {
 namespace {
 
@@ -18,12 +22,13 @@ inline double keep_if(std::int64_t condition, double value) {
 }
 
 template <bool careful, class T>
-void census_rows(const T* x, std::ptrdiff_t step, std::ptrdiff_t rows, int columns, const CensusRule& rule,
-                 CensusSums& sums, CensusExceptions* exceptions) {
+void census_rows(const T* x, const CensusWalk& walk, int columns, const CensusRule& rule, CensusSums& sums,
+                 CensusExceptions* exceptions) {
   constexpr double largest = std::numeric_limits<double>::max();
-  for (std::ptrdiff_t i = 0; i < rows; ++i, x += step) {
+  for (std::ptrdiff_t n = 0; n < walk.runs * walk.rows; ++n) {
+    const T* at = x + n / walk.rows * walk.run_step + n % walk.rows * walk.step;
     for (int j = 0; j < columns; ++j) {
-      const double value = static_cast<double>(Number<T>::widen(x[j]));
+      const double value = static_cast<double>(Number<T>::widen(at[j]));
       const std::int64_t above = value > rule.low, saturated = value >= rule.ceiling;
       std::int64_t middle = above & ~saturated, rest = 1 - above;
       if constexpr (careful) {
@@ -45,11 +50,10 @@ void census_rows(const T* x, std::ptrdiff_t step, std::ptrdiff_t rows, int colum
   }
 }
 
+#if !defined(__AVX512F__)
 // The same for whole rows of finite values, with the sums in registers. GCC 12 leaves those of the loop above in
 // memory, which is four times slower; so here the vectors are spelled out, in the compilers' portable way.
-#if defined(__AVX512F__)
-constexpr int vector_bytes = 64;
-#elif defined(__AVX__)
+#if defined(__AVX__)
 constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;
@@ -80,7 +84,7 @@ inline void widen_lanes(const T* x, Doubles& to) {
 }
 
 template <bool bounded, class T>
-void census_full_rows(const T* x, std::ptrdiff_t step, std::ptrdiff_t rows, const CensusRule& rule, CensusSums& sums) {
+void census_full_rows(const T* x, const CensusWalk& walk, const CensusRule& rule, CensusSums& sums) {
   Masks above[census_vectors], saturated[census_vectors];
   Doubles middle_sum[census_vectors], middle_squares[census_vectors], middle_shift[census_vectors];
   Doubles rest_sum[census_vectors], rest_squares[census_vectors], rest_shift[census_vectors];
@@ -98,10 +102,15 @@ void census_full_rows(const T* x, std::ptrdiff_t step, std::ptrdiff_t rows, cons
     load_vector(rule.rest_shift + j, rest_shift[k]);
   });
   const double low = rule.low, ceiling = rule.ceiling;
-  for (std::ptrdiff_t i = 0; i < rows; ++i, x += step) {
+  for (std::ptrdiff_t n = 0, i = 0; n < walk.runs * walk.rows; ++n) {
+    const T* at = x + i * walk.step;
+    if (++i == walk.rows) {
+      i = 0;
+      x += walk.run_step;
+    }
     each([&](int k, int j) {
       Doubles value;
-      widen_lanes(x + j, value);
+      widen_lanes(at + j, value);
       const Masks is_above = value > low;
       Masks is_middle = is_above;
       if constexpr (bounded) {
@@ -128,21 +137,25 @@ void census_full_rows(const T* x, std::ptrdiff_t step, std::ptrdiff_t rows, cons
   });
 }
 
+#endif
+
 template <class T>
-void census_loop(const void* x, std::ptrdiff_t step, std::ptrdiff_t rows, int columns, const CensusRule& rule,
-                 CensusSums& sums, CensusExceptions* exceptions) {
+void census_loop(const void* x, const CensusWalk& walk, int columns, const CensusRule& rule, CensusSums& sums,
+                 CensusExceptions* exceptions) {
   const T* values = static_cast<const T*>(x);
-  if (exceptions == nullptr && columns == census_columns) {
-    if (rule.ceiling < std::numeric_limits<double>::infinity())
-      census_full_rows<true>(values, step, rows, rule, sums);
-    else
-      census_full_rows<false>(values, step, rows, rule, sums);
+  if (exceptions != nullptr) {
+    census_rows<true>(values, walk, columns, rule, sums, exceptions);
     return;
   }
-  if (exceptions != nullptr)
-    census_rows<true>(values, step, rows, columns, rule, sums, exceptions);
+  const bool bounded = rule.ceiling < std::numeric_limits<double>::infinity();
+#if defined(__AVX512F__)
+  (bounded ? census_finite<true, T> : census_finite<false, T>)(values, walk, columns, rule, sums);
+#else
+  if (columns == census_columns)
+    (bounded ? census_full_rows<true, T> : census_full_rows<false, T>)(values, walk, rule, sums);
   else
-    census_rows<false>(values, step, rows, columns, rule, sums, exceptions);
+    census_rows<false>(values, walk, columns, rule, sums, exceptions);
+#endif
 }
 
 }  // namespace

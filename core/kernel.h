@@ -44,12 +44,17 @@ struct CensusRule {
   double middle_shift[census_columns], rest_shift[census_columns];
 };
 
-// Adds `rows` rows of `columns` (up to census_columns) neighbors to the sums; rows are `step` elements apart.
+// In elements: how far rows lie apart, and the runs that they make up.
+struct CensusWalk {
+  std::ptrdiff_t step, rows, run_step = 0, runs = 1;
+};
+
+// Adds `columns` (up to census_columns) neighbors of each row to the sums.
 // Without `exceptions` no value is taken for NaN or infinite: middle is above less saturated, rest is what remains.
 // Where that is wrong of a value, one of its sums is not finite (but for +infinity at or above a ceiling, which is
 // saturated).
-using CensusLoop = void (*)(const void* x, std::ptrdiff_t step, std::ptrdiff_t rows, int columns,
-                            const CensusRule& rule, CensusSums& sums, CensusExceptions* exceptions);
+using CensusLoop = void (*)(const void* x, const CensusWalk& walk, int columns, const CensusRule& rule,
+                            CensusSums& sums, CensusExceptions* exceptions);
 
 struct Kernels {
   Loop forward;

@@ -54,6 +54,16 @@ def test_a_healthy_network_is_called_healthy():
     assert finding.evidence.startswith("2 layers, 200 units, at least 1000 inputs each: none silent")
 
 
+def test_layers_without_units_are_neither_healthy_nor_short_of_data():
+    empty = layer("none", units=0)
+    (finding,) = find(Report([empty]))
+    assert (finding.severity, finding.title) == ("note", "No units")
+    assert finding.evidence == "1 layer, but nothing in them is a unit: there is nothing to say."
+    (finding,) = find(Report([layer("none", units=0, samples=0), layer("a")]))
+    assert finding.title == "Healthy"
+    assert finding.evidence.startswith("1 layer, 100 units, at least 1000 inputs each")
+
+
 def test_a_network_initialized_as_the_remedies_say_is_healthy():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.LeakyReLU(0.1))
@@ -86,14 +96,19 @@ def test_silent_units(silent, slope, severity):
 def test_too_few_inputs_are_said_first_and_nothing_else():
     (finding,) = find(Report([layer(silent=60, samples=ENOUGH - 1), layer("b")]))
     assert (finding.severity, finding.title) == ("note", "More data first")
-    assert "1 layer of 2 saw fewer than 300 inputs a unit (the least: 299)" in finding.evidence
+    assert "1 layer of 2 saw fewer than 300 samples (the least: 299)" in finding.evidence
     assert "up to 1%" in finding.evidence
+    (finding,) = find(Report([layer(silent=60, samples=ENOUGH - 1, entries=None)]))
+    assert finding.evidence == "1 layer of 1 saw fewer than 300 inputs a unit (the least: 299)."
+    (finding,) = find(Report([layer(silent=60, samples=100_000, entries=ENOUGH - 1)]))  # positions are not samples
+    assert finding.title == "More data first"
+    assert "saw fewer than 300 samples (the least: 299)" in finding.evidence
     assert titles(layer(silent=60, samples=ENOUGH)) == [("critical", "Layer act: 60 of 100 units silent")]
 
 
 def test_what_is_said_of_silence_counts_samples():
-    (finding,) = find(Report([layer(silent=60, samples=4000, entries=40)]))
-    assert "never positive in 40 samples (4000 inputs): p < 0.075 at 95 % (3/n)." in finding.evidence
+    (finding,) = find(Report([layer(silent=60, samples=4000, entries=400)]))
+    assert "never positive in 400 samples (4000 inputs): p < 0.0075 at 95 % (3/n)." in finding.evidence
     (finding,) = find(Report([layer(silent=60, entries=None)]))
     assert "in 1000 inputs: p has no known bound, since samples were not counted." in finding.evidence
     (finding,) = find(Report([layer(samples=200, entries=20), layer("b", samples=250, entries=25)]))

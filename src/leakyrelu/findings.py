@@ -26,7 +26,11 @@ SEVERITIES: Final = ("critical", "warning", "note", "healthy")
 """From the worst to none."""
 
 ENOUGH: Final = 300
-"""Inputs a unit must have seen before its silence means something: of as many samples, p < 3/300 = 1 % at 95 %."""
+"""Samples a layer must have seen before silence means something: of as many, p < 3/300 = 1 % at 95 %.
+
+Samples are entries of the batch axis, since the positions of one image are not independent; inputs, where those were
+not counted.
+"""
 MOST: Final = 0.5
 """Share of a layer's units, silent or always on, from which most of the layer is gone."""
 MANY: Final = 0.1
@@ -118,7 +122,7 @@ def find(report: Report) -> tuple[Finding, ...]:
     for layer in report.layers:
         found += _layer(layer, len(report.layers))
     if not found:
-        found.append(_healthy(report))
+        found.append(_healthy(report) if report.units else _nothing(report))
     sizes = {layer.name: layer.units for layer in report.layers}
 
     def rank(finding: Finding) -> tuple[int, float]:
@@ -148,28 +152,27 @@ def slope_for(depth: int) -> tuple[float, str, str]:
 
 
 def _network(report: Report) -> Iterator[Finding]:
-    layers = report.layers
-    short = [layer for layer in layers if layer.samples < ENOUGH]
+    layers = [layer for layer in report.layers if layer.units]
+    short = [layer for layer in layers if _known(layer) < ENOUGH]
     if short:
-        least = min(layer.samples for layer in short)
-        entries = [layer.entries for layer in short if layer.entries is not None]
+        counted = all(layer.entries is not None for layer in short)
+        least = min(_known(layer) if counted else layer.samples for layer in short)
         bound = ""
-        if len(entries) == len(short):
-            n = min(entries)
-            most = f"{min(3 / max(n, 1), 1):.0%}"
-            bound = f" Of a unit never positive in {_number(n, 'sample')}, p may still be up to {most}."
+        if counted:
+            most = f"{min(3 / max(least, 1), 1):.0%}"
+            bound = f" Of a unit never positive in {_number(least, 'sample')}, p may still be up to {most}."
         yield Finding(
             "note",
             "More data first",
             None,
             (),
-            f"{_number(len(short), 'layer')} of {len(layers)} saw fewer than {ENOUGH} inputs a unit (the least: "
-            f"{least}).{bound}",
+            f"{_number(len(short), 'layer')} of {len(layers)} saw fewer than {ENOUGH} "
+            f"{'samples' if counted else 'inputs a unit'} (the least: {least}).{bound}",
             f"Run at least {ENOUGH} samples before calling a unit of these layers silent or always on.",
             "",
             _THREE,
         )
-    hurt = [layer for layer in layers if layer.samples >= ENOUGH and len(layer.silent_units) >= MANY * layer.units]
+    hurt = [layer for layer in layers if _known(layer) >= ENOUGH and len(layer.silent_units) >= MANY * layer.units]
     if len(hurt) >= 3 and len(hurt) >= len(layers) / 2:
         yield Finding(
             "warning",
@@ -212,7 +215,7 @@ def _layer(layer: Layer, depth: int) -> Iterator[Finding]:
             "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
             _EXPLODING,
         )
-    if layer.samples < ENOUGH or layer.units == 0:
+    if _known(layer) < ENOUGH or layer.units == 0:
         return
     yield from _silent(layer, depth)
     yield from _always_on(layer)
@@ -362,15 +365,29 @@ def _alike(layer: Layer, depth: int) -> Iterator[Finding]:
 
 
 def _healthy(report: Report) -> Finding:
-    least = min(layer.samples for layer in report.layers)
+    layers = [layer for layer in report.layers if layer.units]
+    least = min(layer.samples for layer in layers)
     return Finding(
         "healthy",
         "Healthy",
         None,
         (),
-        f"{_number(len(report.layers), 'layer')}, {_number(report.units, 'unit')}, at least {least} inputs each: none "
+        f"{_number(len(layers), 'layer')}, {_number(report.units, 'unit')}, at least {least} inputs each: none "
         f"silent, fewer than {LINEAR:.0%} of any layer always on.",
         "Nothing to do.",
+        "",
+        "",
+    )
+
+
+def _nothing(report: Report) -> Finding:
+    return Finding(
+        "note",
+        "No units",
+        None,
+        (),
+        f"{_number(len(report.layers), 'layer')}, but nothing in them is a unit: there is nothing to say.",
+        "Check the shapes: the axis of the units has length 0.",
         "",
         "",
     )
@@ -380,6 +397,11 @@ def _distance(layer: Layer, units: NDArray[np.int64]) -> NDArray[np.float64]:
     """Count standard deviations from mean input to zero; the output tells, of units that never cross it."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.abs(layer.output_mean[units]) / layer.output_std[units])
+
+
+def _known(layer: Layer) -> int:
+    """Count the samples that a layer saw, or its inputs, where those were not counted."""
+    return layer.samples if layer.entries is None else layer.entries
 
 
 def _seen(layer: Layer) -> str:

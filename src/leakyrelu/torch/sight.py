@@ -7,8 +7,8 @@ not counted again. (A dispatch mode would see operators only, below autograd and
 of Python, in the backward pass too.)
 
 Each hook and each call under a mode costs some microseconds. So layers of PyTorch that are known not to rectify have
-at most the one hook that notes their output; a model of such layers and rectifiers alone runs without the mode; and
-while nothing is to be counted, `look(False)` takes all of it away.
+a hook only where their output is to be noted, and there the mode is off while they run; a model of such layers and
+rectifiers alone runs without the mode; and while nothing is to be counted, `look(False)` takes all of it away.
 
 All state is one a thread, since `DataParallel` runs replicas of the model in threads of their own.
 """

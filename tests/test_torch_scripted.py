@@ -190,7 +190,7 @@ def test_the_command_takes_a_file(capsys, tmp_path):
         status, out = run(capsys, "diagnose", tmp_path / "model.pt", "--data", tmp_path / "x.npy", "--batch-size", 5)
     assert status == 0, out.err
     assert "body.0.act" in out.out
-    assert "1 of 4 units silent" in out.out
+    assert "8 layers, 39 units: 11 of 39 units silent" in out.out
     status, out = run(
         capsys, "diagnose", tmp_path / "model.pt", "--data", tmp_path / "x.npy", "--checkpoint", "weights.pt"
     )

@@ -292,6 +292,26 @@ def test_traced_by_others(x):
     torch.testing.assert_close(graph(x), by_hand(x))
 
 
+def test_a_graph_of_others_holds_what_is_computed(x):
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stays = Plain()
+            self.stays.forward = lambda x: (x - 0.1).relu()
+
+        def forward(self, x):
+            x.relu_()
+            return self.stays(x).clone().clamp_(min=0).mul(2.0).relu()
+
+    model, _, report = rewritten(Around)
+    assert [name for name, _ in report.left] == ["stays"]
+    graph = torch.fx.symbolic_trace(model)
+    y = x.clone()
+    torch.testing.assert_close(graph(y), 2 * torch.relu(leaky(x) - 0.1))
+    torch.testing.assert_close(y, leaky(x))
+    torch.testing.assert_close(model(x.clone()), graph(x.clone()))
+
+
 def test_replicas_in_threads(x):
     model, reference, _ = rewritten()
     model.eval()

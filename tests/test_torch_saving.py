@@ -177,6 +177,8 @@ class Reused(nn.Module):
             return self.act(self.act(self.bn(x)) + x)
         if self.way == "function":
             return F.leaky_relu(self.bn(x), 0.1)
+        if self.way == "another function":
+            return F.elu(self.bn(x))
         if self.way == "only in training":
             return self.act(self.bn(x)) if self.training else self.bn(x)
         if self.way == "two norms":
@@ -193,7 +195,12 @@ class Reused(nn.Module):
     [
         ("output used twice", (), "its output is used 2 times"),
         ("activation of a sum", (), "its activation is also called on something else, so it has to stay"),
-        ("function", (), "a call of leaky_relu comes after it, not a module"),
+        (
+            "function",
+            (),
+            "a call of leaky_relu comes after it, not a module; make it a leakyrelu.torch.LeakyReLU, which can be",
+        ),
+        ("another function", (), "a call of elu comes after it, not a module"),
         ("only in training", (), "its output leaves the part of the model that could be traced"),
         ("two norms", (("bn", "act"), ("bn2", "act")), None),
         ("norm twice", (), "its output leaves the part of the model that could be traced"),
@@ -209,6 +216,7 @@ def test_what_is_left_and_why(way, joined, reason):
     assert report.joined == joined
     if reason:
         assert dict(report.left)["bn"].startswith(reason)
+    assert ("LeakyReLU" in dict(report.left).get("bn", "")) == (way == "function")
     for training in (True, False):
         model.train(training), twin.train(training)
         torch.testing.assert_close(model(x), twin(x))

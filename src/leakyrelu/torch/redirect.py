@@ -6,7 +6,8 @@ itself still decides what is called, by `self.training` or anything else; a grap
 
 The mode also sees what other modules call that run meanwhile. Whose call it is, the frames of Python say: what lies
 between the call and the forward method. Under `torch.compile` there are no frames, and no module in between either that
-calls a ReLU and is to keep it: `replace_relu` exchanges the classes of these, too.
+calls a ReLU and is to keep it: `replace_relu` exchanges the classes of these, too. (A hook of the user's that calls one
+there is compiled as part of the forward method.)
 """
 
 from __future__ import annotations

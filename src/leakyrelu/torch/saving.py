@@ -397,7 +397,7 @@ class Calls:
             follower = (
                 "its output leaves the part of the model that could be traced, or is the model's own"
                 if users[0].op == "output"
-                else f"a call of {_name(users[0].target)} comes after it, not a module"
+                else f"a call of {_name(users[0].target)} comes after it, not a module{_remedy(users[0])}"
             )
         elif follower is None:
             follower = f"its output is used {len(users)} times"
@@ -425,6 +425,11 @@ class Calls:
                 self.after.setdefault(each, []).append(why)
                 self.before.setdefault(each, []).append(why)
             self.follow(each)
+
+
+def _remedy(call: fx.Node) -> str:
+    leaky = _name(call.target) in ("leaky_relu", "leaky_relu_")
+    return "; make it a leakyrelu.torch.LeakyReLU, which can be joined with it" if leaky else ""
 
 
 def _name(target: Any) -> str:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Contestants = Mapping[str, Callable[[], object]]
 
@@ -63,6 +63,19 @@ def _calls_within(run: Callable[[], object], seconds: float) -> tuple[int, float
         step = min(2 * step, 1000)
 
 
+def turns(names: Iterable[str], rounds: int) -> Iterator[str]:
+    """Each name once a round, and each round begun by another; meanwhile nobody collects garbage."""
+    order = list(names)
+    gc.collect()
+    gc.disable()
+    try:
+        for round_ in range(rounds):
+            shift = round_ % max(1, len(order))
+            yield from order[shift:] + order[:shift]
+    finally:
+        gc.enable()
+
+
 def interleave(contestants: Contestants, repeats: int = 7, *, threads: bool = True) -> dict[str, float]:
     """Median seconds a call of each contestant over `repeats` rounds; in each round each has one block of calls.
 
@@ -74,23 +87,15 @@ def interleave(contestants: Contestants, repeats: int = 7, *, threads: bool = Tr
         count, taken = _calls_within(run, WARM_UP_SECONDS)
         per_call[name] = taken / count
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    order = list(contestants)
-    gc.collect()
-    gc.disable()
-    try:
-        for round_ in range(repeats):
-            shift = round_ % len(order)
-            for name in order[shift:] + order[:shift]:
-                run = contestants[name]
-                calls = max(1, int(BLOCK_SECONDS / per_call[name]))
-                if threads:
-                    time.sleep(SETTLE_SECONDS)
-                if per_call[name] < LONG_CALL_SECONDS:
-                    _calls_within(run, WARM_UP_SECONDS)
-                start = time.perf_counter()
-                for _ in range(calls):
-                    run()
-                times[name].append((time.perf_counter() - start) / calls)
-    finally:
-        gc.enable()
+    for name in turns(contestants, repeats):
+        run = contestants[name]
+        calls = max(1, int(BLOCK_SECONDS / per_call[name]))
+        if threads:
+            time.sleep(SETTLE_SECONDS)
+        if per_call[name] < LONG_CALL_SECONDS:
+            _calls_within(run, WARM_UP_SECONDS)
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        times[name].append((time.perf_counter() - start) / calls)
     return {name: statistics.median(values) for name, values in times.items()}

@@ -59,6 +59,23 @@ def _relative(rows: list[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def _panels(lines: Any, places: list[str], size: tuple[int, int], title: str, subtitle: str) -> dict[str, Any]:
+    """Side by side, one panel a place where the output goes, with a dashed line at 1."""
+    one = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y="one:Q")
+    width, height = size
+    panels = [
+        alt.layer(lines.transform_filter(alt.datum.where == where), one).properties(
+            width=width, height=height, title=f"{where[0].upper()}{where[1:]}"
+        )
+        for where in places
+    ]
+    heading = alt.TitleParams(title, subtitle=subtitle, anchor="start")
+    spec: dict[str, Any] = (
+        alt.hconcat(*panels).resolve_scale(y="shared").properties(title=heading).configure(font="DejaVu Sans").to_dict()
+    )
+    return spec
+
+
 def relative(rows: list[Row]) -> dict[str, Any]:
     """Vega-Lite: time of every peer as a multiple of ours."""
     base = alt.Chart(alt.Data(values=_relative(rows))).encode(
@@ -74,22 +91,13 @@ def relative(rows: list[Row]) -> dict[str, Any]:
             "name:N", scale=alt.Scale(range=COLORS), legend=alt.Legend(title=None, orient="top", columns=7)
         ),
     )
-    line = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y="one:Q")
-    panels = [
-        alt.layer(base.mark_line(strokeWidth=2.5).transform_filter(alt.datum.where == where), line).properties(
-            width=340, height=330, title=f"{where[0].upper()}{where[1:]}"
-        )
-        for where in (MODES["out"], MODES["fresh"], MODES["new"])
-    ]
-    title = alt.TitleParams(
+    return _panels(
+        base.mark_line(strokeWidth=2.5),
+        [MODES["out"], MODES["fresh"], MODES["new"]],
+        (340, 330),
         "Leaky ReLU forward: how many times as long as leakyrelu",
-        subtitle="above the dashed line: slower than leakyrelu",
-        anchor="start",
+        "above the dashed line: slower than leakyrelu",
     )
-    spec: dict[str, Any] = (
-        alt.hconcat(*panels).resolve_scale(y="shared").properties(title=title).configure(font="DejaVu Sans").to_dict()
-    )
-    return spec
 
 
 def _shares(rows: list[Row]) -> list[dict[str, Any]]:
@@ -127,22 +135,13 @@ def shares(rows: list[Row]) -> dict[str, Any]:
             "name:N", scale=alt.Scale(domain=ranked, range=COLORS[:3]), legend=alt.Legend(title=None, orient="top")
         ),
     )
-    line = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y="one:Q")
-    panels = [
-        alt.layer(base.mark_line(strokeWidth=3).transform_filter(alt.datum.where == where), line).properties(
-            width=470, height=300, title=f"{where[0].upper()}{where[1:]}"
-        )
-        for where in (MODES["out"], MODES["in place"])
-    ]
-    title = alt.TitleParams(
+    return _panels(
+        base.mark_line(strokeWidth=3),
+        [MODES["out"], MODES["in place"]],
+        (470, 300),
         "Leaky ReLU forward: share of the speed of merely moving the bytes",
-        subtitle="dashed line: the fastest copy (or pass in place) of the same bytes in the same run",
-        anchor="start",
+        "dashed line: the fastest copy (or pass in place) of the same bytes in the same run",
     )
-    spec: dict[str, Any] = (
-        alt.hconcat(*panels).resolve_scale(y="shared").properties(title=title).configure(font="DejaVu Sans").to_dict()
-    )
-    return spec
 
 
 def write(rows: list[Row], folder: pathlib.Path) -> None:

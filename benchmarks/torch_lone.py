@@ -14,7 +14,6 @@ meets depends on what else the process does:
 from __future__ import annotations
 
 import ctypes
-import gc
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from benchmarks.harness import turns
 from leakyrelu.torch import LeakyReLU
 
 if TYPE_CHECKING:
@@ -106,20 +106,14 @@ def measure(dtype: str, memory: str, powers: Iterable[int], rounds: int, compile
             seconds = layers * _block(layer, x, grad, layers)
             blocks[name] = max(1, int(BLOCK_SECONDS / seconds))
         times: dict[str, list[float]] = {name: [] for name in contestants}
-        order = list(contestants)
-        gc.collect()
-        gc.disable()
-        for round_ in range(rounds):
-            shift = round_ % len(order)
-            for name in order[shift:] + order[:shift]:
-                taken = 0.0
-                _block(contestants[name], x, grad, layers)
-                for _ in range(blocks[name]):
-                    taken += _block(contestants[name], x, grad, layers)
-                    if memory == "fresh":
-                        library.malloc_trim(0)
-                times[name].append(taken / blocks[name])
-        gc.enable()
+        for name in turns(contestants, rounds):
+            taken = 0.0
+            _block(contestants[name], x, grad, layers)
+            for _ in range(blocks[name]):
+                taken += _block(contestants[name], x, grad, layers)
+                if memory == "fresh":
+                    library.malloc_trim(0)
+            times[name].append(taken / blocks[name])
         for name, layer in contestants.items():
             row: Row = {
                 "work": f"lone, {dtype}, {memory}",

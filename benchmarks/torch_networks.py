@@ -8,7 +8,6 @@ convolution, normalization and activation, `torch.compile`, and the network afte
 from __future__ import annotations
 
 import copy
-import gc
 import importlib
 import itertools
 import time
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from benchmarks.harness import turns
 from leakyrelu.torch import activation_memory, save_memory
 
 if TYPE_CHECKING:
@@ -154,14 +154,8 @@ def measure(part: str, rounds: int, compiled: bool) -> list[Row]:
         for model in running.values():
             step(model, x)
         times: dict[str, list[float]] = {name: [] for name in models}
-        order = list(running)
-        gc.collect()
-        gc.disable()
-        for round_ in range(rounds):
-            shift = round_ % len(order)
-            for name in order[shift:] + order[:shift]:
-                times[name].append(step(running[name], x))
-        gc.enable()
+        for name in turns(running, rounds):
+            times[name].append(step(running[name], x))
         for name in models:
             row: Row = {
                 "work": work,
@@ -173,7 +167,7 @@ def measure(part: str, rounds: int, compiled: bool) -> list[Row]:
             }
             rows.append(row)
         base = min(times[IN_PLACE])
-        summary = ", ".join(f"{name} {min(times[name]) / base:.2f}" for name in order)
+        summary = ", ".join(f"{name} {min(times[name]) / base:.2f}" for name in running)
         print(f"  {work}: in place {base * 1e3:.1f} ms; {summary}", flush=True)
     return rows
 

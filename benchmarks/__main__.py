@@ -118,7 +118,8 @@ def main() -> None:
         return
     results: dict[str, Any] = {"machine": machine.describe()}
     stored = json.loads((folder / "array.json").read_text()) if options.update else {}
-    harness.bring_in_memory(powers)
+    if max(powers) >= harness.BRING_IN_FROM:
+        harness.bring_in_memory()
     if "calls" in parts:
         results["calls"] = calls.small_calls(options.repeats)
         results["imports"] = calls.import_seconds(options.repeats)

@@ -9,6 +9,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -24,28 +26,29 @@ LONG_CALL_SECONDS = 0.05
 
 # What stays untouched when a virtual machine is made to bring in its memory: room for the other processes.
 SPARE_BYTES = 3 * 2**30
-BRING_IN_FROM = 22
+BRING_IN_FROM = 20
+BLOCK_BYTES = 2**26
+# Of more than a GiB of free pages, the host of that machine takes some back at once.
+KEPT_BYTES = 2**27
 
 
-def bring_in_memory(powers: Iterable[int]) -> None:
-    """Write once into the free memory of the machine, before sizes are measured for which it matters.
+def bring_in_memory(most: int = 2**62) -> int:
+    """Write once into the free memory of the machine, or into so many bytes of it; return how many.
 
-    The host of a virtual machine gives it a page when it first writes there. That took 7 s a GiB on the machine of the
-    committed results, where a page that the host had given before took 0.3: whoever of the contestants happened to get
-    such pages would be charged for them.
+    The host of a virtual machine gives it a page when it first writes there, and takes free ones back within seconds
+    (free page reporting). On the machine of the committed results that made a first write take 7 s a GiB, where one to
+    a page that the host had left took 0.3: whoever of the contestants happened to get such pages would be charged for
+    them. What was freed last is given out first.
     """
-    if max(powers) < BRING_IN_FROM:
-        return
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - SPARE_BYTES
-    blocks = [mmap.mmap(-1, 2**28) for _ in range(max(0, free) // 2**28)]
+    blocks = [mmap.mmap(-1, BLOCK_BYTES) for _ in range(max(0, min(most, free)) // BLOCK_BYTES)]
     for block in blocks:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             block.madvise(mmap.MADV_HUGEPAGE)
-        for page in range(0, len(block), mmap.PAGESIZE):
-            block[page] = 1
+        np.frombuffer(block, np.uint8)[:: mmap.PAGESIZE] = 1
     for block in blocks:
         block.close()
-    print(f"  memory brought in: {len(blocks) / 4:g} GiB", flush=True)
+    return len(blocks) * BLOCK_BYTES
 
 
 def _calls_within(run: Callable[[], object], seconds: float) -> tuple[int, float]:
@@ -76,10 +79,13 @@ def turns(names: Iterable[str], rounds: int) -> Iterator[str]:
         gc.enable()
 
 
-def interleave(contestants: Contestants, repeats: int = 7, *, threads: bool = True) -> dict[str, float]:
+def interleave(
+    contestants: Contestants, repeats: int = 7, *, threads: bool = True, memory: int = 0
+) -> dict[str, float]:
     """Median seconds a call of each contestant over `repeats` rounds; in each round each has one block of calls.
 
-    Without `threads`, no contestant uses more than one, and nobody waits for pools to fall asleep.
+    Without `threads`, no contestant uses more than one, and nobody waits for pools to fall asleep. Before each block,
+    `memory` bytes are brought in.
     """
     per_call: dict[str, float] = {}
     for name, run in contestants.items():
@@ -90,6 +96,7 @@ def interleave(contestants: Contestants, repeats: int = 7, *, threads: bool = Tr
     for name in turns(contestants, repeats):
         run = contestants[name]
         calls = max(1, int(BLOCK_SECONDS / per_call[name]))
+        bring_in_memory(memory)
         if threads:
             time.sleep(SETTLE_SECONDS)
         if per_call[name] < LONG_CALL_SECONDS:

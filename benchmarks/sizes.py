@@ -36,7 +36,8 @@ def measure(
         if not calls:
             continue
         rounds = max(3, repeats // 2) if power >= 26 else repeats
-        for name, seconds in harness.interleave(calls, rounds, threads=power >= 14).items():
+        memory = harness.KEPT_BYTES if power >= harness.BRING_IN_FROM else 0
+        for name, seconds in harness.interleave(calls, rounds, threads=power >= 14, memory=memory).items():
             rows.append(
                 {"operation": operation, "dtype": dtype, "mode": mode, "n": n, "name": name, "seconds": seconds}
             )

@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
             continue
         if part == "lone":
             powers = [int(each) for each in options.powers.split(",")] if options.powers else torch_lone.POWERS
-            harness.bring_in_memory(powers)
+            harness.bring_in_memory()
             rows = [
                 row
                 for memory in options.memory.split(",")

@@ -93,7 +93,7 @@ def main() -> None:
         training.main(sys.argv[2:])
         return
     options = parse()
-    from benchmarks import calls, harness, layouts, machine, peers, pictures, sizes, table
+    from benchmarks import calls, layouts, machine, peers, pictures, sizes, table
 
     parts = options.parts or PARTS
     powers, modes = powers_of(options.powers), options.modes.split(",")
@@ -118,8 +118,6 @@ def main() -> None:
         return
     results: dict[str, Any] = {"machine": machine.describe()}
     stored = json.loads((folder / "array.json").read_text()) if options.update else {}
-    if max(powers) >= harness.BRING_IN_FROM:
-        harness.bring_in_memory()
     if "calls" in parts:
         results["calls"] = calls.small_calls(options.repeats)
         results["imports"] = calls.import_seconds(options.repeats)

@@ -17,6 +17,9 @@ Split split(std::ptrdiff_t n, std::ptrdiff_t bytes);
 // zeros there.
 bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output);
 
+// Bytes of the last cache that one core has: what work reads and writes together may be, and still not be streamed.
+std::ptrdiff_t cache_bytes();
+
 // Asks for huge pages under memory that is about to be written for the first time. Page faults of 4 KiB cost more than
 // the arithmetic on what they bring in; memory that is in use already, or too short, is left as it is.
 void advise_huge_pages(void* begin, std::ptrdiff_t bytes);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "dispatch.h"
+#include "memory.h"
 #include "norm.h"
 #include "prelu.h"
 #include "python.h"
@@ -24,8 +25,9 @@ PyObject* config(PyObject*, PyObject*) {
     Ref name(PyUnicode_FromString(row->isa));
     if (!name || PyList_Append(available.get(), name.get()) < 0) return nullptr;
   }
-  return Py_BuildValue("{s:s,s:O,s:i,s:i}", "isa", active_row().isa, "isa_available", available.get(), "num_threads",
-                       get_num_threads(), "usable_cpus", usable_cpus());
+  return Py_BuildValue("{s:s,s:O,s:i,s:i,s:n}", "isa", active_row().isa, "isa_available", available.get(),
+                       "num_threads", get_num_threads(), "usable_cpus", usable_cpus(), "cache_bytes",
+                       static_cast<Py_ssize_t>(cache_bytes()));
 }
 
 PyObject* get_threads(PyObject*, PyObject*) { return PyLong_FromLong(get_num_threads()); }
@@ -74,7 +76,7 @@ PyMethodDef methods[] = {
     {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},
     {"set_num_threads", set_threads, METH_O, "set_num_threads(count, /)"},
     {"share_openmp", share_openmp_at, METH_O, "share_openmp(address of GOMP_parallel, or 0, /)"},
-    {"config", config, METH_NOARGS, "config() -> dict: instruction sets and threads."},
+    {"config", config, METH_NOARGS, "config() -> dict: instruction sets, threads, and the cache of a core."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_show_config(capsys):
     assert leakyrelu.__version__ in printed
     assert f"instruction set: {_core.config()['isa']}" in printed
     assert f"this process may use {USABLE} CPUs" in printed
+    assert f"last cache of a core: {_core.config()['cache_bytes'] / 2**20:g} MiB" in printed
+
+
+def test_streaming_goes_by_the_last_cache_of_one_core():
+    """Not by the sum of all of the processor's, which is what glibc tells of an AMD EPYC."""
+    caches = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")
+    sizes = {int((at / "level").read_text()): (at / "size").read_text().strip() for at in caches}
+    if not sizes or max(sizes) < 2:
+        assert _core.config()["cache_bytes"] >= 2**20
+        return
+    highest = sizes[max(sizes)]
+    assert _core.config()["cache_bytes"] == int(highest[:-1]) * {"K": 2**10, "M": 2**20}[highest[-1]]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

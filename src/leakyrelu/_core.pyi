@@ -10,6 +10,7 @@ class _Config(TypedDict):
     isa_available: list[str]
     num_threads: int
     usable_cpus: int
+    cache_bytes: int
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -66,7 +66,10 @@ def set_num_threads(count: int) -> None:
 
 
 def show_config() -> None:
-    """Print the version, the instruction set in use and those this machine has, and the threads.
+    """Print the version, the instruction set in use and those this machine has, the threads, and the cache of a core.
+
+    Work that reads and writes more than that cache holds stores its results past it (in memory of the caller's that is
+    not the input): the cache would have to fetch each line only to see it overwritten.
 
     ``LEAKYRELU_ISA`` (``baseline``, ``avx2``, ``avx512`` or ``neon``) forces an instruction set when it is set before
     the import.
@@ -78,6 +81,7 @@ def show_config() -> None:
     leakyrelu ...
     instruction set: ... (this machine has: baseline...)
     threads: ... (this process may use ... CPUs)
+    last cache of a core: ... MiB
     """
     from leakyrelu import __version__
 
@@ -85,3 +89,4 @@ def show_config() -> None:
     print(f"leakyrelu {__version__}")
     print(f"instruction set: {now['isa']} (this machine has: {', '.join(now['isa_available'])})")
     print(f"threads: {now['num_threads']} (this process may use {now['usable_cpus']} CPUs)")
+    print(f"last cache of a core: {now['cache_bytes'] / 2**20:g} MiB")

@@ -51,7 +51,7 @@ def powers_of(text: str) -> list[int]:
 
 
 def rows_in_a_process(environment: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
-    """Rows measured in a process with another environment (threads, instruction set, malloc)."""
+    """Rows measured in a process with another environment (instruction set, malloc)."""
     command = [sys.executable, "-m", "benchmarks", "sizes", "--rows-as-json", *arguments]
     done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
     *progress, last = done.stdout.splitlines()
@@ -93,7 +93,7 @@ def main() -> None:
         training.main(sys.argv[2:])
         return
     options = parse()
-    from benchmarks import calls, layouts, machine, peers, pictures, sizes, table
+    from benchmarks import calls, layouts, machine, peers, pictures, sizes, table, threads
 
     parts = options.parts or PARTS
     powers, modes = powers_of(options.powers), options.modes.split(",")
@@ -132,9 +132,7 @@ def main() -> None:
     if "layouts" in parts:
         results["layouts"] = layouts.measure(options.repeats)
     if "threads" in parts:
-        results["one_thread"] = ours_in_a_process(
-            [p for p in powers if p in range(14, 27, 2)], options.repeats, LEAKYRELU_NUM_THREADS="1"
-        )
+        results["threads"] = threads.measure([p for p in powers if p in range(14, 27, 2)], options.repeats)
     if "instruction-sets" in parts:
         import leakyrelu
 

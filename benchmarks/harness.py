@@ -80,15 +80,23 @@ def turns(names: Iterable[str], rounds: int) -> Iterator[str]:
 
 
 def interleave(
-    contestants: Contestants, repeats: int = 7, *, threads: bool = True, memory: int = 0
+    contestants: Contestants,
+    repeats: int = 7,
+    *,
+    threads: bool = True,
+    memory: int = 0,
+    prepare: Contestants | None = None,
 ) -> dict[str, float]:
     """Median seconds a call of each contestant over `repeats` rounds; in each round each has one block of calls.
 
     Without `threads`, no contestant uses more than one, and nobody waits for pools to fall asleep. Before each block,
-    `memory` bytes are brought in.
+    `memory` bytes are brought in, and what `prepare` has for the contestant is called.
     """
+    prepare = prepare or {}
     per_call: dict[str, float] = {}
     for name, run in contestants.items():
+        if name in prepare:
+            prepare[name]()
         run()  # compile, allocate, touch
         count, taken = _calls_within(run, WARM_UP_SECONDS)
         per_call[name] = taken / count
@@ -97,6 +105,8 @@ def interleave(
         run = contestants[name]
         calls = max(1, int(BLOCK_SECONDS / per_call[name]))
         bring_in_memory(memory)
+        if name in prepare:
+            prepare[name]()
         if threads:
             time.sleep(SETTLE_SECONDS)
         if per_call[name] < LONG_CALL_SECONDS:

@@ -117,13 +117,50 @@ def bars(results: Results) -> list[str]:
     for name, times in results.get("layouts", {}).items():
         ratio_ = min(seconds for peer, seconds in times.items() if peer != OURS) / times[OURS]
         lines.append(f"| {name}, against NumPy's best | faster | {ratio_:.2f} | {'yes' if ratio_ > 1 else 'NO'} |")
-    if "one_thread" in results:
-        for mode in ("out", "fresh", "in place"):
-            one = _select(results["one_thread"], operation="forward", dtype="float32", mode=mode, n=2**20, name=OURS)
-            all_ = _select(rows, operation="forward", dtype="float32", mode=mode, n=2**20, name=OURS)
-            if one and all_:
-                add(f"all threads against one, 2^20, {mode}", 1.6,
-                    [(2**20, one[0]["seconds"] / all_[0]["seconds"])], "at least 1.6")  # fmt: skip
+    for mode, times in by_threads(results.get("threads", []), 2**20).items():
+        most = max(times, key=int)
+        add(f"{most} threads against one, 2^20, {mode}", 1.6, [(2**20, times["1"] / times[most])], "at least 1.6")
+    return [*lines, ""]
+
+
+def by_threads(rows: list[Row], n: int) -> dict[str, dict[str, float]]:
+    """Seconds of that size by mode and number of threads."""
+    here = _select(rows, n=n)
+    return {
+        mode: {row["name"]: row["seconds"] for row in _select(here, mode=mode)}
+        for mode in MODES
+        if _select(here, mode=mode)
+    }
+
+
+def threads_table(rows: list[Row]) -> list[str]:
+    """Markdown: microseconds of the forward pass, float32, by number of threads."""
+    counts = sorted({row["name"] for row in rows}, key=int)
+    lines = [
+        "### Threads: forward, float32, us",
+        "",
+        "| elements | output | " + " | ".join(f"on {count}" for count in counts) + " | times as fast |",
+        "|---" * (3 + len(counts)) + "|",
+    ]
+    for n in sorted({row["n"] for row in rows}):
+        for mode, times in by_threads(rows, n).items():
+            cells = [f"{times[count] * 1e6:.2f}" for count in counts] + [f"{times[counts[0]] / times[counts[-1]]:.2f}"]
+            lines.append(f"| 2^{n.bit_length() - 1} | {mode} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def instruction_sets_table(sets: dict[str, list[Row]]) -> list[str]:
+    """Markdown: microseconds of the forward pass, float32, by instruction set."""
+    lines = [
+        "### Instruction sets: forward, float32, us",
+        "",
+        "| elements | output | " + " | ".join(sets) + " |",
+        "|---" * (2 + len(sets)) + "|",
+    ]
+    for row in next(iter(sets.values())):
+        wanted = {key: row[key] for key in ("n", "mode", "name")}  # type: ignore[literal-required]
+        cells = [f"{_select(rows, **wanted)[0]['seconds'] * 1e6:.2f}" for rows in sets.values()]
+        lines.append(f"| 2^{row['n'].bit_length() - 1} | {row['mode']} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
@@ -152,6 +189,9 @@ def render(results: Results) -> str:
     ]
     lines += bars(results) if results.get("sizes") else []
     lines += calls_table(results) if "calls" in results else []
+    lines += threads_table(results["threads"]) if results.get("threads") else []
+    sets = results.get("instruction_sets", {})
+    lines += instruction_sets_table(sets) if any(sets.values()) else []
     for operation in ("forward", "backward", "both"):
         for dtype in ("float32", "bfloat16", "float16"):
             for mode in MODES:

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+import leakyrelu
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -18,7 +20,7 @@ def run(*arguments):
 
 
 def test_small_run_stores_every_row(tmp_path):
-    arguments = ["sizes", "calls", "threads", "instruction-sets", "--powers", "4,10", "--repeats", "1"]
+    arguments = ["sizes", "calls", "threads", "instruction-sets", "--powers", "4,10,14", "--repeats", "1"]
     done = run(*arguments, "--modes", "out,in place", "--dtypes", "float32,bfloat16", "--save", str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "array.json").read_text())
@@ -42,6 +44,14 @@ def test_small_run_stores_every_row(tmp_path):
     table = (tmp_path / "array.md").read_text()
     assert "### forward, float32, out" in table
     assert "share of the limit" in table
+    threads = {(row["mode"], row["name"]): row["seconds"] for row in results["threads"]}
+    all_ = str(leakyrelu.get_num_threads())
+    assert set(threads) == {(mode, name) for mode in ("out", "fresh", "in place") for name in ("1", all_)}
+    times = " | ".join(f"{threads['out', name] * 1e6:.2f}" for name in sorted({"1", all_}, key=int))
+    assert f"| 2^14 | out | {times} | {threads['out', '1'] / threads['out', all_]:.2f} |" in table
+    baseline = results["instruction_sets"]["baseline"][0]
+    assert baseline["n"] == 2**10
+    assert f"| 2^10 | {baseline['mode']} | {baseline['seconds'] * 1e6:.2f} |" in table
     for picture in ("relative.png", "limit.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 

@@ -158,7 +158,7 @@ def instruction_sets_table(sets: dict[str, list[Row]]) -> list[str]:
         "|---" * (2 + len(sets)) + "|",
     ]
     for row in next(iter(sets.values())):
-        wanted = {key: row[key] for key in ("n", "mode", "name")}  # type: ignore[literal-required]
+        wanted = {key: row[key] for key in ("n", "mode", "name")}
         cells = [f"{_select(rows, **wanted)[0]['seconds'] * 1e6:.2f}" for rows in sets.values()]
         lines.append(f"| 2^{row['n'].bit_length() - 1} | {row['mode']} | " + " | ".join(cells) + " |")
     return [*lines, ""]

@@ -133,6 +133,55 @@ def functional():
     return model, torch.randn(64, 2, 9, 9)
 
 
+class Tutorial(nn.Module):
+    """Pooling in front of the activation, and a flatten whose size is a number: PyTorch's first MNIST example."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.drop = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 6, 3), nn.Dropout2d()
+        self.pool, self.linear1, self.linear2 = nn.MaxPool2d(2), nn.Linear(6 * 4, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(self.pool(self.drop(self.conv2(x))))
+        x = x.view(-1, 6 * 4)
+        x = F.dropout(F.relu(self.linear1(x)), training=self.training)
+        return F.log_softmax(self.linear2(x), dim=1)
+
+
+def tutorial():
+    model = Tutorial()
+    kill(model.conv1), kill(model.conv2), kill(model.linear1)
+    return model, torch.randn(64, 1, 14, 14)
+
+
+class Statements(nn.Module):
+    """Activations in place, whose result nobody takes by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear1, self.linear2 = nn.Conv1d(1, 8, 3), nn.Linear(8 * 4, 7), nn.Linear(7, 6)
+        self.linear3, self.out, self.act = nn.Linear(6, 6), nn.Linear(6, 2), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x.relu_()
+        x = self.linear1(x.reshape(x.shape[0], 8 * 4))
+        F.relu(x, inplace=True)
+        x = self.linear2(x)
+        self.act(x)
+        x = self.linear3(x)
+        torch.relu_(x)
+        return self.out(x)
+
+
+def statements():
+    model = Statements()
+    for layer in (model.conv, model.linear1, model.linear2, model.linear3):
+        kill(layer)
+    return model, torch.randn(50, 1, 6)
+
+
 @torch.no_grad()
 def test_calls_are_found_by_what_feeds_them():
     model, x = functional()
@@ -160,7 +209,9 @@ def test_calls_are_found_by_what_feeds_them():
         assert (out[layer.name].weight[:, silent] == 0).all()
 
 
-@pytest.mark.parametrize("make", [mlp, plain, flattened, pooled, transposed, norm_behind, depthwise, functional])
+@pytest.mark.parametrize(
+    "make", [mlp, plain, flattened, pooled, transposed, norm_behind, depthwise, functional, tutorial, statements]
+)
 @torch.no_grad()
 def test_the_network_computes_what_it_computed_and_its_units_live(make):
     model, x = make()
@@ -393,6 +444,82 @@ def test_a_convolution_in_front_of_a_linear_layer_along_positions_is_left():
     kill(model[0])
     done = revive(model, diagnose(model, torch.randn(30, 1, 6)))
     assert done.left[0][2] == "2 takes 6 inputs, which are not 6 units"
+
+
+class Parts(nn.Module):
+    """Takes each sample apart, or all of a batch together, in front of a linear layer."""
+
+    def __init__(self, *size, inputs, behind):
+        super().__init__()
+        self.conv, self.act, self.linear = nn.Conv1d(1, 6, 3), nn.ReLU(), nn.Linear(inputs, 4)
+        self.size, self.behind = size, nn.ReLU() if behind else nn.Identity()
+
+    def forward(self, x):
+        return self.behind(self.linear(self.act(self.conv(x)).view(*self.size)))
+
+
+@pytest.mark.parametrize(
+    ("size", "inputs", "behind", "fine"),
+    [
+        ((-1, 24), 24, True, True),
+        ((30, -1), 24, True, True),
+        ((30, 24), 24, True, True),
+        ((-1, 24), 24, False, False),  # nothing counted behind it
+        ((-1, 12), 12, True, False),  # halves of a sample
+        ((-1, 48), 48, True, False),  # pairs of samples
+        ((10, -1), 72, True, False),
+    ],
+)
+@torch.no_grad()
+def test_a_view_in_numbers_flattens_samples_where_the_report_shows_so(size, inputs, behind, fine):
+    model = Parts(*size, inputs=inputs, behind=behind)
+    kill(model.conv)
+    x = torch.randn(30, 1, 6)
+    expected = model(x)
+    done = revive(model, diagnose(model, x))
+    assert ("act" in done.revived) is fine
+    assert torch.allclose(model(x), expected, atol=1e-6)
+    if not fine:
+        assert done.left[0][2] == (
+            "their output goes into view() with a size in numbers, and the report does not show that a row is a sample "
+            "behind it: call flatten(1) in its place"
+        )
+
+
+class ByWidth(Parts):
+    def forward(self, x):
+        x = self.act(self.conv(x))
+        return self.behind(self.linear(x.view(x.size(2), -1)))
+
+
+@torch.no_grad()
+def test_a_view_by_another_size_than_the_batch_is_left():
+    model = ByWidth(inputs=6 * 30, behind=True)
+    kill(model.conv)
+    done = revive(model, diagnose(model, torch.randn(30, 1, 6)))
+    assert done.left[0][::2] == ("act", "their output goes into view()")
+
+
+class Before(nn.Module):
+    """What the layer makes is taken before it is rectified in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.inner(x)
+        before = x.sum(1)
+        x.relu_()
+        return self.out(x) + before[:, None]
+
+
+@torch.no_grad()
+def test_what_is_taken_before_it_is_rectified_in_place_is_left():
+    model = Before()
+    kill(model.inner)
+    done = revive(model, diagnose(model, torch.randn(30, 6)))
+    assert done.left[0][2] == "what makes them, inner, is used elsewhere too"
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     import torch
 
-    from benchmarks import harness, machine, torch_lone, torch_networks, torch_picture, torch_rows, torch_table
+    from benchmarks import machine, torch_lone, torch_networks, torch_picture, torch_rows, torch_table
 
     folder = options.save or RESULTS / machine.name()
     stored = folder / "torch.json"
@@ -68,7 +68,6 @@ def main(arguments: list[str]) -> None:
             continue
         if part == "lone":
             powers = [int(each) for each in options.powers.split(",")] if options.powers else torch_lone.POWERS
-            harness.bring_in_memory()
             rows = [
                 row
                 for memory in options.memory.split(",")

@@ -62,13 +62,14 @@ def _networks(rows: list[Row], value: str, title: str) -> Any:
 
 
 def _lone(rows: list[Row], memory: str, title: str) -> Any:
-    points = []
+    both: dict[str, list[dict[str, Any]]] = {}
     for work, here in works(rows, "lone").items():
         _, dtype, where = work.split(", ")
-        if where == memory:
-            points += [
-                {"n": 2**n, "dtype": dtype, "times": value} for n, name, value in lone_ratios(here) if name == "PyTorch"
-            ]
+        both.setdefault(where, []).extend(
+            {"n": 2**n, "dtype": dtype, "times": value} for n, name, value in lone_ratios(here) if name == "PyTorch"
+        )
+    points = both.get(memory, [])
+    top = max([3.5, *(1.05 * point["times"] for each in both.values() for point in each)])  # of either panel
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X(
             "n:Q",
@@ -80,7 +81,11 @@ def _lone(rows: list[Row], memory: str, title: str) -> Any:
                 grid=False,
             ),
         ),
-        y=alt.Y("times:Q", scale=alt.Scale(domain=[0, 3.5]), axis=alt.Axis(title="times as fast", values=[0, 1, 2, 3])),
+        y=alt.Y(
+            "times:Q",
+            scale=alt.Scale(domain=[0, top]),
+            axis=alt.Axis(title="times as fast", values=list(range(int(top) + 1))),
+        ),
         strokeDash=alt.StrokeDash(
             "dtype:N",
             sort=["float32", "bfloat16"],

@@ -514,9 +514,18 @@ class Before(nn.Module):
         return self.out(x) + before[:, None]
 
 
+class Beside(Before):
+    """What the layer makes is taken beside the activation, whose True is not about its place."""
+
+    def forward(self, x):
+        x = self.inner(x)
+        return self.out(F.rrelu(x, 0.0, 0.0, True)) + x.sum(1)[:, None]
+
+
+@pytest.mark.parametrize("make", [Before, Beside])
 @torch.no_grad()
-def test_what_is_taken_before_it_is_rectified_in_place_is_left():
-    model = Before()
+def test_what_is_taken_before_it_is_rectified_in_place_is_left(make):
+    model = make()
     kill(model.inner)
     done = revive(model, diagnose(model, torch.randn(30, 6)))
     assert done.left[0][2] == "what makes them, inner, is used elsewhere too"

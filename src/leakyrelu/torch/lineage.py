@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import operator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -94,8 +95,13 @@ class Lineage:
             return isinstance(module, _RECTIFIERS) and getattr(module, "inplace", False) is True
         if _rectifier(node) is None:
             return False
-        name = getattr(node.target, "__name__", str(node.target))
-        return name.endswith("_") or node.kwargs.get("inplace") is True or any(each is True for each in node.args)
+        if getattr(node.target, "__name__", str(node.target)).endswith("_"):
+            return True
+        try:
+            given = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # a method, or a function in C: none has the argument
+            return False
+        return given.arguments.get("inplace") is True
 
     def plan(self, layer: Layer, units: tuple[int, ...], fold_mean: bool) -> Plan:
         """Find what makes these units and what takes them; `LeftError` says what stands in the way."""

@@ -23,7 +23,7 @@ sanitize: .venv/installed-dev ## the core's tests under the address, undefined-b
 arm64: .venv/installed-dev ## the kernel battery on an emulated arm64 processor (needs g++-aarch64-linux-gnu, qemu-user)
 	tools/battery arm64
 
-exhaustive: .venv/installed-dev ## all 2^32 float32 values against PyTorch and NumPy (7 minutes; docs/proof.md)
+exhaustive: .venv/installed-dev ## all 2^32 float32 values against PyTorch and NumPy (2 to 7 minutes; docs/proof.md)
 	$(python) tests/native/exhaustive.py
 
 lint: .venv/installed-dev ## format check, lint, strict types

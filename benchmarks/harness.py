@@ -37,8 +37,8 @@ def bring_in_memory(most: int) -> int:
     """Write once into so many bytes of the machine's free memory, at most; return how many it were.
 
     The host of a virtual machine gives it a page when it first writes there, and takes free ones back within seconds
-    (free page reporting). On the machine of the committed results that made a first write take 7 s a GiB, where one to
-    a page that the host had left took 0.3: whoever of the contestants happened to get such pages would be charged for
+    (free page reporting). On the machine of the committed results that made a first write take 3 s a GiB, where one to
+    a page that the host had left took 0.1: whoever of the contestants happened to get such pages would be charged for
     them. What was freed last is given out first.
     """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - SPARE_BYTES

@@ -29,7 +29,8 @@ std::size_t page_size() {
   return size;
 }
 
-// Bytes of the cache of the highest level that the first processor has, 0 where the system does not say.
+// Bytes of the last cache that the first processor has, 0 where the system tells of none behind the second level: some
+// virtual machines keep the third to themselves.
 std::ptrdiff_t cache_of_one_core() {
 #if defined(__linux__)
   constexpr const char* folder = "/sys/devices/system/cpu/cpu0/cache/index";
@@ -50,7 +51,7 @@ std::ptrdiff_t cache_of_one_core() {
     highest = level;
     bytes = size * (unit == 'K' ? 1024 : unit == 'M' ? 1024 * 1024 : 1);
   }
-  if (highest >= 2) return bytes;
+  if (highest >= 3) return bytes;
 #endif
   return 0;
 }

@@ -500,6 +500,34 @@ def test_a_view_by_another_size_than_the_batch_is_left():
     assert done.left[0][::2] == ("act", "their output goes into view()")
 
 
+class AlongUnits(nn.Module):
+    """Pools what a linear layer makes, each unit with the next, in front of the activation or behind it."""
+
+    def __init__(self, front):
+        super().__init__()
+        self.inner, self.act, self.out = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)
+        self.pool, self.front = nn.MaxPool1d(3, stride=1, padding=1), front
+
+    def forward(self, x):
+        x = self.inner(x)
+        return self.out(self.act(self.pool(x)) if self.front else self.pool(self.act(x)))
+
+
+@pytest.mark.parametrize(
+    ("front", "reason"),
+    [(True, "what inner makes is pooled along the units"), (False, "their output goes into pool")],
+)
+@torch.no_grad()
+def test_units_that_are_pooled_with_each_other_are_left(front, reason):
+    model = AlongUnits(front)
+    kill(model.inner, [2, 3, 4])
+    x = torch.randn(40, 6)
+    expected = model(x)
+    done = revive(model, diagnose(model, x))
+    assert (done.revived, done.left[0][2]) == ({}, reason)
+    assert torch.equal(model(x), expected)
+
+
 class Before(nn.Module):
     """What the layer makes is taken before it is rectified in place."""
 

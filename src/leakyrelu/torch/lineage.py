@@ -41,7 +41,7 @@ _AVERAGES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)  
 _FUNCTIONS: dict[Any, str] = {
     **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), "same"),
     **dict.fromkeys((F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), "window"),
-    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), "same"),
+    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), "average"),
     **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), "window"),
     **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), "window"),
     **dict.fromkeys((torch.flatten, torch.reshape), "flatten"),
@@ -194,6 +194,7 @@ class Lineage:
 
     def _maker(self, node: torch.fx.Node, units: int) -> tuple[nn.Module, list[nn.Module]]:
         norms: list[nn.Module] = []
+        pooled = False
         while True:
             before = _first_input(node)
             if before is None:
@@ -201,13 +202,17 @@ class Lineage:
             if len([user for user in before.users if not _looks(user)]) > 1:
                 raise LeftError(f"what makes them, {_name(before)}, is used elsewhere too")
             module = self._module(before)
-            if self._kind(before, module) in ("same", "window"):  # what it makes of a unit is of that unit alone
+            kind = self._kind(before, module)
+            if kind in ("same", "window", "average"):
+                pooled = pooled or kind != "same"
                 node = before
                 continue
             if module is None:
                 raise LeftError(f"they come out of {_name(before)}, not out of a layer")
             self._own(module, before)
             if isinstance(module, _MAKERS):
+                if pooled and isinstance(module, nn.Linear):
+                    raise LeftError(f"what {before.target} makes is pooled along the units")
                 if _outputs(module) != units:
                     raise LeftError(f"the report counts {units} units, and {before.target} makes {_outputs(module)}")
                 return module, norms
@@ -247,9 +252,11 @@ class Lineage:
                 after = _normalized(module, way.units, constants)
                 way.norms.append(module)
                 self._follow(user, each, after, way)
+            elif kind in ("window", "average") and each is not None:  # no channels, so that it takes units together
+                raise LeftError(f"their output goes into {_name(user)}")
             elif kind == "window" and bool((constants != 0).any()):
                 raise LeftError(f"the mean cannot be folded through {_name(user)}")
-            elif kind in ("same", "window"):
+            elif kind in ("same", "window", "average"):
                 self._follow(user, each, constants, way)
             elif kind == "mean" and each is None:
                 self._follow(user, 1, constants, way)
@@ -311,7 +318,8 @@ class Lineage:
         if module is not None:
             for kinds, name in (
                 (_BATCH_NORMS, "norm"),
-                ((*_DROPOUTS, *_AVERAGES), "same"),
+                (_DROPOUTS, "same"),
+                (_AVERAGES, "average"),
                 (_WINDOWS, "window"),
                 ((nn.Flatten,), "flatten"),
             ):

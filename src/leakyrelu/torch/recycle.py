@@ -18,7 +18,7 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Taker(NamedTuple):
-    """A layer that takes the units: its inputs `first`, `first` + 1, ... up to `each` of them are one unit."""
+    """A layer that takes the units: of its inputs `each` in a row are one unit."""
 
     module: nn.Module
     each: int

@@ -145,7 +145,7 @@ def shares(rows: list[Row]) -> dict[str, Any]:
 
 
 def write(rows: list[Row], folder: pathlib.Path) -> None:
-    from leakyrelu.report.page import write_png
+    from leakyrelu._page.page import write_png
 
     write_png(relative(rows), folder / "relative.png")
     write_png(shares(rows), folder / "limit.png")

@@ -138,6 +138,6 @@ def training(rows: list[Row]) -> dict[str, Any]:
 
 
 def write(rows: list[Row], folder: pathlib.Path) -> None:
-    from leakyrelu.report.page import write_png
+    from leakyrelu._page.page import write_png
 
     write_png(training(rows), folder / "torch.png")

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if options.small is not None:
-        learned: Any = importlib.import_module("leakyrelu.torch.learned")
+        learned: Any = importlib.import_module("leakyrelu.torch.activations.parametric")
         learned._SMALL = options.small
     torch.set_num_threads(options.threads)
     print(machine.describe())

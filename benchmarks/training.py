@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         results = json.loads(stored.read_text())
     compiled = not options.no_compile
     if options.small is not None:
-        functional: Any = importlib.import_module("leakyrelu.torch.functional")
+        functional: Any = importlib.import_module("leakyrelu.torch.activations.functional")
         functional._SMALL = options.small
     parts = [part for part in options.parts or PARTS if part != REDRAW]
     for part in parts:

@@ -18,7 +18,7 @@ import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 
 from leakyrelu.onnx import diagnose
-from leakyrelu.report.terminal import print_report
+from leakyrelu.diagnosis.render.terminal import print_report
 
 LINES = 600
 HEIGHT, WIDTH = 48, 192

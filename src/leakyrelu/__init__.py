@@ -1,9 +1,10 @@
 """Leaky ReLU, complete: compute it, train with it, diagnose its units, choose its slope.
 
-``leakyrelu`` holds the array functions and imports NumPy alone. The other rooms are imported by name:
+``leakyrelu`` holds the array functions and imports NumPy alone. The other packages are imported by name:
 ``leakyrelu.slope`` (NumPy), ``leakyrelu.torch`` (extra ``torch``), and the command ``leakyrelu`` (extra ``all``).
 """
 
+from leakyrelu._version import __version__
 from leakyrelu.arrays import (
     leaky_relu,
     leaky_relu_backward,
@@ -12,8 +13,6 @@ from leakyrelu.arrays import (
     leaky_relu_with_signs,
 )
 from leakyrelu.config import get_num_threads, set_num_threads, show_config
-
-__version__ = "0.1.0"
 
 __all__ = [
     "__version__",

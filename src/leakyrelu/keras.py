@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from leakyrelu.census import Report
+    from leakyrelu.diagnosis.report import Report
 
 __all__ = ["watch", "watch_callback"]
 
@@ -121,9 +121,9 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
 
 def _watch_class(keras: Any) -> Any:
     """Make the watch that knows Keras layers."""
-    from leakyrelu.torch.rectifiers import Rule
-    from leakyrelu.torch.sight import Host
-    from leakyrelu.torch.watch import watch as torch_watch
+    from leakyrelu.torch.diagnosis.observer import Host
+    from leakyrelu.torch.diagnosis.rectifiers import Rule
+    from leakyrelu.torch.diagnosis.watcher import watch as torch_watch
 
     layers = keras.layers
     rectifiers = tuple(getattr(layers, name) for name in _RECTIFIERS)

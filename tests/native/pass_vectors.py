@@ -11,7 +11,7 @@ import argparse
 import itertools
 
 import numpy as np
-import reference
+from oracle import reference
 
 # samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest, and nothing.
 NORM_SHAPES = [

@@ -12,8 +12,8 @@ import argparse
 import random
 
 import numpy as np
-import reference
 from binary import BINARY128
+from oracle import reference
 
 LENGTHS = (*range(36), *range(61, 69), *range(125, 131), 255, 257, 1000, 2085)
 SHORT_LENGTHS = (0, 1, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 129, 1000)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leakyrelu.cli.inputs import Images, load_checkpoint, read_arrays, the_array
-from leakyrelu.cli.limits import parse_limits
-from leakyrelu.cli.refusal import Refusal, check_outputs
-from leakyrelu.cli.target import build_model, load_exported, load_scripted
+from leakyrelu.cli.datasets import Images, load_checkpoint, read_arrays, the_array
+from leakyrelu.cli.errors import Refusal, check_outputs
+from leakyrelu.cli.fail_on import parse_limits
+from leakyrelu.cli.models import build_model, load_exported, load_scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import nn
 
-    from leakyrelu.census import Report
-    from leakyrelu.cli.inputs import Arrays
+    from leakyrelu.cli.datasets import Arrays
+    from leakyrelu.diagnosis.report import Report
 
     Source = Arrays | Images
     Progress = Callable[[int], object]
@@ -85,7 +85,7 @@ def diagnose(
         source = read_arrays(data)
     report = _report(target, source, data, checkpoint, batch_size)
 
-    from leakyrelu.report.terminal import print_report
+    from leakyrelu.diagnosis.render.terminal import print_report
 
     print_report(report)
     title = f"What the units of {target} do"
@@ -155,7 +155,7 @@ def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
 
 
 def _onnx_inputs(target: str) -> list[Any]:
-    from leakyrelu.onnx import require
+    from leakyrelu.onnx.census import require
 
     graph = require("onnx").load(target, load_external_data=False).graph
     constant = {tensor.name for tensor in graph.initializer}
@@ -168,7 +168,7 @@ def _torch(
     import torch
 
     from leakyrelu.torch import diagnose, watch
-    from leakyrelu.torch.watch import NoRectifierError
+    from leakyrelu.torch.diagnosis.watcher import NoRectifierError
 
     try:
         watch(model, unit_axis=unit_axis)  # says what is wrong with the model itself, before anything runs

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leakyrelu.cli.refusal import Refusal
-from leakyrelu.cli.target import build_model, one_line
+from leakyrelu.cli.errors import Refusal
+from leakyrelu.cli.models import build_model, one_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from leakyrelu import slope as formulas
-from leakyrelu.cli.refusal import Refusal
+from leakyrelu.cli.errors import Refusal
 
 _DASH = "–"
 

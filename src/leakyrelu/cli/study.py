@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leakyrelu.cli.refusal import Refusal, check_outputs
+from leakyrelu.cli.errors import Refusal, check_outputs
 
 if TYPE_CHECKING:
     from leakyrelu.study import Data, Settings, StudyResult
@@ -111,7 +111,7 @@ def _with_progress(data: Data, settings: Settings) -> StudyResult:
 def _print(result: StudyResult) -> None:
     from rich.console import Console
 
-    from leakyrelu.study import reading
+    from leakyrelu.study.conclusion import reading
     from leakyrelu.study.table import LEGEND, sources, terminal_table
 
     console = Console(highlight=False)
@@ -126,15 +126,15 @@ def _print(result: StudyResult) -> None:
 def _write(result: StudyResult, *, html: Path | None, json: Path | None, png: Path | None) -> None:
     try:
         if json:
-            from leakyrelu.study.serial import write_json
+            from leakyrelu.study.output import write_json
 
             write_json(result, json)
         if html:
-            from leakyrelu.study.page import write_html
+            from leakyrelu.study.output import write_html
 
             write_html(result, html)
         if png:
-            from leakyrelu.study.page import write_picture
+            from leakyrelu.study.output import write_picture
 
             write_picture(result, png)
     except OSError as error:

@@ -5,12 +5,12 @@ the same batches in the same order and the same optimizer. Every row is reported
 on validation data; the test data are looked at once, by the chosen runs alone.
 """
 
+from leakyrelu.study.conclusion import reading
 from leakyrelu.study.data import Data, DataError, Part, digits, load
-from leakyrelu.study.reading import reading
 from leakyrelu.study.result import Examination, RowResult, Run, Snapshot, StudyResult
-from leakyrelu.study.rows import Row, choose_rows
-from leakyrelu.study.run import run_study
+from leakyrelu.study.runner import run_study
 from leakyrelu.study.settings import QUICK, Settings
+from leakyrelu.study.variants import Row, choose_rows
 
 __all__ = [
     "QUICK",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from leakyrelu.study.reading import percent
+from leakyrelu.study.conclusion import percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from torch import nn
 from leakyrelu.torch import CenteredLeakyReLU, LeakyReLU
 
 if TYPE_CHECKING:
-    from leakyrelu.study.rows import Row
+    from leakyrelu.study.variants import Row
 
 
 def build(row: Row, *, features: int, classes: int, depth: int, width: int, seed: int) -> nn.Sequential:

@@ -12,8 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from leakyrelu.study.rows import Row
     from leakyrelu.study.settings import Settings
+    from leakyrelu.study.variants import Row
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from leakyrelu.study.reading import percent
+from leakyrelu.study.conclusion import percent
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from leakyrelu.study.data import Data, Part
-    from leakyrelu.study.rows import Row
     from leakyrelu.study.settings import Settings
+    from leakyrelu.study.variants import Row
 
 _CHUNK = 1024  # samples at a time where no step is taken: memory, not the result, depends on it
 

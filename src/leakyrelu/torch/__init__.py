@@ -1,16 +1,16 @@
 """Leaky ReLU for PyTorch: layers that keep one bit an element, and a census of their units."""
 
-from leakyrelu.torch.functional import leaky_relu
-from leakyrelu.torch.groups import parameter_groups
-from leakyrelu.torch.layers import CenteredLeakyReLU, LeakyReLU, PReLU
-from leakyrelu.torch.learned import prelu
-from leakyrelu.torch.memory import ActivationMemory, activation_memory
-from leakyrelu.torch.norm import NormLeakyReLU
+from leakyrelu.torch.activations.functional import leaky_relu
+from leakyrelu.torch.activations.layers import CenteredLeakyReLU, LeakyReLU, PReLU
+from leakyrelu.torch.activations.parametric import prelu
+from leakyrelu.torch.diagnosis.watcher import NoRectifierError, diagnose, watch
+from leakyrelu.torch.memory_profile import ActivationMemory, activation_memory
+from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.openmp import share_threads
-from leakyrelu.torch.revive import Revival, revive
-from leakyrelu.torch.rewrite import Replacement, replace_relu
-from leakyrelu.torch.saving import Saving, restore, save_memory
-from leakyrelu.torch.watch import NoRectifierError, diagnose, watch
+from leakyrelu.torch.optim import parameter_groups
+from leakyrelu.torch.revival.revival import Revival, revive
+from leakyrelu.torch.rewrite.memory_saving import Saving, restore, save_memory
+from leakyrelu.torch.rewrite.relu_replacement import Replacement, replace_relu
 
 __all__ = [
     "ActivationMemory",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from leakyrelu.torch.watch import watch
+from leakyrelu.torch.diagnosis.watcher import watch
 
 if TYPE_CHECKING:
-    from leakyrelu.census import Report
+    from leakyrelu.diagnosis.report import Report
 
 __all__ = ["watch_callback"]
 

@@ -1,0 +1,309 @@
+"""One self-contained HTML page of charts and tables, and one chart as a PNG.
+
+The page works offline: the chart library is inlined, a content security policy forbids every request, and a chart
+whose data would have to be fetched is refused. Nothing here knows what the charts are about.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakyrelu._page.theme import DARK, LIGHT
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+__all__ = ["Chart", "Notice", "Strip", "Strips", "Table", "check_png", "require", "write_page", "write_png"]
+
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_NUMBER = re.compile(r"[-+−±<>≤≥~]?\s*\.?\d(?!.*, ).*|[-–—]?|nan|n/a", re.IGNORECASE)  # a list, "3, 8, 12", is not one
+_PNG_WIDTH = 720
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and the words that go with it.
+
+    Parameters
+    ----------
+    id
+        Name of the chart in the page's addresses: a letter, then letters, digits, ``-`` or ``_``.
+    title
+        The heading. A title inside `spec` is left out on the page, which shows this one.
+    description
+        What the chart shows, for people who do not see it; also the caption below it.
+    spec
+        A Vega-Lite specification as a dict, such as ``altair.Chart(...).to_dict()``, data included. Single views,
+        layers, row facets and vertical concatenations take the width of the page; anything else keeps its own width
+        and scrolls. Colors come from the page's theme, which has a light and a dark form, unless the spec names them.
+    """
+
+    id: str
+    title: str
+    description: str
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One strip of marks, in the order drawn: for each its number, the index of its color, and what it is, in words."""
+
+    name: str
+    unit: Sequence[int]
+    bin: Sequence[int]
+    share: Sequence[str]
+    mean: Sequence[str]
+    std: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Strips of marks below one another, on a canvas: thousands of marks stay smooth.
+
+    Parameters
+    ----------
+    id, title, description
+        As for `Chart`.
+    bins
+        What the colors mean; colors are those of the theme's diverging range, in that order.
+    rows
+        The strips.
+    """
+
+    id: str
+    title: str
+    description: str
+    bins: Sequence[str]
+    rows: Sequence[Strip]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the page's script draws."""
+        return {"strips": {"bins": list(self.bins), "rows": [asdict(row) for row in self.rows]}}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to read before the charts; `level` is one of critical, warning, note, healthy."""
+
+    level: str
+    title: str
+    evidence: str
+    remedy: str
+    code: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows; columns whose cells all begin with a number are aligned to the right."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    summary: str,
+    charts: Sequence[Chart | Strips],
+    tables: Sequence[Table] = (),
+    notices: Sequence[Notice] = (),
+    footnote: str = "",
+) -> None:
+    """Write one HTML file that needs no network, no server and no other file.
+
+    Charts follow the reader's light or dark preference and the width of the window. Each ``figure[data-chart]`` gets
+    ``data-drawn="true"`` once its chart stands. The marks of a chart can be walked with the arrow keys.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder must exist.
+    title, summary, footnote
+        Plain text. Blank lines in `summary` and `footnote` separate paragraphs.
+    charts, tables, notices
+        In the order shown, after the `notices`. With an odd number of charts the first takes the full width.
+
+    Raises
+    ------
+    ValueError
+        Two charts with one id, an id that cannot stand in an address, a chart that would fetch its data, or a table
+        row with the wrong number of cells.
+    ImportError
+        The extra ``report`` is not installed.
+    """
+    _check(charts, tables)
+    jinja2 = require("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    specs = {chart.id: _plain(chart.spec) for chart in charts}
+    html = environment.get_template("page.html.jinja").render(
+        title=title,
+        summary=_paragraphs(summary),
+        footnote=_paragraphs(footnote),
+        charts=charts,
+        notices=notices,
+        tables=[(table, _numeric_columns(table)) for table in tables],
+        data={"specs": specs, "themes": {"light": _plain(LIGHT), "dark": _plain(DARK)}},
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        strips=_asset("strips.js") if any(isinstance(chart, Strips) for chart in charts) else "",
+        library=_library(drawn) if (drawn := [spec for spec in specs.values() if "strips" not in spec]) else "",
+    )
+    Path(path).write_text(html, encoding="utf-8")
+
+
+def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: float = 2.0) -> None:
+    """Write one chart as a PNG, in the light theme on white.
+
+    Parameters
+    ----------
+    spec
+        A Vega-Lite specification as a dict, data included. A width of ``"container"`` becomes 720.
+    path
+        The file to write, which ends in ``.png`` or has no ending; its folder must exist.
+    scale
+        Pixels per unit of the specification.
+
+    Raises
+    ------
+    ValueError
+        The chart would fetch its data, `scale` is not above 0, or `path` has the ending of another kind of file.
+    ImportError
+        The extra ``report`` is not installed.
+    """
+    check_png(path)
+    _refuse_urls(spec, "the chart")
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be a finite number above 0, got {scale!r}: 1 is a pixel a unit")
+    vl_convert = require("vl_convert")
+    plain = _plain(spec)
+    if plain.get("width") == "container":
+        plain["width"] = _PNG_WIDTH
+    config = {**LIGHT, "background": "white"}
+    png = vl_convert.vegalite_to_png(plain, vl_version=_vegalite_version([plain]), scale=scale, config=config)
+    Path(path).write_bytes(png)
+
+
+def check_png(path: str | os.PathLike[str]) -> None:
+    """Refuse a name under which nobody looks for a PNG."""
+    if (suffix := Path(path).suffix) and suffix.lower() != ".png":
+        raise ValueError(
+            f"the path {str(path)!r} ends in {suffix!r}, but pictures are written as PNG: end it in '.png'"
+        )
+
+
+def require(module: str) -> Any:
+    """Import a package of the extra ``report``, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:  # of the module, or of another of the extra that it needs
+        raise ImportError(
+            f'a page needs the package {error.name!r}, which is not installed: pip install "leakyrelu[report]"',
+            name=error.name,
+        ) from error
+
+
+def _check(charts: Sequence[Chart | Strips], tables: Sequence[Table]) -> None:
+    seen: set[str] = set()
+    for chart in charts:
+        if not _ID.fullmatch(chart.id):
+            raise ValueError(
+                f"the chart id {chart.id!r} cannot stand in an address: use a letter, then letters, digits, '-' or '_'"
+            )
+        if chart.id in seen:
+            raise ValueError(f"two charts have the id {chart.id!r}: give each chart its own")
+        seen.add(chart.id)
+        _refuse_urls(chart.spec, f"the chart {chart.id!r}")
+    for table in tables:
+        for number, row in enumerate(table.rows):
+            if len(row) != len(table.columns):
+                raise ValueError(
+                    f"row {number} of the table {table.title!r} has {len(row)} cells for {len(table.columns)} columns: "
+                    "give every row one cell per column"
+                )
+
+
+def _refuse_urls(spec: Any, what: str) -> None:
+    """Refuse data that would have to be fetched: the page works offline."""
+    for data in _find(spec, "data"):
+        if "url" in data:
+            raise ValueError(f"{what} would fetch its data from {data['url']!r}: put the values into the specification")
+
+
+def _find(node: Any, key: str) -> Iterator[dict[str, Any]]:
+    """Every dict under `key`, without descending into inline values (which may have any keys)."""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            if name == key and isinstance(child, dict):
+                yield child
+            elif name not in ("values", "datasets"):
+                yield from _find(child, key)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _find(child, key)
+
+
+def _plain(node: Any) -> Any:
+    """Python containers and scalars only; what JSON cannot say (NaN, infinity) becomes null, a missing value."""
+    if isinstance(node, dict):
+        return {str(name): _plain(child) for name, child in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(child) for child in node]
+    if hasattr(node, "tolist"):  # a NumPy array or scalar
+        return _plain(node.tolist())
+    if isinstance(node, float) and not math.isfinite(node):
+        return None
+    return node
+
+
+def _vegalite_version(specs: Sequence[dict[str, Any]]) -> str | None:
+    """Find the bundled Vega-Lite for the specifications, which name theirs as ``.../v6.4.1.json``."""
+    wanted = {match[1] for spec in specs if (match := re.search(r"/v(\d+\.\d+)[\d.]*\.json$", spec.get("$schema", "")))}
+    available: list[str] = [version.removeprefix("v") for version in require("vl_convert").get_vegalite_versions()]
+    for version in sorted(wanted, key=_version_key, reverse=True):
+        same_major = [have for have in available if have.split(".")[0] == version.split(".")[0]]
+        if version in available:
+            return version
+        if same_major:
+            return max(same_major, key=_version_key)
+    return None
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _library(specs: Sequence[dict[str, Any]]) -> str:
+    bundle: str = require("vl_convert").javascript_bundle(vl_version=_vegalite_version(specs))
+    # Inside a script element these two are markup; in JavaScript strings the escaped forms mean the same.
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _asset(name: str) -> str:
+    return files("leakyrelu._page").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _numeric_columns(table: Table) -> list[bool]:
+    return [
+        column > 0 and bool(table.rows) and all(_NUMBER.fullmatch(row[column].strip()) for row in table.rows)
+        for column in range(len(table.columns))
+    ]

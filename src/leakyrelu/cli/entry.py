@@ -1,0 +1,68 @@
+"""The command ``leakyrelu``: study, diagnose, slope.
+
+Exit status 0 when it worked, 2 for input that cannot be used (one line on standard error says why), 130 after Ctrl-C.
+Each command imports what it needs when it is called: ``leakyrelu slope`` does not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from leakyrelu.cli.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_EXTRAS = {
+    "PIL": "cli",
+    "safetensors": "cli",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "typer": "cli",
+    "rich": "cli",
+    "torch": "torch",
+    "sklearn": "study",
+    "altair": "report",
+    "vl_convert": "report",
+    "jinja2": "report",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default) and return its exit status."""
+    try:
+        from leakyrelu.cli.app import app
+
+        status = app(list(sys.argv[1:] if arguments is None else arguments), "leakyrelu", standalone_mode=False)
+    except Refusal as refusal:
+        return _say(str(refusal))
+    except ImportError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in _EXTRAS:
+            raise
+        return _say(f'this needs {module}, which is not installed: pip install "leakyrelu[{_EXTRAS[module]}]"')
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:
+        # Typer's own: recent versions carry the classes of Click inside, older ones use Click's. Both have these names.
+        if type(error).__name__ == "Abort":
+            return _interrupted()
+        if not hasattr(error, "format_message"):
+            raise
+        return _say(f"{error.format_message()} (leakyrelu --help says more)")
+    if status == 130:  # how newer versions of Typer say KeyboardInterrupt
+        return _interrupted()
+    return status if isinstance(status, int) else 0
+
+
+def _say(message: str) -> int:
+    print("leakyrelu:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _interrupted() -> int:
+    print("leakyrelu: interrupted", file=sys.stderr)
+    return 130

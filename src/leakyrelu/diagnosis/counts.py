@@ -1,0 +1,160 @@
+"""Counts of one layer: exact integers and float64 moments, one number a unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    IntArray = NDArray[np.int64]
+    FloatArray = NDArray[np.float64]
+
+
+__all__ = ["Counts", "merge_moments"]
+
+
+_Array = TypeVar("_Array")
+
+
+def merge_moments(
+    first: tuple[_Array, _Array, _Array], second: tuple[_Array, _Array, _Array]
+) -> tuple[_Array, _Array, _Array]:
+    """Moments of two sets of numbers taken together, from the moments of each.
+
+    With ``d = mean_2 - mean_1`` and ``n = n_1 + n_2``::
+
+        mean = mean_1 + d n_2 / n
+        m2   = m2_1 + m2_2 + d^2 n_1 n_2 / n
+
+    No sum of squares is ever formed, so a mean far larger than the standard deviation costs no digits (Chan, Golub and
+    LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+
+    Parameters
+    ----------
+    first, second
+        ``(n, mean, m2)``: how many, their mean (any finite number where n = 0), and the sum of their squared deviations
+        from it. Float64 arrays of one shape, of NumPy or of anything that has its operators.
+
+    Examples
+    --------
+    >>> one, other = np.array([1.0, 3.0]), np.array([5.0])
+    >>> moments = [(np.float64(part.size), part.mean(), part.var() * part.size) for part in (one, other)]
+    >>> [float(value) for value in merge_moments(*moments)]  # of 1, 3 and 5
+    [3.0, 3.0, 8.0]
+    """
+    (n_1, mean_1, m2_1), (n_2, mean_2, m2_2) = _any(first), _any(second)
+    n = n_1 + n_2
+    share = n_2 / (n + (n == 0))  # 0 where nothing has been seen, rather than 0 / 0
+    difference = mean_2 - mean_1
+    return n, mean_1 + difference * share, m2_1 + m2_2 + difference * difference * (n_1 * share)
+
+
+def _any(value: object) -> Any:
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What is held of a layer: one number a unit, whatever the number of samples. Two of them add up.
+
+    Parameters
+    ----------
+    samples
+        Inputs seen by each unit, NaN included: samples x positions x calls.
+    calls
+        How often the activation was called.
+    positive, nan, saturated
+        int64, of shape (units,): inputs > 0, inputs that are NaN, and inputs at or above the ceiling of the activation.
+    outputs, mean, m2
+        Finite outputs, their mean (0 where there are none), the sum of their squared deviations from it.
+    relu_sum
+        Sum of the ReLU part ``min(max(x, 0), ceiling)`` over the finite inputs.
+    gradients, reached
+        Gradients seen by each unit, one for each input that was trained on, and how many of them were not 0; None where
+        gradients were not watched.
+    entries
+        Entries of the batch axis seen, over all calls: of `samples` those that can be independent. The batch axis is
+        the first; where that holds the units, a call is one entry. None where they were not counted.
+    """
+
+    samples: int
+    calls: int
+    positive: IntArray
+    nan: IntArray
+    saturated: IntArray
+    outputs: IntArray
+    mean: FloatArray
+    m2: FloatArray
+    relu_sum: FloatArray
+    gradients: int = 0
+    reached: IntArray | None = None
+    entries: int | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {}
+        for name, dtype in _ARRAYS.items():
+            if (value := getattr(self, name)) is None:
+                continue
+            array = np.array(value, dtype=dtype)  # our own copy: nobody changes a report afterwards
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+            shapes[name] = array.shape
+        if len(set(shapes.values())) > 1 or self.positive.ndim != 1:
+            raise ValueError(f"every count needs one number a unit, shape (units,), but the shapes are {shapes}")
+        if min(self.positive.min(initial=0), self.nan.min(initial=0)) < 0 or (
+            (self.positive + self.nan).max(initial=0) > self.samples
+        ):
+            raise ValueError(
+                f"impossible counts: each unit saw {self.samples} inputs, but some count is negative or beyond that"
+            )
+        if self.entries is not None and not min(self.samples, 1) <= self.entries <= self.samples:
+            raise ValueError(
+                f"impossible counts: {self.samples} inputs a unit cannot come from {self.entries} entries of the batch "
+                "axis: each entry has at least one (None says that they were not counted)"
+            )
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return len(self.positive)
+
+    def __add__(self, other: Counts) -> Counts:
+        if not isinstance(other, Counts):
+            return NotImplemented
+        if self.units != other.units:
+            raise ValueError(f"counts of {self.units} and of {other.units} units cannot be added: not the same layer")
+        _, mean, m2 = merge_moments(
+            (self.outputs.astype(np.float64), self.mean, self.m2),
+            (other.outputs.astype(np.float64), other.mean, other.m2),
+        )
+        return Counts(
+            samples=self.samples + other.samples,
+            calls=self.calls + other.calls,
+            positive=self.positive + other.positive,
+            nan=self.nan + other.nan,
+            saturated=self.saturated + other.saturated,
+            outputs=self.outputs + other.outputs,
+            mean=mean,
+            m2=m2,
+            relu_sum=self.relu_sum + other.relu_sum,
+            gradients=self.gradients + other.gradients,
+            reached=_added(self.reached, other.reached),
+            entries=None if self.entries is None or other.entries is None else self.entries + other.entries,
+        )
+
+
+_ARRAYS: dict[str, type[np.generic]] = {
+    **dict.fromkeys(("positive", "nan", "saturated", "outputs"), np.int64),
+    **dict.fromkeys(("mean", "m2", "relu_sum"), np.float64),
+    "reached": np.int64,
+}
+
+
+def _added(first: IntArray | None, second: IntArray | None) -> IntArray | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second

@@ -1,0 +1,441 @@
+"""What the numbers of a report mean, and what to do about it: evidence, a remedy in code, and its source.
+
+Every threshold stands here, with its reason. They are conservative: what is not worth an action is not a finding, and
+where too few inputs were seen to know, the finding is that more are needed. NumPy only; `Report.findings` calls it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from leakyrelu.slope import centered, tailored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from leakyrelu.diagnosis.layer import Layer
+    from leakyrelu.diagnosis.report import Report
+
+
+__all__ = ["SEVERITIES", "Finding", "find"]
+
+
+SEVERITIES: Final = ("critical", "warning", "note", "healthy")
+"""From the worst to none."""
+
+ENOUGH: Final = 300
+"""Samples a layer must have seen before silence means something: of as many, p < 3/300 = 1 % at 95 %.
+
+Samples are entries of the batch axis, since the positions of one image are not independent; inputs, where those were
+not counted.
+"""
+MOST: Final = 0.5
+"""Share of a layer's units, silent or always on, from which most of the layer is gone."""
+MANY: Final = 0.1
+"""Share of a layer's units from which it is more than a few strays: below, a silent unit is only a note."""
+LINEAR: Final = 0.25
+"""Share of a layer's units always on that is worth a note: a quarter of it is a straight line."""
+RARE: Final = 0.01
+"""A unit positive this seldom or less gets a hundredth of the gradients that reach the layer."""
+ALIKE: Final = 0.9
+"""Mean cosine similarity of the outputs of two samples from which a layer hardly tells samples apart."""
+FAR: Final = 3.0
+"""Standard deviations between a unit's mean input and zero from which its bias has left the data."""
+
+_REVIVE = "Sokar et al., The Dormant Neuron Phenomenon in Deep RL, ICML 2023, arXiv:2302.12902"
+_DYING = "Lu et al., Dying ReLU and Initialization, 2020, arXiv:1903.06733"
+_LEAKY = "Maas, Hannun, Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013"
+_TAILORED = "Zhang, Botev, Martens, Deep Learning without Shortcuts, ICLR 2022, arXiv:2203.08120"
+_RATE = "Stanford CS231n, Neural Networks Part 1, cs231n.github.io/neural-networks-1"
+_HE = "He et al., Delving Deep into Rectifiers, ICCV 2015, arXiv:1502.01852"
+_REGIONS = "Montufar et al., On the Number of Linear Regions, NeurIPS 2014, arXiv:1402.1869"
+_SATURATED = "Glorot, Bengio, Understanding the Difficulty of Training Deep Networks, AISTATS 2010"
+_EXPLODING = "Pascanu, Mikolov, Bengio, On the Difficulty of Training Recurrent Networks, ICML 2013, arXiv:1211.5063"
+_THREE = "Hanley, Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?, JAMA 249, 1983"
+
+_TAILORED_FROM = 13  # the least depth at which a ReLU network makes unrelated inputs 0.9 alike
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the numbers say.
+
+    Parameters
+    ----------
+    severity
+        One of `SEVERITIES`.
+    title
+        What it is, in a few words.
+    layer
+        The layer it is about; None where it is about the network.
+    units
+        The units it is about; empty where it is about all.
+    evidence
+        The numbers, in words.
+    remedy
+        What to do, and why that.
+    code
+        The same in PyTorch; empty where there is nothing to run. `model`, `report` and `optimizer` are the reader's.
+        Comments stand on lines of their own and lines are at most 76 columns, so that a terminal of 80 breaks none.
+    source
+        Where the remedy comes from.
+    """
+
+    severity: str
+    title: str
+    layer: str | None
+    units: tuple[int, ...]
+    evidence: str
+    remedy: str
+    code: str
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {**asdict(self), "units": list(self.units)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.severity}: {self.title}", f"  {self.evidence}", f"  {self.remedy}"]
+        lines += [f"    {line}" for line in self.code.splitlines()]
+        return "\n".join([*lines, *([f"  [{self.source}]"] if self.source else [])])
+
+
+def find(report: Report) -> tuple[Finding, ...]:
+    """Everything worth an action, the worst first; a single finding of severity "healthy" where there is nothing.
+
+    Examples
+    --------
+    >>> from leakyrelu.diagnosis.counts import Counts
+    >>> from leakyrelu.diagnosis.layer import Layer
+    >>> from leakyrelu.diagnosis.report import Report
+    >>> counts = Counts(
+    ...     samples=1000, calls=1, positive=[0, 480], nan=[0, 0], saturated=[0, 0], outputs=[1000, 1000],
+    ...     mean=[0.0, 0.4], m2=[0.0, 340.0], relu_sum=[0.0, 400.0],
+    ... )
+    >>> (finding,) = find(Report([Layer("body.relu", "ReLU", 0.0, counts)]))
+    >>> finding.severity, finding.title, finding.units
+    ('critical', 'Layer body.relu: 1 of 2 units silent', (0,))
+    """
+    if not report.layers:
+        return ()
+    found = [*_network(report)]
+    for layer in report.layers:
+        found += _layer(layer, len(report.layers))
+    if not found:
+        found.append(_healthy(report) if report.units else _nothing(report))
+    sizes = {layer.name: layer.units for layer in report.layers}
+
+    def rank(finding: Finding) -> tuple[int, float]:
+        """Order by severity, then what is about the network, then the larger share of a layer."""
+        share = len(finding.units) / sizes[finding.layer] if finding.layer is not None else 2.0
+        return SEVERITIES.index(finding.severity), -share
+
+    return tuple(sorted(found, key=rank))
+
+
+def slope_for(depth: int) -> tuple[float, str, str]:
+    """Slope for a network of this many rectifiers, why that one, and where it comes from."""
+    if depth >= _TAILORED_FROM:
+        slope = round(float(tailored(depth)), 4)
+        return (
+            slope,
+            f"slope {slope}: at depth {depth} it holds the similarity of unrelated inputs at 0.9 "
+            f"(leakyrelu.slope.tailored({depth}))",
+            _TAILORED,
+        )
+    return (
+        0.01,
+        f"slope 0.01: {depth} {'layer keeps' if depth == 1 else 'layers keep'} unrelated inputs apart at any slope, "
+        "so the usual one is enough to let gradients through",
+        _LEAKY,
+    )
+
+
+def _network(report: Report) -> Iterator[Finding]:
+    layers = [layer for layer in report.layers if layer.units]
+    short = [layer for layer in layers if _known(layer) < ENOUGH]
+    if short:
+        counted = all(layer.entries is not None for layer in short)
+        least = min(_known(layer) if counted else layer.samples for layer in short)
+        bound = ""
+        if counted:
+            most = f"{min(3 / max(least, 1), 1):.0%}"
+            bound = f" Of a unit never positive in {_number(least, 'sample')}, p may still be up to {most}."
+        yield Finding(
+            "note",
+            "More data first",
+            None,
+            (),
+            f"{_number(len(short), 'layer')} of {len(layers)} saw fewer than {ENOUGH} "
+            f"{'samples' if counted else 'inputs a unit'} (the least: {least}).{bound}",
+            f"Run at least {ENOUGH} samples before calling a unit of these layers silent or always on.",
+            "",
+            _THREE,
+        )
+    hurt = [layer for layer in layers if _known(layer) >= ENOUGH and len(layer.silent_units) >= MANY * layer.units]
+    if len(hurt) >= 3 and len(hurt) >= len(layers) / 2:
+        yield Finding(
+            "warning",
+            f"Silent units throughout: {len(hurt)} of {len(layers)} layers",
+            None,
+            (),
+            f"In {len(hurt)} of {len(layers)} layers at least {MANY:.0%} of the units are silent: no single layer is "
+            "the cause.",
+            "If they were alive at the start of training, steps were too long: train with a learning rate three to "
+            "ten times smaller, or warm it up. If not, the initialization is the cause.",
+            'for group in optimizer.param_groups:\n    group["lr"] /= 3',
+            _RATE,
+        )
+    if report.unused:
+        yield Finding(
+            "note",
+            f"{_number(len(report.unused), 'activation')} never called",
+            None,
+            (),
+            f"Never called: {_few(report.unused)}.",
+            "Check that the data takes the path on which they stand; nothing is known of them.",
+            "",
+            "",
+        )
+
+
+def _layer(layer: Layer, depth: int) -> Iterator[Finding]:
+    if len(layer.nan_units):
+        yield Finding(
+            "critical",
+            f"Layer {layer.name}: NaN",
+            layer.name,
+            _tuple(layer.nan_units),
+            f"{_number(int(layer.counts.nan.sum()), 'input')} of {_number(len(layer.nan_units), 'unit')} were NaN, "
+            f"of {layer.samples} each.",
+            "Look for NaN in the data first, then for the step at which the weights became NaN: a smaller learning "
+            "rate and clipped gradients prevent it.",
+            "torch.autograd.set_detect_anomaly(True)\n"
+            "# before optimizer.step()\n"
+            "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+            _EXPLODING,
+        )
+    if _known(layer) < ENOUGH or layer.units == 0:
+        return
+    yield from _silent(layer, depth)
+    yield from _always_on(layer)
+    yield from _rare(layer)
+    yield from _saturated(layer)
+    yield from _alike(layer, depth)
+
+
+def _silent(layer: Layer, depth: int) -> Iterator[Finding]:
+    units = layer.silent_units
+    if not len(units):
+        return
+    share = len(units) / layer.units
+    slopes = np.broadcast_to(np.asarray(layer.negative_slope), (layer.units,))[units]
+    dead = bool((slopes == 0).all())
+    rank = 0 if share >= MOST else 1 if share >= MANY else 2
+    rank = min(rank + (not dead), 2)  # what learns, if slowly, is one step less bad
+    evidence = (
+        f"{len(units)} of {layer.units} units ({share:.0%}) were never positive in {_seen(layer)}: {_bound(layer)}."
+    )
+    if dead:
+        slope, why, source = slope_for(depth)
+        everything = " Nothing passes the layer." if len(units) == layer.units else ""
+        few = rank == 2
+        yield Finding(
+            SEVERITIES[rank],
+            f"Layer {layer.name}: {len(units)} of {layer.units} units silent",
+            layer.name,
+            _tuple(units),
+            evidence + everything + " Under ReLU no gradient reaches them.",
+            ("A few strays: act only if there are more with every epoch. " if few else "")
+            + "Start them anew while training goes on; to keep it from happening again, give them a slope. "
+            + _capital(why)
+            + ".",
+            f"revive(model, report, optimizer)\nreplace_relu(model, {slope})",
+            f"{_REVIVE}; {source}",
+        )
+        return
+    far = _distance(layer, units)
+    drifted = units[far >= FAR]
+    if len(drifted) >= max(1, len(units) / 2):
+        evidence += (
+            f" The inputs of {len(drifted)} of them lie {np.median(far[far >= FAR]):.1f} standard deviations below "
+            "zero: their bias has left the data."
+        )
+        remedy = (
+            "They learn, as fast as the slope says. Put the biases back to zero, or a batch norm in front of the "
+            "activation, and lower the learning rate of the biases."
+        )
+        code, source = "# layer: what feeds the activation\nlayer.bias.data[list(finding.units)] = 0.0", _DYING
+    else:
+        remedy = (
+            f"They learn, {float(slopes[slopes != 0].min()):.3g} times as fast as the others at the least. Train on; "
+            "if they stay silent, a larger slope shortens it."
+        )
+        code, source = "census.report().silent  # again, some epochs later", _LEAKY
+    yield Finding(
+        SEVERITIES[rank],
+        f"Layer {layer.name}: {len(units)} of {layer.units} units silent",
+        layer.name,
+        _tuple(units),
+        evidence,
+        remedy,
+        code,
+        source,
+    )
+
+
+def _always_on(layer: Layer) -> Iterator[Finding]:
+    units = layer.always_on_units
+    share = len(units) / layer.units
+    if share < LINEAR:
+        return
+    far = _distance(layer, units)
+    text = ""
+    if np.isfinite(far).any():
+        text = f" In the middle their inputs lie {np.median(far[np.isfinite(far)]):.1f} standard deviations above zero."
+    yield Finding(
+        "warning" if share >= MOST else "note",
+        f"Layer {layer.name}: {len(units)} of {layer.units} units always on",
+        layer.name,
+        _tuple(units),
+        f"{len(units)} of {layer.units} units ({share:.0%}) were positive in all of {layer.samples} inputs: on this "
+        f"data they are straight lines.{text}",
+        "They add nothing that the layer behind could not do. Check that the inputs are centered and biases start at "
+        "zero; a batch norm in front of the activation brings its inputs back around zero.",
+        "# layer: what feeds the activation\n"
+        f"nn.init.zeros_(layer.bias)\nnn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
+        f"{_REGIONS}; {_HE}",
+    )
+
+
+def _rare(layer: Layer) -> Iterator[Finding]:
+    share = layer.positive_share
+    units = np.flatnonzero((share > 0) & (share <= RARE))
+    if len(units) < MANY * layer.units or not (np.asarray(layer.negative_slope) == 0).all():
+        return
+    yield Finding(
+        "note",
+        f"Layer {layer.name}: {len(units)} of {layer.units} units nearly silent",
+        layer.name,
+        _tuple(units),
+        f"{len(units)} of {layer.units} units ({len(units) / layer.units:.0%}) were positive in at most {RARE:.0%} of "
+        f"{layer.samples} inputs, the median in {np.median(share[units]):.2%}.",
+        "They may be detectors of something rare, or on their way to silence: look again some epochs later.",
+        "with watch(model) as census: ...",
+        _REVIVE,
+    )
+
+
+def _saturated(layer: Layer) -> Iterator[Finding]:
+    units = layer.saturated_units
+    share = len(units) / layer.units
+    if not len(units):
+        return
+    yield Finding(
+        "critical" if share >= MOST else "warning" if share >= MANY else "note",
+        f"Layer {layer.name}: {len(units)} of {layer.units} units always at the ceiling",
+        layer.name,
+        _tuple(units),
+        f"{len(units)} of {layer.units} units ({share:.0%}) were at or above {layer.ceiling:g} in all of "
+        f"{layer.samples} inputs: no gradient reaches them.",
+        "Their inputs are too large: scale the data, lower the learning rate, or put a batch norm in front.",
+        f"# layer: what feeds the activation\nnn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
+        _SATURATED,
+    )
+
+
+def _alike(layer: Layer, depth: int) -> Iterator[Finding]:
+    ratio = layer.mean_over_std
+    similarity = 1.0 if np.isinf(ratio) else ratio**2 / (1 + ratio**2)
+    if not similarity >= ALIKE or layer.units < 2:  # NaN is no finding: the layer gave out only zeros
+        return
+    slope = round(float(centered(max(depth, 2))), 4)
+    yield Finding(
+        "note",
+        f"Layer {layer.name}: its outputs are hardly told apart",
+        layer.name,
+        (),
+        f"The norm of the mean outputs is {ratio:.1f} times that of their standard deviations: two samples are "
+        f"{similarity:.3f} alike on average (cosine).",
+        "What all samples share drowns what tells them apart. Center: a batch norm in front, or the centered slope "
+        f"for {_number(max(depth, 2), 'layer')}, {slope} (leakyrelu.slope.centered), for a network to be trained anew.",
+        f"CenteredLeakyReLU({slope})",
+        _TAILORED,
+    )
+
+
+def _healthy(report: Report) -> Finding:
+    layers = [layer for layer in report.layers if layer.units]
+    least = min(layer.samples for layer in layers)
+    return Finding(
+        "healthy",
+        "Healthy",
+        None,
+        (),
+        f"{_number(len(layers), 'layer')}, {_number(report.units, 'unit')}, at least {least} inputs each: none "
+        f"silent, fewer than {LINEAR:.0%} of any layer always on.",
+        "Nothing to do.",
+        "",
+        "",
+    )
+
+
+def _nothing(report: Report) -> Finding:
+    return Finding(
+        "note",
+        "No units",
+        None,
+        (),
+        f"{_number(len(report.layers), 'layer')}, but nothing in them is a unit: there is nothing to say.",
+        "Check the shapes: the axis of the units has length 0.",
+        "",
+        "",
+    )
+
+
+def _distance(layer: Layer, units: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Count standard deviations from mean input to zero; the output tells, of units that never cross it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.abs(layer.output_mean[units]) / layer.output_std[units])
+
+
+def _known(layer: Layer) -> int:
+    """Count the samples that a layer saw, or its inputs, where those were not counted."""
+    return layer.samples if layer.entries is None else layer.entries
+
+
+def _seen(layer: Layer) -> str:
+    if layer.entries in (None, layer.samples):
+        return f"{layer.samples} inputs"
+    return f"{_number(layer.entries or 0, 'sample')} ({layer.samples} inputs)"
+
+
+def _bound(layer: Layer) -> str:
+    if layer.entries is None:
+        return "p has no known bound, since samples were not counted"
+    return f"p < {layer.silent_bound.max():.2g} at 95 % (3/n)"
+
+
+def _one_slope(layer: Layer) -> float:
+    return float(np.mean(layer.negative_slope))
+
+
+def _tuple(units: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(unit) for unit in units)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _few(names: Any) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,202 @@
+"""The charts of a report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leakyrelu._page.page import Chart, Strip, Strips, require
+from leakyrelu.diagnosis.render.summary import headline, median_share, percent
+
+if TYPE_CHECKING:
+    from leakyrelu.diagnosis.layer import Layer
+    from leakyrelu.diagnosis.report import Report
+
+
+# Bins of the positive share, from silent to always on; the two ends are exact, nothing else counts as them.
+BINS = ("silent", "under 10 %", "10 to 35 %", "35 to 65 %", "65 to 90 %", "over 90 %", "always on")
+_EDGES = (0.10, 0.35, 0.65, 0.90)
+UNKNOWN = "only NaN"
+
+
+def bin_of(share: float) -> str:
+    """Name the bin of a positive share."""
+    if np.isnan(share):
+        return UNKNOWN
+    if share in (0.0, 1.0):
+        return BINS[0] if share == 0.0 else BINS[-1]
+    return BINS[1 + int(np.searchsorted(_EDGES, share, side="right"))]
+
+
+def _states(report: Report) -> list[str]:
+    unknown = any(np.isnan(layer.positive_share).any() for layer in report.layers)
+    return [*BINS, *([UNKNOWN] if unknown else [])]
+
+
+def _strips(report: Report) -> Strips:
+    states = _states(report)
+    rows = []
+    for layer in report.layers:
+        # Sorted, so that the length of a color is the share of units: one look says how much of a layer is silent.
+        order = np.argsort(layer.positive_share, kind="stable")
+        share = layer.positive_share[order]
+        rows.append(
+            Strip(
+                layer.name,
+                order.tolist(),
+                [states.index(bin_of(p)) for p in share.tolist()],
+                [percent(p) for p in share.tolist()],
+                [_short(value) for value in layer.output_mean[order].tolist()],
+                [_short(value) for value in layer.output_std[order].tolist()],
+            )
+        )
+    words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(report)[-1]}."
+    return Strips("units", "Units by how often they are positive", words, states, rows)
+
+
+def _picture(report: Report) -> dict[str, Any]:
+    alt = require("altair")
+    rows: list[dict[str, Any]] = []
+    states = _states(report)
+    for layer in report.layers:
+        shares = np.sort(layer.positive_share)  # NaN last
+        bins = [bin_of(share) for share in shares.tolist()]
+        starts = [i for i in range(len(bins)) if i == 0 or bins[i] != bins[i - 1]]
+        for start, end in zip(starts, [*starts[1:], len(bins)], strict=True):
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "from": 100 * start / layer.units,
+                    "to": 100 * end / layer.units,
+                    "state": bins[start],
+                }
+            )
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_rect()
+        .encode(
+            x=alt.X("from:Q", title="units of the layer, sorted (%)", scale=alt.Scale(domain=[0, 100], nice=False)),
+            x2="to:Q",
+            y=_layer_axis(alt, report),
+            color=alt.Color(
+                "state:N",
+                title="positive share",
+                scale=alt.Scale(domain=states, range="diverging"),
+                legend=alt.Legend(symbolType="square"),
+            ),
+        )
+        .properties(height=alt.Step(_step(report)), width=640)
+    )
+    document: dict[str, Any] = chart.to_dict()
+    return document
+
+
+def _distribution(report: Report) -> Chart:
+    alt = require("altair")
+    rows = []
+    for layer in report.layers:
+        known = 100 * layer.positive_share[~np.isnan(layer.positive_share)]
+        if known.size:
+            marks = np.quantile(known, [0.0, 0.25, 0.5, 0.75, 1.0])
+            rows.append({"layer": layer.name, **dict(zip("abcde", marks.round(2).tolist(), strict=True))})
+    base = alt.Chart(alt.Data(values=rows)).encode(y=_layer_axis(alt, report))
+    scale = alt.Scale(domain=[0, 100], nice=False)
+    tips = [
+        alt.Tooltip("layer:N"),
+        *(
+            alt.Tooltip(f"{field}:Q", title=name)
+            for field, name in zip("abcde", ("least", "lower quarter", "median", "upper quarter", "most"), strict=True)
+        ),
+    ]
+    chart = alt.layer(
+        base.mark_rule().encode(x=alt.X("a:Q", title="positive share (%)", scale=scale), x2="e:Q", tooltip=tips),
+        base.mark_bar(height={"band": 0.6}).encode(x=alt.X("b:Q", scale=scale), x2="d:Q", tooltip=tips),
+        base.mark_tick(thickness=4, color=_MEDIAN, opacity=1, height={"band": 0.9}).encode(
+            x=alt.X("c:Q", scale=scale), tooltip=tips
+        ),
+    ).properties(height=alt.Step(_step(report)))
+    low, high = (f(median_share(layer) for layer in report.layers) for f in (min, max))
+    words = (
+        "Positive share of the units of each layer: line from least to most, bar for the middle half, yellow tick for "
+        f"the median. Medians lie between {percent(low)} and {percent(high)}; half is a unit that bends in the middle."
+    )
+    return Chart("distribution", "Spread of the positive share", words, chart.to_dict())
+
+
+def _training(history: Any) -> Chart:
+    """Draw the share of silent units over the steps of a training, for the layers that ended worst."""
+    alt = require("altair")
+
+    def share(layer: Layer) -> float:
+        return 100 * len(layer.silent_units) / max(layer.units, 1)
+
+    last = history.reports[-1]
+    worst = [layer.name for layer in sorted(last.layers, key=share, reverse=True)[:_LINES]]
+    names = [layer.name for layer in last.layers if layer.name in worst]
+    rows = [
+        {"step": int(step), "layer": layer.name, "silent": round(share(layer), 3)}
+        for step, report in zip(history.steps, history.reports, strict=True)
+        for layer in report.layers
+        if layer.name in worst
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("silent:Q", title="silent units (%)", scale=alt.Scale(domainMin=0)),
+            color=alt.Color("layer:N", title=None, scale=alt.Scale(domain=names)),
+            tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("step:Q"), alt.Tooltip("silent:Q", title="silent (%)")],
+        )
+        .properties(height=240)
+    )
+    first = history.reports[0]
+    words = (
+        "Silent units of each layer at the steps that were counted: "
+        f"{percent(first.silent / max(first.units, 1))} of all at step {history.steps[0]}, "
+        f"{percent(last.silent / max(last.units, 1))} at step {history.steps[-1]}."
+    )
+    if len(last.layers) > _LINES:
+        words += f" Shown are the {_LINES} layers that ended with the largest share."
+    return Chart("training", "Silent units over the training", words, chart.to_dict())
+
+
+_LINES = 8
+_MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark ground
+
+
+def _centering(report: Report) -> Chart:
+    alt = require("altair")
+    rows: list[dict[str, Any]] = [
+        {"layer": layer.name, "ratio": layer.mean_over_std}
+        for layer in report.layers
+        if np.isfinite(layer.mean_over_std)
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_bar()
+        .encode(
+            x=alt.X("ratio:Q", title="norm of means / norm of standard deviations"),
+            y=_layer_axis(alt, report),
+            tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("ratio:Q", title="mean over std", format=".3f")],
+        )
+        .properties(height=alt.Step(_step(report)))
+    )
+    worst = max(rows, key=lambda row: row["ratio"], default=None)
+    words = "How far the outputs of each layer are off zero: 0 is centered, ReLU on standard normal inputs gives 0.68."
+    if worst:
+        words += f" Farthest: layer {worst['layer']}, {worst['ratio']:.2f}."
+    return Chart("centering", "Are the outputs centered?", words, chart.to_dict())
+
+
+def _layer_axis(alt: Any, report: Report) -> Any:
+    return alt.Y("layer:N", title=None, sort=[layer.name for layer in report.layers])
+
+
+def _step(report: Report) -> int:
+    return 26 if len(report.layers) <= 12 else 16
+
+
+def _short(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3g}"

@@ -1,0 +1,49 @@
+"""A report as a pandas table, one row a unit."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from leakyrelu.diagnosis.layer import Layer
+    from leakyrelu.diagnosis.report import Report
+
+
+def to_frame(report: Report) -> Any:
+    """See `Report.to_frame`."""
+    try:
+        pandas = importlib.import_module("pandas")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "Report.to_frame needs the package 'pandas', which is not installed: pip install pandas", name="pandas"
+        ) from error
+    parts = [_columns(layer) for layer in report.layers]
+    names = parts[0] if parts else ("layer", "unit")
+    return pandas.DataFrame({name: np.concatenate([part[name] for part in parts]) if parts else [] for name in names})
+
+
+def _columns(layer: Layer) -> dict[str, Any]:
+    units = np.arange(layer.units)
+
+    def every(value: Any, dtype: Any = None) -> Any:
+        return np.broadcast_to(np.asarray(value, dtype), (layer.units,))
+
+    return {
+        "layer": every(layer.name, object),
+        "kind": every(layer.kind, object),
+        "unit": units,
+        "negative_slope": every(layer.negative_slope, np.float64),
+        "samples": every(layer.samples),
+        "positive_share": layer.positive_share,
+        "silent": np.isin(units, layer.silent_units),
+        "always_on": np.isin(units, layer.always_on_units),
+        "saturated": np.isin(units, layer.saturated_units),
+        "nan": layer.counts.nan,
+        "effective_slope": layer.effective_slope,
+        "output_mean": layer.output_mean,
+        "output_std": layer.output_std,
+        "dormancy": layer.dormancy,
+    }

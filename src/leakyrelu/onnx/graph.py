@@ -1,0 +1,181 @@
+"""The graph of an ONNX model: its rectifiers and the axes of their units."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Feed = dict[str, NDArray[Any]]
+
+
+# Where the output of an operator holds its units: an axis, or "last".
+_FEEDERS: dict[str, int] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "BatchNormalization"), 1),
+    **dict.fromkeys(("InstanceNormalization", "GroupNormalization", "LRN", "MaxPool", "AveragePool"), 1),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "Flatten"), 1),
+    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "LayerNormalization", "Einsum"), -1),
+    **dict.fromkeys(("RMSNormalization", "LSTM", "GRU", "RNN", "Gather", "Attention"), -1),
+}
+# Operators that leave each number at its place: the units stand where they stood before.
+_PASSING = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Identity", "Cast", "Dropout", "Resize", "Pad", "Concat", "Slice"}
+    | {"QuantizeLinear", "DequantizeLinear", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"}
+)
+_KINDS = ("Relu", "LeakyRelu", "PRelu", "Clip")
+_FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")  # a rectifier inside them cannot be looked at
+
+
+class _Rectifier(NamedTuple):
+    name: str
+    kind: str
+    tensor: str  # what goes in
+    slope: NDArray[np.float64]
+    ceiling: float
+    axis: int  # -1 for the last
+
+
+class _Graph:
+    """Names resolved: who makes a tensor, and what is constant."""
+
+    def __init__(self, graph: Any, folder: Path) -> None:
+        self.graph = graph
+        self.folder = folder
+        self.makers = {name: node for node in graph.node for name in node.output if name}
+        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self.hidden = [name for node in graph.node for name in _hidden(node)]
+
+    def rectifiers(self) -> list[_Rectifier]:
+        taken: set[str] = set()
+        found = []
+        for node in self.graph.node:
+            if node.domain not in ("", "ai.onnx") or node.op_type not in _KINDS:
+                continue
+            bend = self._bend(node)
+            if bend is None:
+                continue
+            name = next(
+                name for name in (node.name, node.output[0], f"{node.output[0]}:0") if name and name not in taken
+            )
+            taken.add(name)
+            found.append(_Rectifier(name, node.op_type, node.input[0], *bend, self._axis(node.input[0])))
+        return found
+
+    def _bend(self, node: Any) -> tuple[NDArray[np.float64], float] | None:
+        """Slope and ceiling of a rectifier; None where the node is not one."""
+        zero = np.zeros(())
+        if node.op_type == "Relu":
+            return zero, math.inf
+        if node.op_type == "LeakyRelu":
+            return np.array(float(_attribute(node, "alpha", 0.01))), math.inf
+        if node.op_type == "PRelu":
+            slope = self.constant(node.input[1])
+            if slope is None:
+                self.hidden.append(f"{node.name or node.output[0]} (its slopes are computed)")
+                return None
+            return slope.astype(np.float64), math.inf
+        low, high = self._bound(node, 1, "min"), self._bound(node, 2, "max")
+        if low != 0.0 or high is None or high <= 0.0 or self._gate(node):
+            return None
+        return zero, high
+
+    def _bound(self, node: Any, position: int, attribute: str) -> float | None:
+        """Bound of a Clip: an attribute before opset 11, an input since. Infinity where there is none."""
+        if len(node.input) > position and node.input[position]:
+            constant = self.constant(node.input[position])
+            return None if constant is None else float(constant.reshape(-1)[0])
+        limit = 3.4e38  # older exporters write the largest float32 for none
+        bound = float(_attribute(node, attribute, -math.inf if attribute == "min" else math.inf))
+        return math.inf if bound >= limit else bound
+
+    def _gate(self, node: Any) -> bool:
+        """Tell the Clip(x + 3, 0, 6) of hard-swish and hard-sigmoid."""
+        maker = self.makers.get(node.input[0])
+        if maker is None or maker.op_type != "Add":
+            return False
+        constants = [self.constant(name) for name in maker.input]
+        return any(value is not None and value.size == 1 and float(value.reshape(-1)[0]) == 3.0 for value in constants)
+
+    def constant(self, name: str) -> NDArray[Any] | None:
+        helper = importlib.import_module("onnx.numpy_helper")
+        if name in self.initializers:
+            return np.asarray(helper.to_array(self.initializers[name], base_dir=str(self.folder)))
+        maker = self.makers.get(name)
+        if maker is None:
+            return None
+        if maker.op_type in ("Identity", "Cast"):
+            return self.constant(maker.input[0])
+        if maker.op_type != "Constant":
+            return None
+        for attribute in maker.attribute:
+            given = importlib.import_module("onnx.helper").get_attribute_value(attribute)
+            if attribute.name == "value":
+                given = helper.to_array(given, base_dir=str(self.folder))
+            return np.asarray(given)
+        return None
+
+    def _axis(self, tensor: str) -> int:
+        """Find the axis of the units by walking back to what made them."""
+        seen: set[str] = set()
+
+        def walk(name: str) -> int | None:
+            node = self.makers.get(name)
+            if node is None or name in seen:
+                return None
+            seen.add(name)
+            if node.op_type in _FEEDERS:
+                return _FEEDERS[node.op_type]
+            if node.op_type == "Transpose":
+                axis, order = walk(node.input[0]), list(_attribute(node, "perm", []))
+                return order.index(axis % len(order)) if axis is not None and order else None
+            if node.op_type not in _PASSING:
+                return None
+            return next((axis for part in node.input if (axis := walk(part)) is not None), None)
+
+        axis = walk(tensor)
+        return 1 if axis is None else axis
+
+
+def _hidden(node: Any) -> Iterator[str]:
+    """Rectifiers within the branches of a node."""
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            for inner in graph.node:
+                if inner.op_type in _KINDS[:3]:
+                    yield inner.name or inner.output[0]
+                yield from _hidden(inner)
+
+
+def _needed(graph: Any, tensors: list[str]) -> list[Any]:
+    """Nodes that these tensors depend on, in order."""
+    wanted, kept = set(tensors), []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(_uses(node))
+            kept.append(node)
+    return kept[::-1]
+
+
+def _uses(node: Any) -> Iterator[str]:
+    """Tensors that a node takes, those used within its branches too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from _uses(inner)
+
+
+def _attribute(node: Any, name: str, default: Any) -> Any:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return importlib.import_module("onnx.helper").get_attribute_value(attribute)
+    return default

@@ -1,0 +1,82 @@
+"""The study as one HTML page and as one picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leakyrelu._page.page import Chart, Table, write_page, write_png
+from leakyrelu.study import charts
+from leakyrelu.study.conclusion import reading
+from leakyrelu.study.table import COLUMNS, NOTE, cells
+
+if TYPE_CHECKING:
+    import os
+
+    from leakyrelu.study.result import StudyResult
+
+if TYPE_CHECKING:
+    import os
+
+    from leakyrelu.study.result import StudyResult
+
+
+def write_html(result: StudyResult, path: str | os.PathLike[str]) -> None:
+    """Write the page: accuracy, silent units, gradients, learning curves, and the table. It works offline."""
+    settings, data, machine = result.settings, result.data, result.machine
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    recipe = (
+        f"The same plain network ({settings.depth} layers of {settings.width} units, no skip connections, no "
+        f"normalization) trained on {data['name']} ({data['train']} training, {data['validation']} validation and "
+        f"{data['test']} test samples, {data['classes']} classes) with only the activation changed. Every row: the "
+        "same orthogonal matrices times the scale that preserves the signal for its slope, the same batches of "
+        f"{settings.batch_size}, Adam, {settings.epochs} epochs, {settings.seeds} seeds; learning rate the best of "
+        f"{rates} on the validation data. The test data were looked at once."
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    write_page(
+        path,
+        title=f"One plain {settings.depth}-layer network, {len(result.rows)} activations",
+        summary=f"{reading(result)}\n\n{recipe}",
+        charts=[
+            Chart("accuracy", "Test accuracy", charts.describe_accuracy(result), charts.accuracy(result)),
+            Chart(
+                "silent", "Silent units by layer, after training", charts.describe_silent(result), charts.silent(result)
+            ),
+            Chart(
+                "gradient",
+                "Gradient by layer, at initialization",
+                charts.describe_gradient(result),
+                charts.gradient(result),
+            ),
+            Chart("curves", "Learning curves", charts.describe_curves(result), charts.curves(result)),
+        ],
+        tables=[
+            Table("Every row", COLUMNS, [cells(row) for row in result.rows], NOTE),
+            Table(
+                "Where the slopes come from",
+                ("activation", "source"),
+                [(r.row.name, r.row.source) for r in result.rows],
+            ),
+        ],
+        footnote="\n\n".join(
+            [
+                *result.left_out,
+                f"Made by {machine['command']} in {result.seconds:.0f} s with {result.workers} worker processes on "
+                f"{machine['processor']} ({machine['cpus']} CPUs), {machine['system']}, Python {machine['python']}, "
+                f"{versions}, {machine['time']}.",
+            ]
+        ),
+    )
+
+
+def write_picture(result: StudyResult, path: str | os.PathLike[str]) -> None:
+    """Write the summary as a PNG: accuracy and silent share of every row."""
+    write_png(charts.picture(result), path)
+
+
+def write_json(result: StudyResult, path: str | os.PathLike[str]) -> None:
+    """Write `StudyResult.to_dict`, with the sentence of `reading`, as strict JSON."""
+    document = {"reading": reading(result), **result.to_dict()}
+    Path(path).write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

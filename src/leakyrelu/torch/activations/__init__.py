@@ -1,0 +1,3 @@
+"""Leaky ReLU as function and layer: autograd, native kernels, packed signs, learned slopes."""
+
+__all__: list[str] = []

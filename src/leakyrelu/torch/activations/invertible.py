@@ -1,0 +1,50 @@
+"""In which channels the input of an activation can be recovered from its output."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+__all__ = ["poorly_inverted"]
+
+
+LIMITS = {torch.float64: 16.0, torch.float32: 16.0, torch.bfloat16: 2.0, torch.float16: 2.0}
+"""Largest |b / w| with which a channel is inverted."""
+
+
+def poorly_inverted(weight: Tensor | None, bias: Tensor | None, slope: float, dtype: torch.dtype) -> Tensor | None:
+    """Return the indices of the channels whose input cannot be told from their output, or None if there are none.
+
+    The host waits for the device here: how many there are decides on the size of a tensor.
+    """
+    if weight is None:
+        return None
+    smallest, largest, limit = bounds(slope, dtype)
+    size = abs(numbers(weight))
+    good = (size >= smallest) & (size <= largest)
+    if bias is not None:
+        good &= abs(numbers(bias)) <= limit * size
+    return None if good.all() else torch.as_tensor(~good).nonzero().flatten()
+
+
+@functools.cache
+def bounds(slope: float, dtype: torch.dtype) -> tuple[float, float, float]:
+    """Return the least and the most |w|, and the most |b / w|, with which a channel is inverted."""
+    info = torch.finfo(dtype)
+    # Where the processor may flush subnormals, an error of `tiny` is to stay below eps.
+    smallest = info.tiny if dtype is torch.float16 else info.tiny / info.eps
+    return smallest / min(slope, 1.0), info.max * info.eps / max(slope, 1.0), LIMITS[dtype]
+
+
+def numbers(table: Tensor) -> Any:
+    """Return a few numbers in the form whose operations are quickest: NumPy's on the CPU."""
+    table = table.detach()
+    if table.is_cpu:
+        return table.to(torch.float64, copy=True).numpy()  # a copy: memory that NumPy has seen cannot be resized
+    return table.float() if table.device.type == "mps" else table.double()

@@ -1,0 +1,113 @@
+"""Programs of `torch.export` made watchable: their rectifiers, which are operators there, become modules again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from leakyrelu.torch.diagnosis.unit_axes import CHANNELS, FEATURES, PASSING, _aten
+
+__all__ = ["rectifiers_as_modules"]
+
+
+def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Module, dict[str, int]]:
+    """Make a module of an exported program in which every rectifier is a module, and say where its units stand.
+
+    ``relu``, ``leaky_relu``, ``prelu``, ``relu6`` (or ``hardtanh`` from 0) and ``clamp`` from 0 become `nn.ReLU`,
+    `nn.LeakyReLU`, `nn.PReLU` and `nn.ReLU6`, named as their nodes are. The numbers that come out are the same.
+
+    Parameters
+    ----------
+    program
+        What `torch.export.export` or ``torch.export.load`` gave.
+
+    Returns
+    -------
+    module
+        The program as a module.
+    unit_axis
+        For `leakyrelu.torch.diagnose`: the axis of the units of every rectifier, from what feeds it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from leakyrelu.torch import diagnose
+    >>> program = torch.export.export(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), (torch.randn(5, 3),))
+    >>> model, unit_axis = rectifiers_as_modules(program)
+    >>> diagnose(model, torch.randn(5, 3), unit_axis=unit_axis).units
+    4
+    """
+    module: Any = program.module()
+    graph: fx.Graph = module.graph
+    unit_axis = {}
+    for node in list(graph.nodes):
+        made = _rectifier(node, module)
+        if made is None:
+            continue
+        name = f"rectifier_{node.name}" if hasattr(module, node.name) else node.name
+        unit_axis[name] = _axis(node.args[0])
+        module.add_submodule(name, made)
+        with graph.inserting_before(node):
+            call = graph.call_module(name, (node.args[0],))
+        call.meta = dict(node.meta)
+        node.replace_all_uses_with(call)
+        graph.erase_node(node)
+    return fx.GraphModule(module, graph), unit_axis  # a plain one: that of the program refuses eval()
+
+
+def _rectifier(node: fx.Node, module: Any) -> nn.Module | None:
+    if node.op != "call_function":
+        return None
+    kind, rest = _packet(node), [*node.args[1:]]
+    if kind in (_aten.relu, _aten.relu_):
+        return nn.ReLU()
+    if kind in (_aten.leaky_relu, _aten.leaky_relu_):
+        return nn.LeakyReLU(float(rest[0]) if rest else 0.01)  # type: ignore[arg-type]
+    if kind is _aten.prelu:
+        weight = getattr(rest[0], "target", None)
+        if not isinstance(weight, str) or getattr(rest[0], "op", "") != "get_attr":
+            return None
+        slopes = module.get_parameter(weight).detach()
+        prelu = nn.PReLU(slopes.numel(), dtype=slopes.dtype)
+        prelu.weight.data.copy_(slopes)
+        return prelu
+    if kind is _aten.relu6:
+        return nn.ReLU6()
+    low = rest[0] if rest else node.kwargs.get("min")
+    high = rest[1] if len(rest) > 1 else node.kwargs.get("max")
+    if kind in (_aten.hardtanh, _aten.hardtanh_, _aten.clamp, _aten.clamp_) and low == 0 and high == 6:
+        return nn.ReLU6()
+    if kind in (_aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_) and low == 0 and high is None:
+        return nn.ReLU()
+    return None
+
+
+def _axis(node: Any) -> int:
+    """Find the axis of the units by walking back to what made them."""
+    seen: set[Any] = set()
+
+    def walk(node: Any) -> int | None:
+        if not isinstance(node, fx.Node) or node in seen:
+            return None
+        seen.add(node)
+        kind = _packet(node)
+        if kind in CHANNELS:
+            return 1
+        if kind in FEATURES:
+            return -1
+        if kind is _aten.transpose or kind is _aten.permute or (kind not in PASSING and node.op != "call_module"):
+            return None
+        return next((axis for part in node.args if (axis := walk(part)) is not None), None)
+
+    axis = walk(node)
+    if axis is not None:
+        return axis
+    shape = getattr(node.meta.get("val"), "shape", (0, 0)) if isinstance(node, fx.Node) else (0, 0)
+    return 1 if len(shape) > 1 else 0
+
+
+def _packet(node: fx.Node) -> Any:
+    return getattr(node.target, "overloadpacket", node.target)

@@ -1,0 +1,177 @@
+"""What counts as a rectifier in PyTorch: modules, functions and operators, each read as the same few numbers.
+
+All of them are three straight pieces: a slope (or a constant) up to a threshold, the input itself above it, and
+perhaps a ceiling. So whatever is asked of the output follows from counts and moments of the input, piece by piece, and
+the output need never be looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leakyrelu.torch.activations.layers import CenteredLeakyReLU
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Reader = Callable[[tuple[Any, ...], Mapping[str, Any]], "Rule | None"]
+
+
+__all__ = ["FUNCTIONS", "READERS", "RECTIFIERS", "Rule", "Seen", "rule_of"]
+
+
+RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Threshold, CenteredLeakyReLU)
+"""Modules that are watched, subclasses too (`leakyrelu.torch.LeakyReLU` is one)."""
+
+
+class Rule(NamedTuple):
+    """A rectifier: x above `low` and below `ceiling`, the ceiling from there on, and slope * x (or `rest`) elsewhere.
+
+    The output is (that - shift) / scale. `slope_variance` is that of a slope drawn anew for each element.
+    """
+
+    kind: str
+    slope: float | Tensor = 0.0
+    rest: float | None = None
+    low: float = 0.0
+    ceiling: float = math.inf
+    slope_variance: float = 0.0
+    shift: float = 0.0
+    scale: float = 1.0
+    slope_axis: int = 1  # where an input has the units that have a slope each
+
+    @property
+    def slope_per_unit(self) -> bool:
+        """Whether each unit has a slope of its own, which puts the units on `slope_axis`."""
+        return isinstance(self.slope, Tensor) and self.slope.numel() > 1
+
+
+class Seen(nn.ReLU):
+    """Stands beside a rectifier that is no module, and is shown its input; it computes nothing."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` as it is."""
+        return x
+
+
+_RELU = Rule("ReLU", rest=0.0)
+
+
+def rule_of(module: nn.Module) -> Rule:
+    """Read a module of `RECTIFIERS`."""
+    if type(module) is nn.ReLU:
+        return _RELU
+    if isinstance(module, Seen):
+        return module.rule
+    kind = type(module).__name__
+    if isinstance(module, nn.RReLU):
+        return _random(kind, module.lower, module.upper, module.training)
+    if isinstance(module, nn.PReLU):
+        return Rule(kind, module.weight.detach())
+    if isinstance(module, nn.ReLU6):
+        return Rule(kind, rest=0.0, ceiling=float(module.max_val))
+    if isinstance(module, nn.Threshold):
+        return Rule(kind, rest=float(module.value), low=float(module.threshold))
+    if isinstance(module, CenteredLeakyReLU):
+        return Rule(kind, module.negative_slope, shift=module._mean, scale=module._std)
+    if isinstance(module, nn.LeakyReLU):
+        return Rule(kind, float(module.negative_slope))
+    return Rule(kind, rest=0.0)
+
+
+def _random(kind: str, lower: float, upper: float, training: bool) -> Rule:
+    return Rule(kind, (lower + upper) / 2, slope_variance=(upper - lower) ** 2 / 12 if training else 0.0)
+
+
+def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str, default: Any) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name, default)
+
+
+_CALL_OF_RELU = Rule("relu", rest=0.0)
+
+
+def _relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    return _CALL_OF_RELU
+
+
+def _relu6(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    return Rule("relu6", rest=0.0, ceiling=6.0)
+
+
+def _leaky_relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    return Rule("leaky_relu", float(_argument(args, kwargs, 1, "negative_slope", 0.01)))
+
+
+def _prelu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    weight = _argument(args, kwargs, 1, "weight", None)
+    return Rule("prelu", weight.detach().flatten()) if isinstance(weight, Tensor) else None
+
+
+def _rrelu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    lower = _argument(args, kwargs, 1, "lower", 1 / 8)
+    upper = _argument(args, kwargs, 2, "upper", 1 / 3)
+    return _random("rrelu", float(lower), float(upper), bool(_argument(args, kwargs, 3, "training", False)))
+
+
+def _threshold(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    low, value = _argument(args, kwargs, 1, "threshold", None), _argument(args, kwargs, 2, "value", None)
+    return None if low is None or value is None else Rule("threshold", rest=float(value), low=float(low))
+
+
+def _hardtanh(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    low, high = _argument(args, kwargs, 1, "min_val", -1.0), _argument(args, kwargs, 2, "max_val", 1.0)
+    return _between("hardtanh", low, high)
+
+
+def _clamp(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+    return _between("clamp", _argument(args, kwargs, 1, "min", None), _argument(args, kwargs, 2, "max", None))
+
+
+def _between(kind: str, low: Any, high: Any) -> Rule | None:
+    """Read a clamp. One from 0 rectifies; from anywhere else it guards against bad numbers and is none of ours."""
+    numbers = isinstance(low, float | int) and (high is None or isinstance(high, float | int))
+    if not numbers or low != 0 or (high is not None and high <= 0):
+        return None
+    return Rule(kind, rest=0.0, ceiling=math.inf if high is None else float(high))
+
+
+READERS: dict[str, Reader] = {
+    "relu": _relu,
+    "relu6": _relu6,
+    "leaky_relu": _leaky_relu,
+    "prelu": _prelu,
+    "rrelu": _rrelu,
+    "threshold": _threshold,
+    "hardtanh": _hardtanh,
+    "clamp": _clamp,
+    "clip": _clamp,
+    "clamp_min": _clamp,
+}
+"""What reads the arguments of a function that can rectify, by its name."""
+
+
+def _functions() -> dict[Any, Reader]:
+    found: dict[Any, Reader] = {}
+    for name, reader in READERS.items():
+        for spelled in (name, f"{name}_"):
+            for room in (torch, torch.Tensor, F, torch._C._nn):
+                function = getattr(room, spelled, None)
+                if function is not None:
+                    found[function] = reader
+            packet = getattr(torch.ops.aten, spelled, None)
+            if packet is not None and hasattr(packet, "default"):
+                found[packet.default] = found[packet] = reader
+    return found
+
+
+FUNCTIONS = _functions()
+"""Every function, method and operator that can rectify, and what reads its arguments."""

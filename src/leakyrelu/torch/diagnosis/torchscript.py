@@ -1,0 +1,232 @@
+"""TorchScript programs made watchable: each rectifier in the graph shows its input to a module first.
+
+The calls of the program are inlined, so that every call of a rectifier is a node of its own, which knows from which
+module it came; in front of each stands then an operator of ours that hands its input on. TorchScript's interpreter runs
+the rest as before, branches and loops included.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+import weakref
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leakyrelu.torch.diagnosis.rectifiers import READERS, RECTIFIERS, Rule, Seen
+from leakyrelu.torch.diagnosis.unit_axes import CHANNELS, FEATURES, PASSING
+
+__all__ = ["rectifiers_as_modules"]
+
+
+_KINDS = frozenset(kind.__name__ for kind in RECTIFIERS)
+_places: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+_operator: torch.library.Library | None = None
+
+
+def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, dict[str, int]]:
+    """Make a module of a TorchScript program that can be watched, and say where its units stand.
+
+    It runs the program, in TorchScript's interpreter, with the same numbers. Its modules are the rectifiers, under the
+    names that they had in the model: ``body.act`` for a module, ``body.relu()`` for a call, ``body.relu()#2`` for a
+    second one. A frozen program has forgotten where its calls came from; there they are ``relu()``, ``relu()#2``, and
+    so on.
+
+    Parameters
+    ----------
+    program
+        What `torch.jit.script`, `torch.jit.trace` or `torch.jit.load` gave. It is not changed.
+
+    Returns
+    -------
+    module
+        Takes what the program takes. ``train()`` and ``eval()`` reach the program.
+    unit_axis
+        For `leakyrelu.torch.diagnose`: the axis of the units of the rectifiers, from what feeds them. One that is not
+        there is fed by nothing known.
+
+    Warns
+    -----
+    UserWarning
+        A rectifier's slope or threshold is computed by the program, so it cannot be counted.
+    """
+    graph = program.inlined_graph
+    found: list[tuple[str, Any, Rule, int | None]] = []
+    computed: list[str] = []
+    taken: dict[str, int] = {}
+    for node in _nodes(graph):
+        reader = READERS.get(node.kind().removeprefix("aten::").removesuffix("_"))
+        if reader is None or not node.kind().startswith("aten::"):
+            continue
+        name, kind = _name(node)
+        try:
+            rule = reader((None, *[_value(value, program) for value in list(node.inputs())[1:]]), {})
+        except _ComputedError:
+            computed.append(name)
+            continue
+        if rule is None:
+            continue
+        taken[name] = taken.get(name, 0) + 1
+        name += f"#{taken[name]}" if taken[name] > 1 else ""
+        found.append((name, node, rule._replace(kind=kind or rule.kind), _axis(next(node.inputs()))))
+    if computed:
+        warnings.warn(
+            f"not counted, since the program computes its slope or threshold: {', '.join(computed)}", stacklevel=2
+        )
+    module = _Program(program, graph)
+    for name, node, rule, _ in found:
+        number, seen = next(_numbers), Seen(rule)
+        _put(module, name, seen)
+        _places[number] = seen
+        _show_first(graph, node, number)
+    return module, {name: axis for name, _, _, axis in found if axis is not None}
+
+
+class _Program(nn.Module):
+    """A TorchScript program, its rectifiers as modules."""
+
+    _program: Any
+    _graph: Any
+
+    def __init__(self, program: torch.jit.ScriptModule, graph: Any) -> None:
+        super().__init__()
+        self.__dict__["_program"] = program  # not a submodule: what is scripted cannot be watched
+        self.__dict__["_graph"] = graph
+        first = next(itertools.chain(program.parameters(), program.buffers()), None)
+        if first is not None:  # says on which device and in which dtype the program computes
+            self.register_parameter(" like the program's", nn.Parameter(first.detach(), requires_grad=False))
+        self.train(getattr(program, "training", False))
+
+    @cached_property
+    def _function(self) -> Any:
+        _define_operator()
+        return torch._C._create_function_from_graph("forward", self._graph)
+
+    def train(self, mode: bool = True) -> _Program:
+        super().train(mode)
+        self._program.train(mode)
+        return self
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        # A function of a graph knows neither the names of its arguments nor their defaults.
+        arguments = self._program._c._get_method("forward").schema.arguments[1 + len(inputs) :]
+        inputs += tuple(
+            named.pop(argument.name) if argument.name in named else argument.default_value for argument in arguments
+        )
+        if named:
+            raise TypeError(f"the program takes no input {next(iter(named))!r}")
+        # Nothing is fused then, and there are no slow first runs.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return self._function(self._program._c, *inputs)
+
+
+def _put(module: nn.Module, name: str, seen: Seen) -> None:
+    """Put a module in its place, in modules of the names on the way there."""
+    path, dot, last = name.rpartition(".")
+    for part in path.split(".") if dot else ():
+        if part not in module._modules:
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    module.add_module(last, seen)
+
+
+class _ComputedError(Exception):
+    """What is not known before the program runs."""
+
+
+def _define_operator() -> None:
+    """Define the operator that shows its input. One that gives out nothing would be removed as useless."""
+    global _operator
+    if _operator is None:
+        library: Any = torch.library.Library("leakyrelu_scripted", "DEF")  # type: ignore[no-untyped-call]
+        library.define("show(Tensor(a) x, int place) -> Tensor(a)")
+        library.impl("show", _show, "CompositeImplicitAutograd")
+        _operator = library
+
+
+def _show(x: Tensor, place: int) -> Tensor:
+    _places[place](x)
+    return x
+
+
+def _show_first(graph: Any, node: Any, place: int) -> None:
+    graph.setInsertPoint(node)
+    shown = graph.create("leakyrelu_scripted::show", [next(node.inputs()), graph.insertConstant(place)], 1)
+    shown.insertBefore(node)
+    node.replaceInput(0, shown.output())
+
+
+def _nodes(block: Any) -> Any:
+    """Yield all nodes, but for those in branches that are never taken."""
+    for node in list(block.nodes()):
+        yield node
+        blocks = list(node.blocks())
+        if node.kind() == "prim::If" and (condition := next(node.inputs()).node()).kind() == "prim::Constant":
+            blocks = blocks[:1] if condition.output().toIValue() else blocks[1:]
+        for inner in blocks:
+            yield from _nodes(inner)
+
+
+def _name(node: Any) -> tuple[str, str | None]:
+    """Name a call by the module that it came from: "body.act", and its kind, or "body.relu()"."""
+    parts = [part for part in re.findall(r"(\w+)\((\w+)\)", node.getModuleHierarchy()) if part[0] not in _UNKNOWN]
+    path = ".".join(name for name, _ in parts)
+    if parts and parts[-1][1] in _KINDS:
+        return path, parts[-1][1]
+    function = node.kind().removeprefix("aten::").removesuffix("_")
+    return f"{path}.{function}()" if path else f"{function}()", None
+
+
+_UNKNOWN = ("SELF", "UNKNOWN_INSTANCE", "INSTANCE_NAME_UNKNOWN")
+
+
+def _value(value: Any, program: torch.jit.ScriptModule) -> Any:
+    """Read a constant, or what an attribute of the program holds; of tensors that are computed, nothing."""
+    node = value.node()
+    if node.kind() == "prim::Constant":
+        return value.toIValue()
+    if node.kind() == "prim::GetAttr":
+        return getattr(_value(next(node.inputs()), program), node.s("name"))
+    if node.kind() == "prim::Param" and isinstance(value.type(), torch._C.ClassType):
+        return program
+    raise _ComputedError
+
+
+def _axis(value: Any) -> int | None:
+    """Find the axis of the units by walking back to what made them."""
+    seen: set[str] = set()
+
+    def walk(value: Any) -> int | None:
+        if value.debugName() in seen or not isinstance(value.type(), torch._C.TensorType):
+            return None
+        seen.add(value.debugName())
+        node = value.node()
+        kind = node.kind()
+        if kind in _CHANNELS:
+            return 1
+        if kind in _FEATURES:
+            return -1
+        if kind == "prim::If":
+            place = [output.debugName() for output in node.outputs()].index(value.debugName())
+            sources = [list(block.outputs())[place] for block in node.blocks()]
+        elif kind in _PASSING:
+            sources = list(node.inputs())
+        else:
+            return None
+        return next((axis for source in sources if (axis := walk(source)) is not None), None)
+
+    return walk(value)
+
+
+def _kinds(packets: Any) -> frozenset[str]:
+    return frozenset(str(packet).replace(".", "::") for packet in packets)
+
+
+_CHANNELS = _kinds(CHANNELS) | {"aten::_convolution"}
+_FEATURES = _kinds(FEATURES)
+_PASSING = _kinds(PASSING) | {"aten::dropout_", "aten::add_", "aten::contiguous"}

@@ -1,0 +1,236 @@
+"""Running counts of one place in a model, on the device where its input lies.
+
+Of each unit are held: how many inputs were above the threshold, NaN, at the ceiling; and count, mean and squared
+deviations of the finite inputs above it and of the rest. Everything a report says follows from these and the rule of
+the activation. On the CPU one pass of the native kernel adds a batch; elsewhere PyTorch operations do, and the host
+waits for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from leakyrelu import _core
+from leakyrelu.diagnosis.counts import Counts, merge_moments
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from leakyrelu.torch.diagnosis.rectifiers import Rule
+
+
+__all__ = ["Tally", "slope_of"]
+
+
+# In the order of the enumeration DType (core/kernel.h), with the bytes of an element.
+_NATIVE = {torch.float16: (0, 2), torch.bfloat16: (1, 2), torch.float32: (2, 4), torch.float64: (3, 8)}
+_ABOVE, _NAN, _SATURATED, _MIDDLE, _REST = range(5)
+
+
+class Tally:
+    """Counts that batches are added to."""
+
+    def __init__(self, units: int, device: torch.device) -> None:
+        # Apple's GPUs have no float64; there the moments keep float32.
+        real = torch.float32 if device.type == "mps" else torch.float64
+        self.samples = 0
+        self.entries = 0  # of the batch axis
+        self.calls = 0
+        self.counts = torch.zeros(5, units, dtype=torch.int64, device=device)
+        self.moments = torch.zeros(4, units, dtype=real, device=device)  # mean, m2 of the middle; of the rest
+        # The same memory, where NumPy can reach it: on a few hundred numbers its operations take a third of the time.
+        self._arrays = (self.counts.numpy(), self.moments.numpy()) if device.type == "cpu" else None
+        self.gradients = 0  # gradient elements a unit
+        self.reached: Tensor | None = None  # of these, how many were not 0
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return self.counts.shape[1]
+
+    def add(self, x: Tensor, axis: int, rule: Rule) -> None:
+        """Count the input of one call, whose units lie on `axis`."""
+        self.calls += 1
+        if self._arrays is not None and x.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
+            self._add_native(x, axis, rule, *self._arrays)
+            return
+        x, axis = _with_samples(x.detach(), axis)
+        if x.numel():
+            self.samples += x.numel() // x.shape[axis]
+            self.entries += x.shape[0] if axis else 1
+        self._add_anywhere(x, axis, rule)
+
+    def _add_native(self, x: Tensor, axis: int, rule: Rule, counts: NDArray[Any], moments: NDArray[Any]) -> None:
+        dtype, size = _NATIVE[x.dtype]
+        extent = _extent(x.shape, x.stride(), axis)
+        while extent is None or x.is_neg() or x.data_ptr() % size:  # torch.frombuffer takes any offset
+            x = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
+            extent = _extent(x.shape, x.stride(), axis)
+        outer, units, inner, samples, entries = extent
+        self.samples += samples
+        self.entries += entries
+        threads = torch.get_num_threads()
+        _core.add_census_at(dtype, x.data_ptr(), outer, units, inner, rule.low, rule.ceiling, counts, moments, threads)
+
+    def _add_anywhere(self, x: Tensor, axis: int, rule: Rule) -> None:
+        others = [other for other in range(x.ndim) if other != axis]
+        above, saturated = x > rule.low, x >= rule.ceiling
+        middle, rest = above & (x < rule.ceiling), (x <= rule.low) & (x > -math.inf)
+        if not math.isfinite(rule.ceiling):
+            saturated = torch.zeros_like(saturated)  # infinity reaches a ceiling that is none
+        counts = torch.stack([mask.sum(others) for mask in (above, x.isnan(), saturated, middle, rest)])
+        real, moments = self.moments.dtype, []
+        for mask, n in ((middle, counts[_MIDDLE]), (rest, counts[_REST])):
+            values = torch.where(mask, x.to(real), 0)
+            mean = values.sum(others) / n.clamp(min=1)
+            shape = [-1 if place == axis else 1 for place in range(x.ndim)]
+            m2 = torch.where(mask, values - mean.reshape(shape), 0).square_().sum(others)
+            moments += [mean, m2]
+        self._merge(counts, torch.stack(moments))
+
+    def _merge(self, counts: Tensor, moments: Tensor) -> None:
+        mine: Any = self.counts, self.moments, self.counts[_MIDDLE:].to(self.moments.dtype)
+        given: Any = counts.to(self.counts.device), moments.to(self.moments)
+        given = (*given, given[0][_MIDDLE:].to(self.moments.dtype))
+        if self._arrays is not None:
+            mine, given = (*self._arrays, mine[2].numpy()), tuple(part.numpy() for part in given)
+        # Both parts at once, middle and rest: their rows of means, and of squared deviations, lie two apart.
+        _, mean, m2 = merge_moments(*((n, values[0::2], values[1::2]) for _, values, n in (mine, given)))
+        mine[1][0::2], mine[1][1::2] = mean, m2
+        mine[0][...] += given[0]
+
+    def add_gradient(self, gradient: Tensor, axis: int) -> None:
+        """Count which units the gradient of one call reached."""
+        gradient, axis = _with_samples(gradient.detach(), axis)
+        others = [other for other in range(gradient.ndim) if other != axis]
+        reached = (gradient != 0).sum(others).to(self.counts.device)
+        self.gradients += math.prod(gradient.shape[other] for other in others)
+        self.reached = reached if self.reached is None else self.reached + reached
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.samples += other.samples
+        self.entries += other.entries
+        self.calls += other.calls
+        self._merge(other.counts, other.moments)
+        self.gradients += other.gradients
+        if other.reached is not None:
+            reached = other.reached.to(self.counts.device)
+            self.reached = reached.clone() if self.reached is None else self.reached + reached
+        return self
+
+    def clone(self) -> Tally:
+        """Return counts of their own, with the same numbers."""
+        twin = Tally(self.units, self.counts.device)
+        twin.counts.copy_(self.counts)
+        twin.moments.copy_(self.moments)
+        twin.samples, twin.entries, twin.calls = self.samples, self.entries, self.calls
+        twin.gradients = self.gradients
+        twin.reached = None if self.reached is None else self.reached.clone()
+        return twin
+
+    def state(self) -> dict[str, Any]:
+        """Return all numbers, on the host, for another process to `load`."""
+        arrays = {name: value.cpu().numpy() for name, value in (("counts", self.counts), ("moments", self.moments))}
+        reached = None if self.reached is None else self.reached.cpu().numpy()
+        numbers = {name: getattr(self, name) for name in ("samples", "entries", "calls", "gradients")}
+        return {**arrays, **numbers, "reached": reached}
+
+    @classmethod
+    def load(cls, state: dict[str, Any]) -> Tally:
+        """Make counts of what `state` returned, on the CPU."""
+        tally = cls(state["counts"].shape[1], torch.device("cpu"))
+        tally.counts.copy_(torch.from_numpy(state["counts"]))
+        tally.moments.copy_(torch.from_numpy(state["moments"]))
+        for name in ("samples", "entries", "calls", "gradients"):
+            setattr(tally, name, state[name])
+        tally.reached = None if state["reached"] is None else torch.from_numpy(state["reached"].copy())
+        return tally
+
+    def read(self, rule: Rule) -> Counts:
+        """Say what the activation made of the inputs, as counts on the host."""
+        above, nan, saturated, middle, rest = self.counts.cpu().numpy()
+        middle_mean, middle_m2, rest_mean, rest_m2 = self.moments.double().cpu().numpy()
+        slope = slope_of(rule)
+        if rule.rest is None:
+            rest_outputs = rest
+            of_rest = slope * rest_mean, slope**2 * rest_m2 + rule.slope_variance * (rest_m2 + rest * rest_mean**2)
+        else:  # a constant, even at -infinity
+            rest_outputs = self.samples - above - nan
+            of_rest = np.full(self.units, rule.rest), np.zeros(self.units)
+        top = rule.ceiling if math.isfinite(rule.ceiling) else 0.0
+        pieces = (
+            (middle.astype(np.float64), middle_mean, middle_m2),
+            (rest_outputs.astype(np.float64), *of_rest),
+            (saturated.astype(np.float64), np.full(self.units, top), np.zeros(self.units)),
+        )
+        outputs, mean, m2 = merge_moments(merge_moments(pieces[0], pieces[1]), pieces[2])
+        return Counts(
+            samples=self.samples,
+            calls=self.calls,
+            positive=above,
+            nan=nan,
+            saturated=saturated,
+            outputs=middle + rest_outputs + saturated,
+            mean=np.where(outputs > 0, (mean - rule.shift) / rule.scale, 0.0),
+            m2=m2 / rule.scale**2,
+            relu_sum=(middle_mean - rule.low) * middle + (top - rule.low) * saturated,
+            gradients=self.gradients,
+            reached=None if self.reached is None else self.reached.cpu().numpy(),
+            entries=self.entries,
+        )
+
+
+class _Extent(NamedTuple):
+    """How dense memory lies: elements before those of a unit, units, elements of a unit that are neighbors."""
+
+    outer: int
+    units: int
+    inner: int
+    samples: int
+    entries: int
+
+
+@lru_cache(maxsize=1024)
+def _extent(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> _Extent | None:
+    """Say how a tensor lies in memory that is dense in the order of some of its axes; None where there are gaps."""
+    if len(shape) < 2:  # one sample of so many units
+        shape, strides, axis = (1, math.prod(shape)), (0, *(strides or (1,))), 1
+    n = math.prod(shape)
+    order = list(range(len(shape)))
+    if not _is_dense(shape, strides, order):
+        order.sort(key=lambda place: -strides[place])
+        if n and not _is_dense(shape, strides, order):
+            return None
+    before, behind = order[: order.index(axis)], order[order.index(axis) + 1 :]
+    outer, inner = (math.prod(shape[place] for place in places) for places in (before, behind))
+    entries = shape[0] if axis else 1
+    return _Extent(outer, shape[axis], inner, outer * inner if n else 0, entries if n else 0)
+
+
+def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], order: list[int]) -> bool:
+    expected = 1
+    for place in reversed(order):
+        if shape[place] != 1:
+            if strides[place] != expected:
+                return False
+            expected *= shape[place]
+    return True
+
+
+def _with_samples(x: Tensor, axis: int) -> tuple[Tensor, int]:
+    """Give the tensor with at least one axis beside that of the units. A scalar is one unit."""
+    return (x, axis) if x.ndim > 1 else (x.reshape(1, -1), 1)
+
+
+def slope_of(rule: Rule) -> Any:
+    """Return the slope as a number or as one a unit, in float64."""
+    if isinstance(rule.slope, (float, int)):
+        return float(rule.slope)
+    slope = rule.slope.detach().double().cpu().numpy().reshape(-1)
+    return float(slope[0]) if slope.size == 1 else slope

@@ -1,0 +1,57 @@
+"""What a normalization does: which elements share statistics, and the running statistics of a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+__all__ = ["Rule", "Running"]
+
+
+class Rule(NamedTuple):
+    """Which elements share a mean and a variance, and what is done with them.
+
+    `batch`: a channel, over all samples; `instance`: a channel of one sample; `group`: `groups` channels' worth of one
+    sample. `estimate` says that mean and variance are those of the input, and not given. `process_group` adds up the
+    batches of several processes.
+    """
+
+    shared: Literal["batch", "instance", "group"]
+    eps: float
+    slope: float
+    estimate: bool
+    groups: int = 1
+    process_group: Any = None
+
+    def total(self, table: Tensor) -> Tensor:
+        """Sum over what shares a statistic; the result broadcasts against the table."""
+        if self.shared == "batch":
+            return table.sum(0, keepdim=True)
+        if self.shared == "instance":
+            return table
+        grouped = table.reshape(table.shape[0], self.groups, -1)
+        return grouped.sum(2, keepdim=True).expand_as(grouped).reshape(table.shape)
+
+    def count(self, shape: torch.Size) -> int:
+        """Return how many elements of such data share a statistic."""
+        size = shape[2:].numel()
+        return size * {"batch": shape[0], "instance": 1, "group": shape[1] // self.groups}[self.shared]
+
+
+class Running(NamedTuple):
+    """The running statistics of a layer, and the weight with which a batch enters them (None: it does not)."""
+
+    mean: Tensor
+    var: Tensor
+    factor: float | None = None
+
+    def update(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Move towards the statistics of a batch, the variance as an unbiased one."""
+        if self.factor is None:
+            return
+        for kept, new in ((self.mean, mean), (self.var, var * (count / (count - 1)))):
+            kept.lerp_((new[0] if len(new) == 1 else new.mean(0)).to(kept.dtype), self.factor)

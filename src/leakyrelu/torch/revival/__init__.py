@@ -1,0 +1,3 @@
+"""Reinitialization of silent units: revive."""
+
+__all__: list[str] = []

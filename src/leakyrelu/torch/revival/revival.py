@@ -1,0 +1,173 @@
+"""Start silent units anew, without changing what the network computes: fresh weights in, zero weights out.
+
+After Sokar, Agarwal, Castro and Evci, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning" (ICML 2023, ReDo).
+The graph that `torch.fx` traces says which layer makes a unit and which layers take it; what it cannot say is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from leakyrelu.diagnosis.report import Report
+from leakyrelu.torch.revival.reinitialize import Changed
+from leakyrelu.torch.revival.unit_graph import LeftError, lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from leakyrelu.torch.revival.reinitialize import Plan
+
+
+__all__ = ["Revival", "revive"]
+
+
+@dataclass(frozen=True)
+class Revival:
+    """What `revive` did. Its repr says it in words.
+
+    Attributes
+    ----------
+    revived
+        Indices of the units started anew, by the layer's name in the report.
+    left
+        (layer, indices, reason) for silent units that were left as they are.
+    optimizer
+        What was reset in the optimizer's state, in words.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from leakyrelu.torch import diagnose, revive
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = nn.init.constant_(model[0].bias[:3], -100.0)
+    >>> done = revive(model, diagnose(model, torch.randn(200, 4)))
+    >>> done.revived, done.units
+    ({'1': (0, 1, 2)}, 3)
+    """
+
+    revived: Mapping[str, tuple[int, ...]]
+    left: tuple[tuple[str, tuple[int, ...], str], ...]
+    optimizer: tuple[str, ...]
+
+    @property
+    def units(self) -> int:
+        """Units started anew, of all layers together."""
+        return sum(len(units) for units in self.revived.values())
+
+    def __repr__(self) -> str:
+        left = sum(len(units) for _, units, _ in self.left)
+        lines = [f"{self.units} units started anew, {left} left"]
+        lines += [f"  anew  {name}: {len(units)} units" for name, units in self.revived.items()]
+        lines += [f"  left  {name}: {len(units)} units, {reason}" for name, units, reason in self.left]
+        lines += [f"  {line}" for line in self.optimizer]
+        return "\n".join(lines)
+
+
+def revive(
+    model: nn.Module,
+    report: Report,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    initializer: Callable[[nn.Module], object] | None = None,
+    fold_mean: bool = False,
+) -> Revival:
+    """Start the silent units of a report anew: weights in fresh, weights out zero, optimizer state of both forgotten.
+
+    A silent ReLU unit gives out 0 on all data seen, so its outgoing weights may become 0 without any change; behind
+    these zeros its incoming weights may be anything. The network computes what it computed, on the data of the report
+    and in evaluation mode, and the unit learns again: first its outgoing weights, then the others. A unit of slope
+    alpha > 0 gives out ``alpha * x`` instead, and cutting it off changes the network: it is left unless `fold_mean`.
+
+    Of each unit are reset: the rows of weight and bias of the layer that makes it (drawn as ``reset_parameters`` of
+    that layer draws them); mean, variance, weight and bias of a batch norm between the two or behind the activation;
+    the columns of the layers that take it, through pooling, dropout, and a flatten in front of a linear layer (as
+    ``x.view(-1, 320)``, where the activations behind it show that a row is a sample). Left,
+    with the reason: units whose maker or takers are not such layers (a residual addition, a concatenation, the
+    network's output, a layer norm in between), layers used in several places or tied, and models that `torch.fx` cannot
+    trace. A function, such as ``F.relu(self.conv1(x))``, is as good as a module, unless it is called elsewhere in
+    training than in evaluation.
+
+    Parameters
+    ----------
+    model
+        The model that `report` is of. It is changed.
+    report
+        What `leakyrelu.torch.diagnose` or `watch` gave. Layers are found by their names there.
+    optimizer
+        The one that trains the model. Its state is reset at the entries that changed: momentum, first and second
+        moments and the like, every tensor of the parameter's shape, become 0. The step count is one number a parameter
+        and stays, so Adam's correction of its bias is over: its first update of such an entry is
+        (1 - beta1) / sqrt(1 - beta2) = 3.2 learning rates instead of one.
+    initializer
+        Draws fresh parameters of a module given to it (a copy of the layer), in place of its ``reset_parameters``.
+    fold_mean
+        Also units of slope > 0: what they gave out on average is added to the next bias, and what they deviated from
+        it is lost, which is a change of the size of their `output_std`. Not through a pooling with windows or in front
+        of a convolution that pads, where a mean is not one number.
+
+    Returns
+    -------
+    Revival
+        What was revived, left (and why) and reset; prints as a short report.
+
+    Raises
+    ------
+    TypeError
+        `model` is not a module, `report` no report, or `optimizer` no optimizer.
+    ValueError
+        The optimizer holds no parameter of the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from leakyrelu.torch import diagnose, revive
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = nn.init.constant_(model[0].bias[:3], -100.0)
+    >>> x = torch.randn(200, 4)
+    >>> before = model(x)
+    >>> revive(model, diagnose(model, x))
+    3 units started anew, 0 left
+      anew  1: 3 units
+    >>> torch.allclose(model(x), before), diagnose(model, x).silent
+    (True, 0)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if not isinstance(report, Report):
+        raise TypeError(f"report must be what diagnose or watch returned, a Report, not {type(report).__name__}")
+    if optimizer is not None:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
+        mine = {id(parameter) for parameter in model.parameters()}
+        if not any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError("the optimizer holds no parameter of this model: give the one that trains it")
+    silent = [layer for layer in report.layers if len(layer.silent_units)]
+    left: list[tuple[str, tuple[int, ...], str]] = []
+    plans: list[Plan] = []
+    if silent:
+        graph = lineage(model, report.layers)
+        for layer in silent:
+            units = tuple(int(unit) for unit in layer.silent_units)
+            try:
+                if isinstance(graph, str):
+                    raise LeftError(graph)
+                plans.append(graph.plan(layer, units, fold_mean))
+            except LeftError as reason:
+                left.append((layer.name, units, str(reason)))
+    changed = Changed()
+    with torch.no_grad():
+        # Fresh rows of every layer first, zero columns after them: a revived unit may feed a revived unit.
+        for plan in plans:
+            plan.fold()
+        for plan in plans:
+            plan.renew(initializer, changed)
+        for plan in plans:
+            plan.cut(changed)
+    words = changed.forget(optimizer) if optimizer is not None and plans else ()
+    return Revival({plan.name: plan.units for plan in plans}, tuple(left), tuple(words))

@@ -1,0 +1,72 @@
+"""Whether a rewritten network still computes the same: its outputs and gradients on an example, before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree
+
+from leakyrelu.torch.graph.trace import _same_dice
+from leakyrelu.torch.memory_profile import _call
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+__all__ = ["difference", "outcome"]
+
+
+def outcome(model: nn.Module, example: Any) -> dict[str, Tensor]:
+    """Run the model forward and backward; leave buffers, gradients and generators of random numbers as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    try:
+        with _same_dice(), torch.enable_grad():
+            leaves = [t for t in _pytree.tree_leaves(_call(model, example)) if isinstance(t, torch.Tensor)]
+            results = {f"output {k}": t for k, t in enumerate(leaves) if t.is_floating_point()}
+            # Not the plain sum, which a normalization makes constant.
+            total = sum(
+                (t * torch.arange(t.numel(), device=t.device).view(t.shape).cos()).sum() for t in results.values()
+            )
+            if isinstance(total, torch.Tensor) and total.requires_grad:
+                grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+                results |= {
+                    f"the gradient of {name}": grad
+                    for name, grad in zip(parameters, grads, strict=True)
+                    if grad is not None
+                }
+    finally:
+        with torch.no_grad():
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+    return {name: result.detach().cpu() for name, result in results.items()}
+
+
+def difference(before: dict[str, Tensor], model: nn.Module, example: Any) -> str | None:
+    """Say in words what the model computes otherwise than before, by more than the root of the dtype's eps."""
+    try:
+        after = outcome(model, example)
+    except RuntimeError as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return f"with it the example raises: {said[:120]}"
+    # Of all gradients together: one that is 0, such as that of a bias in front of a normalization, is rounding alone.
+    gradients = torch.stack(
+        [torch.zeros(()).double(), *(_size(t) for name, t in before.items() if name.startswith("the gradient"))]
+    )
+    for name, old in before.items():
+        new = after.get(name)
+        if new is None or new.shape != old.shape:
+            return f"with it {name} is missing"
+        # Where the example makes NaN or infinity, there is nothing to compare.
+        apart = torch.where(old.isfinite(), new.double() - old.double(), 0.0).norm()
+        size = gradients.norm() if name.startswith("the gradient") else _size(old)
+        eps = torch.finfo(old.dtype).eps
+        if not apart <= eps**0.5 * size + eps:
+            return f"with it {name} of the example is another"
+    return None
+
+
+def _size(values: Tensor) -> Tensor:
+    size: Tensor = torch.where(values.isfinite(), values.double(), 0.0).norm()
+    return size

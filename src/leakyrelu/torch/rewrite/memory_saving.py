@@ -1,0 +1,315 @@
+"""Rewrite a whole network so that it keeps less for the backward pass, and undo it.
+
+Which activation follows which normalization is read off the calls themselves: `torch.fx` follows the largest parts of
+the network that it can trace, in training and in evaluation mode; in an `nn.Sequential` that it cannot trace, neighbors
+follow each other. A pair is joined only where every call seen says the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
+from leakyrelu.torch.graph.neighbors import Calls, _hooked
+from leakyrelu.torch.normalization.layer import NORMS, NormLeakyReLU
+from leakyrelu.torch.rewrite.equivalence import difference, outcome
+
+__all__ = ["Saving", "restore", "save_memory"]
+
+
+_UNUSED = "no call of it was seen"
+_OTHER = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What `save_memory` did. Its repr says it in words.
+
+    Attributes
+    ----------
+    joined
+        (name of the normalization, name of the Leaky ReLU) for every pair that is one layer now.
+    swapped
+        Names of the Leaky ReLUs that keep one bit an element now, and of those with learned slopes (`nn.PReLU`), which
+        keep their output.
+    left
+        (name, reason) for what was left as it is: normalizations, and activations that look like a Leaky ReLU.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from leakyrelu.torch import save_memory
+    >>> saving = save_memory(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LeakyReLU(), nn.LeakyReLU()))
+    >>> saving.joined, saving.swapped, saving.left
+    ((('1', '2'),), ('3',), ())
+    """
+
+    joined: tuple[tuple[str, str], ...]
+    swapped: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self.joined)} pairs joined, {len(self.swapped)} Leaky ReLUs swapped, {len(self.left)} left"]
+        lines += [f"  joined  {norm} + {activation}" for norm, activation in self.joined]
+        lines += [f"  swapped {name}" for name in self.swapped]
+        lines += [f"  left    {name or '(model)'}: {reason}" for name, reason in self.left]
+        return "\n".join(lines)
+
+
+class Absorbed(nn.Identity):
+    """Stands where a Leaky ReLU was that the normalization before it computes now; returns its input."""
+
+    _original: nn.Module
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        object.__setattr__(self, "_original", original)
+        self.training = original.training
+
+    def extra_repr(self) -> str:
+        """Return the layer that was here."""
+        return repr(self._original)
+
+
+def save_memory(model: nn.Module, example: Any = None) -> Saving:
+    """Rewrite a network, in place, so that its activations keep less memory for the backward pass.
+
+    Every normalization directly followed by a Leaky ReLU of positive slope becomes one `NormLeakyReLU`, which keeps its
+    output alone; every other `nn.LeakyReLU` becomes `leakyrelu.torch.LeakyReLU`, which keeps one bit an element; and
+    every `nn.PReLU` becomes `leakyrelu.torch.PReLU`, which keeps its output, unless something changes that in place.
+    Values, gradients and running statistics are the same within rounding. Parameters stay the same objects under the
+    same names: optimizers go on, and checkpoints load both ways. `restore` puts the very same modules back.
+
+    A pair is joined only if every call of the normalization goes to that activation and nowhere else, every call of
+    the activation comes from such a normalization, and nothing changes its output in place (``y += x``, an in-place
+    dropout). The calls are followed with `torch.fx`, in training and in evaluation mode; hooks and buffers notice
+    nothing of it. Where it cannot trace a module, its children are looked at one by one, and in an `nn.Sequential`
+    each layer is taken to feed the next and nothing else: code that picks layers out of an untraceable model's
+    `nn.Sequential` to use what is between them is seen with an `example` only. When in doubt the layers are left, with
+    the reason.
+
+    What looks for normalizations by their class passes a joined layer by: loops that freeze every `nn.BatchNorm2d`,
+    `torch.optim.swa_utils.update_bn`, `nn.SyncBatchNorm.convert_sync_batchnorm`. Do these before `save_memory`, or
+    after `restore`.
+
+    Parameters
+    ----------
+    model
+        Any module that contains others. It is changed.
+    example
+        For models that `torch.fx` cannot trace: an input (a tensor, a tuple or list of arguments, or a dict of keyword
+        arguments) on which the rewriting is checked. The model runs forward and backward in the mode it is in, before
+        and after; buffers, gradients and the generators of random numbers are left as they were. If an output or a
+        gradient of a parameter differs (by more than sqrt(eps) of the output, or of all gradients), or an error is
+        raised, the changes are taken back and tried one by one, and those that make the difference are left and named.
+
+    Returns
+    -------
+    Saving
+        The names of what was joined, swapped and left, and why; prints as a short report.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from leakyrelu.torch import restore, save_memory
+    >>> model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.LeakyReLU(0.1), nn.Linear(8, 8), nn.LeakyReLU())
+    >>> save_memory(model)
+    1 pairs joined, 1 Leaky ReLUs swapped, 0 left
+      joined  1 + 2
+      swapped 4
+    >>> restore(model)
+    3
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
+    calls = Calls()
+    calls.follow(model)
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    pairs, reasons = _pairs(calls, list(names))
+
+    steps: dict[nn.Module, _Step] = {}
+    left = []
+    for module, own in names.items():
+        if module in pairs:
+            activation = pairs[module]
+            new: nn.Module = NormLeakyReLU(module, float(activation.negative_slope))
+            object.__setattr__(new, "_original", module)
+            step = steps.setdefault(activation, _Step())
+            step.joined.append((own[0], names[activation][0]))
+            step.parts.append((own, module, new))
+        elif module in pairs.values():
+            steps.setdefault(module, _Step()).parts.append((own, module, Absorbed(module)))
+        elif type(module) in (nn.LeakyReLU, nn.PReLU):
+            reason = _hooked(module) or ("it is the model itself" if "" in own else None)
+            if reason is None and type(module) is nn.PReLU and module in calls.overwritten:
+                reason = f"{calls.overwritten[module]} changes its output in place, which the backward pass would need"
+            if reason is None:
+                steps[module] = _Step([(own, module, _lone(module))], swapped=[own[0]])
+            else:
+                left.append((own[0], reason))
+        elif module in reasons and reasons[module] is not None:
+            left.append((own[0], reasons[module]))
+
+    before = {} if example is None else outcome(model, example)
+    for step in steps.values():
+        step.do(model)
+    if example is not None and difference(before, model, example) is not None:
+        _do_one_by_one(model, steps, example, before, left)
+    joined = [pair for step in steps.values() for pair in step.joined]
+    swapped = [name for step in steps.values() for name in step.swapped]
+    return Saving(tuple(joined), tuple(swapped), tuple(left))
+
+
+def restore(model: nn.Module) -> int:
+    """Undo `save_memory`: put the very same modules back, with the parameters and statistics of now.
+
+    Parameters
+    ----------
+    model
+        A model that `save_memory` rewrote, or a copy of it. It is changed.
+
+    Returns
+    -------
+    int
+        How many modules were put back; 0 if there was nothing to undo.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from leakyrelu.torch import restore, save_memory
+    >>> act = nn.LeakyReLU(0.1)
+    >>> model = nn.Sequential(nn.Linear(3, 4), act)
+    >>> _ = save_memory(model)
+    >>> restore(model), model[1] is act
+    (1, True)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(vars(module).get("_original"), nn.Module):
+            names.setdefault(module, []).append(name)
+    for module, own in names.items():
+        _put(model, own, vars(module)["_original"].train(module.training))
+    return len(names)
+
+
+@dataclass
+class _Step:
+    """Modules that change together: an activation, and the normalizations that take it over."""
+
+    parts: list[tuple[list[str], nn.Module, nn.Module]] = field(default_factory=list)
+    joined: list[tuple[str, str]] = field(default_factory=list)
+    swapped: list[str] = field(default_factory=list)
+
+    def do(self, model: nn.Module) -> None:
+        for names, _, new in self.parts:
+            _put(model, names, new)
+
+    def undo(self, model: nn.Module) -> None:
+        for names, old, _ in self.parts:
+            _put(model, names, old)
+
+
+def _do_one_by_one(
+    model: nn.Module,
+    steps: dict[nn.Module, _Step],
+    example: Any,
+    before: dict[str, Tensor],
+    left: list[tuple[str, str]],
+) -> None:
+    """Take everything back, and do again what leaves the example as it was."""
+    for step in steps.values():
+        step.undo(model)
+    for key, step in list(steps.items()):
+        step.do(model)
+        if (reason := difference(before, model, example)) is not None:
+            step.undo(model)
+            left += [(name, reason) for name in [norm for norm, _ in step.joined] or step.swapped]
+            del steps[key]
+
+
+def _lone(module: Any) -> nn.Module:
+    new: nn.Module
+    if isinstance(module, nn.LeakyReLU):
+        new = LeakyReLU(module.negative_slope, module.inplace)
+    else:
+        new = PReLU(device="meta")
+        new.num_parameters = module.num_parameters
+        # The very dictionary, so that whatever replaces the parameter in one replaces it in both.
+        object.__setattr__(new, "_parameters", module._parameters)
+    object.__setattr__(new, "_original", module)
+    return new.train(module.training)
+
+
+def _put(model: nn.Module, names: list[str], new: nn.Module) -> None:
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        model.get_submodule(parent)._modules[child] = new
+
+
+def _pairs(calls: Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
+    """Return the pairs to join, and why other normalizations are left."""
+    pairs: dict[nn.Module, Any] = {}
+    reasons: dict[nn.Module, str] = {}
+    for norm in modules:
+        if not isinstance(norm, NORMS):
+            continue
+        followers = calls.after.get(norm, [_UNUSED])
+        texts = [follower for follower in followers if isinstance(follower, str)]
+        reason = texts[0] if texts else None
+        if type(norm) not in NORMS:
+            reason = f"{type(norm).__name__} is a subclass of {type(norm).__mro__[1].__name__} and may do more"
+        elif reason is None and len(set(followers)) > 1:
+            reason = "different calls of it go to different layers"
+        reason = reason or _hooked(norm) or _unfit(followers[0])
+        if reason is None and (by := calls.overwritten.get(followers[0])) is not None:  # type: ignore[arg-type]
+            reason = f"{by} changes the output of its activation in place, which the backward pass would need"
+        if reason is None:
+            pairs[norm] = followers[0]
+        else:
+            reasons[norm] = reason
+    # An activation that anything else feeds, too, cannot be left out; nor then can it be joined elsewhere.
+    stable = False
+    while not stable:
+        stable = True
+        for norm, activation in list(pairs.items()):
+            if any(
+                not isinstance(feeder, nn.Module) or pairs.get(feeder) is not activation
+                for feeder in calls.before.get(activation, [])
+            ):
+                del pairs[norm]
+                reasons[norm] = "its activation is also called on something else, so it has to stay"
+                stable = False
+    return pairs, reasons
+
+
+def _unfit(activation: Any) -> str | None:
+    """Say why a layer after a normalization is no Leaky ReLU that can be inverted."""
+    kind = type(activation)
+    if kind in (nn.LeakyReLU, LeakyReLU):
+        slope = activation.negative_slope
+        if isinstance(slope, bool) or not isinstance(slope, int | float) or not (slope > 0 and math.isfinite(slope)):
+            return f"the slope of its activation is {slope}, which is not positive and finite: there is no inverse"
+        return _hooked(activation)
+    if isinstance(activation, nn.LeakyReLU):
+        return f"its activation is a {kind.__name__}, a subclass of nn.LeakyReLU, and may do more"
+    if isinstance(activation, _OTHER):
+        return f"{kind.__name__} comes after it, which is no Leaky ReLU of fixed positive slope and has no such inverse"
+    return f"{kind.__name__} comes after it, not a Leaky ReLU"

@@ -1,0 +1,123 @@
+"""The forward methods that call a ReLU as a function, as `torch.fx` sees them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from leakyrelu.torch.graph.relu_functions import called
+from leakyrelu.torch.graph.trace import trace
+from leakyrelu.torch.rewrite.function_calls import obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+__all__ = ["Callers"]
+
+
+_MODES = (True, False)  # training, evaluation: what is called may depend on it
+
+
+@dataclass
+class Callers:
+    """What each forward method calls, and in words which cannot be redirected.
+
+    Attributes
+    ----------
+    model
+        The model whose forward methods are followed.
+    calls
+        How often a module calls what, in the mode in which that is more.
+    left
+        (name, reason) for forward methods that stay as they are.
+    opaque
+        Modules of others than PyTorch whose forward methods `torch.fx` cannot follow.
+    """
+
+    model: nn.Module
+    calls: dict[nn.Module, Counter[str]] = field(default_factory=dict)
+    left: list[tuple[str, str]] = field(default_factory=list)
+    opaque: list[nn.Module] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names: dict[nn.Module, str] = {}
+        for name, module in self.model.named_modules():
+            self.names[module] = name
+        self._seen: set[nn.Module] = set()
+        self._apart: dict[nn.Module, str] = {}
+        for module in list(self.names):
+            self._follow(module)
+        for module in list(self.calls):
+            if (reason := self._unfit(module)) is not None:
+                words = ", ".join(self.calls.pop(module))
+                self.left.append((self.names[module], f"its forward method calls {words}: this stays, {reason}"))
+
+    def _follow(self, module: nn.Module) -> None:
+        """Follow the calls within a module, unless those of a module around it have been followed."""
+        if module in self._seen or _is_known(module) or isinstance(module, torch.jit.ScriptModule):
+            return
+        self._seen.add(module)
+        try:
+            graphs = [trace(module, _is_known, training) for training in _MODES]
+        except Exception as error:  # whatever the forward method of a stranger raises when proxies run through it
+            if not _is_pytorchs(module) and type(module).forward is not nn.Module.forward:
+                said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                reason = f"torch.fx cannot follow its forward method, in which a call of a ReLU stays one: {said[:80]}"
+                self.left.append((self.names[module], reason))
+                self.opaque.append(module)
+            return
+        for graph in graphs:
+            self._note(module, graph.nodes)
+
+    def _note(self, root: nn.Module, nodes: Iterable[fx.Node]) -> None:
+        counts: dict[nn.Module, Counter[str]] = {}
+        for node in nodes:
+            if node.op == "call_module" and root.get_submodule(str(node.target))._modules:
+                continue  # a layer of PyTorch's own, into which torch.fx does not look
+            inside = node.meta.get("nn_module_stack") or {}
+            self._seen.update(root.get_submodule(path) for path, _ in inside.values())
+            if (what := called(node)) is None:
+                continue
+            owner = root.get_submodule(node.meta["caller"][0])
+            if not _is_pytorchs(owner) or is_parametrized(owner):
+                counts.setdefault(owner, Counter())[what] += 1
+                if (apart := node.meta["apart"]) is not None:
+                    self._apart[owner] = _APART[apart]
+        for owner, count in counts.items():
+            self.calls[owner] = self.calls.get(owner, Counter()) | count
+
+    def _unfit(self, module: nn.Module) -> str | None:
+        """Say why a module cannot be redirected."""
+        if isinstance(module, fx.GraphModule):
+            return "it is a graph of torch.fx; call replace_relu before it is traced"
+        if is_parametrized(module):
+            return "it is parametrized; call replace_relu before that"
+        if "forward" in vars(module):
+            return "the method is set on the module itself, not on its class"
+        if (reason := self._apart.get(module)) is not None:
+            return reason
+        reason = obstacle(module)
+        return None if reason is None else f"Python cannot exchange its class ({reason})"
+
+
+_APART = {
+    "torch.utils.checkpoint": "torch.utils.checkpoint calls it again in the backward pass, outside of the method; give "
+    "it a module instead of a function",
+    "torch.autograd.Function": "it is part of a torch.autograd.Function, which has a backward of its own",
+}
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether a module is ours, or a ReLU of its own kind, which is swapped or named as a module."""
+    return type(module).__module__.startswith("leakyrelu.") or isinstance(module, nn.ReLU | nn.ReLU6)
+
+
+def _is_pytorchs(module: nn.Module) -> bool:
+    """Whether a module is a layer of PyTorch's own: what it calls is named, or exchanged, where it can be changed."""
+    return type(module).__module__.startswith("torch.nn.")

@@ -1,0 +1,745 @@
+"""The PyTorch function against PyTorch's own: values, gradients, layouts and errors; and the memory it keeps."""
+
+import copy
+import importlib
+import math
+import subprocess
+import sys
+import threading
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch.autograd import forward_ad
+
+from leakyrelu.torch import NormLeakyReLU, diagnose, leaky_relu
+from leakyrelu.torch.activations.packed_signs import pack, unpack
+
+with warnings.catch_warnings():
+    # PyTorch loads these on the first forward-mode derivative, through a function of its own that it has deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SLOPES = (0.01, 0.0, -0.0, 0.2, 1.0, 1.7, -0.3, math.pi, math.inf, -math.inf, math.nan)
+BITS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+@pytest.fixture(autouse=True)
+def _no_tensor_is_small(monkeypatch):
+    """Small tensors take the roads of large ones, so that a test of a few elements tests them."""
+    monkeypatch.setattr("leakyrelu.torch.activations.functional._SMALL", 0)
+
+
+def assert_same_bits(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """Every bit equal; NaN stands for NaN, whatever its payload."""
+    assert ours.dtype == theirs.dtype
+    assert ours.shape == theirs.shape
+    ours, theirs = ours.detach(), theirs.detach()
+    assert torch.equal(ours.isnan(), theirs.isnan())
+    kind = BITS[ours.dtype]
+    numbers = ~theirs.isnan()
+    assert torch.equal(ours[numbers].view(kind), theirs[numbers].view(kind))
+
+
+def special(dtype: torch.dtype) -> torch.Tensor:
+    info = torch.finfo(dtype)
+    smallest = float(torch.ones(1, dtype=BITS[dtype]).view(dtype).item())
+    values = [0.0, 1.0, 0.5, 3.0, info.max, info.tiny, info.tiny / 2, smallest, info.eps, math.inf, math.nan, 1 / 3]
+    return torch.tensor([*values, *(-value for value in values)], dtype=dtype)
+
+
+def gradient(function, x: torch.Tensor, grad: torch.Tensor, slope: float, **options: bool) -> tuple:
+    x = x.clone().requires_grad_()
+    y = function(x * 1 if options.get("inplace") else x, slope, **options)
+    return y, torch.autograd.grad(y, x, grad)[0]
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values_times_special_gradients(dtype, slope):
+    x, grad = (t.reshape(-1) for t in torch.meshgrid(special(dtype), special(dtype), indexing="ij"))
+    ours, theirs = gradient(leaky_relu, x, grad, slope), gradient(F.leaky_relu, x, grad, slope)
+    assert_same_bits(ours[0], theirs[0])
+    assert_same_bits(ours[1], theirs[1])
+    assert_same_bits(leaky_relu(x, slope), F.leaky_relu(x, slope))
+
+
+@pytest.mark.parametrize("slope", [0.01, -0.3, 1.7])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("road", ["native", "plain"])
+def test_a_million_values(dtype, slope, road, monkeypatch):
+    if road == "plain":
+        # What a device without a native kernel runs.
+        monkeypatch.setattr("leakyrelu.torch.activations.kernels._NATIVE", {})
+    generator = torch.Generator().manual_seed(1)
+    # Every bit pattern is as likely as another: all exponents, subnormals, infinities and NaN.
+    x = torch.randint(-(2**63), 2**63 - 1, (1_000_003,), generator=generator).to(BITS[dtype]).view(dtype)
+    grad = torch.randn(x.shape, dtype=dtype, generator=generator)
+    ours, theirs = gradient(leaky_relu, x, grad, slope), gradient(F.leaky_relu, x, grad, slope)
+    assert_same_bits(ours[0], theirs[0])
+    assert_same_bits(ours[1], theirs[1])
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.0, 0.3, -0.3, 1.7])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("road", ["native", "plain"])
+def test_all_sixteen_bit_values(dtype, slope, road, monkeypatch):
+    if road == "plain":
+        monkeypatch.setattr("leakyrelu.torch.activations.kernels._NATIVE", {})
+    x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    for grad in (x.flip(0), torch.ones_like(x), torch.full_like(x, 1 / 3)):
+        ours, theirs = gradient(leaky_relu, x, grad, slope), gradient(F.leaky_relu, x, grad, slope)
+        assert_same_bits(ours[0], theirs[0])
+        assert_same_bits(ours[1], theirs[1])
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_in_place_gives_the_gradient_of_out_of_place_for_every_slope(dtype, slope):
+    x, grad = (t.reshape(-1) for t in torch.meshgrid(special(dtype), special(dtype), indexing="ij"))
+    ours, theirs = gradient(leaky_relu, x, grad, slope, inplace=True), gradient(F.leaky_relu, x, grad, slope)
+    assert_same_bits(ours[0], theirs[0])
+    assert_same_bits(ours[1], theirs[1])
+
+
+def test_numpy_agrees():
+    generator = np.random.default_rng(3)
+    values, grad = generator.standard_normal((2, 7, 13))
+    x = torch.tensor(values, requires_grad=True)
+    y = leaky_relu(x, 0.3)
+    y.backward(torch.tensor(grad))
+    np.testing.assert_array_equal(y.detach().numpy(), np.where(values > 0, values, 0.3 * values))
+    np.testing.assert_array_equal(x.grad.numpy(), np.where(values > 0, grad, 0.3 * grad))
+
+
+def test_derivative_at_zero_is_the_slope():
+    x = torch.tensor([0.0, -0.0], requires_grad=True)
+    leaky_relu(x, 0.3).sum().backward()
+    assert x.grad.tolist() == [pytest.approx(0.3)] * 2
+
+
+# Memory
+
+
+def kept_bytes(function) -> int:
+    storages = {}
+
+    def keep(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = function()
+    assert result.grad_fn is not None
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 1000, 4099])
+def test_one_bit_an_element_is_kept(n, dtype, inplace):
+    x = torch.randn(n, dtype=dtype, requires_grad=True) * 1
+    assert kept_bytes(lambda: leaky_relu(x, 0.1, inplace)) == math.ceil(n / 8)
+
+
+def test_the_memory_test_sees_the_whole_input_of_pytorch():
+    x = torch.randn(1000, requires_grad=True)
+    assert kept_bytes(lambda: F.leaky_relu(x, 0.1)) == 4000
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_small_tensors_go_the_way_of_pytorch(inplace, monkeypatch):
+    monkeypatch.setattr("leakyrelu.torch.activations.functional._SMALL", 4004)
+    leaf = torch.randn(1000, requires_grad=True)
+    y = leaky_relu(leaf * 1, -0.1, inplace)
+    # In place PyTorch has no right gradient for a negative slope: the signs are kept at any size.
+    assert ("LeakyReluBackward" in y.grad_fn.name()) is not inplace
+    y.sum().backward()
+    assert torch.equal(leaf.grad, torch.where(leaf > 0, 1.0, -0.1))
+    large = torch.randn(1001, requires_grad=True) * 1
+    assert kept_bytes(lambda: leaky_relu(large, -0.1, inplace)) == 126
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_long_runs_in_the_threads_of_pytorch(dtype, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for n in (98_304, 100_003, 3_000_017):
+            x = torch.randn(n, generator=torch.Generator().manual_seed(n)).to(dtype)
+            ours, theirs = gradient(leaky_relu, x, x.flip(0), 0.1), gradient(F.leaky_relu, x, x.flip(0), 0.1)
+            assert_same_bits(ours[0], theirs[0])
+            assert_same_bits(ours[1], theirs[1])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_input_is_released():
+    x = torch.randn(1000, requires_grad=True) * 1
+    freed = threading.Event()
+    weakref.finalize(x, freed.set)
+    y = leaky_relu(x, 0.1)
+    del x
+    assert freed.is_set()
+    assert y.grad_fn is not None
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 63, 64, 65, 1001])
+def test_packed_bits_are_little_endian_and_padded_with_zeros(n):
+    mask = np.random.default_rng(n).random(n) < 0.5
+    signs = pack(torch.from_numpy(mask))
+    np.testing.assert_array_equal(signs.numpy(), np.packbits(mask, bitorder="little"))
+    back = unpack(signs, torch.Size((n,)), (1,), torch.float16)
+    np.testing.assert_array_equal(back.numpy() > 0, mask)
+
+
+# Shapes, strides, in place
+
+
+@st.composite
+def tensors(draw):
+    """A float32 or bfloat16 tensor, and how it lies in memory: permuted, sliced, expanded or dense."""
+    shape = draw(st.lists(st.integers(0, 5), max_size=4))
+    steps = [draw(st.integers(1, 2)) for _ in shape]
+    order = draw(st.permutations(range(len(shape))))
+    expand = [draw(st.integers(0, 5)) == 0 for _ in shape]
+    offset = draw(st.integers(0, 3))
+    dtype = draw(st.sampled_from((torch.float32, torch.float64, torch.bfloat16)))
+    base = [1 if expand[d] else shape[d] * steps[d] for d in order]
+    flat = torch.randn(math.prod(base) + offset, dtype=dtype, generator=torch.Generator().manual_seed(5))
+    x = flat[offset:].reshape(base).permute([order.index(d) for d in range(len(shape))])
+    for d, step in enumerate(steps):
+        x = x.expand(*(shape[d] if k == d else -1 for k in range(x.dim()))) if expand[d] else x
+        x = x[(slice(None),) * d + (slice(None, None, 1 if expand[d] else step),)]
+    assert list(x.shape) == shape
+    return x
+
+
+@settings(deadline=None, max_examples=300)
+@given(tensors(), st.sampled_from((0.01, -0.5, 1.5)), st.booleans())
+def test_any_layout_has_the_values_strides_and_gradients_of_pytorch(x, slope, transposed_grad):
+    ours, theirs = x.detach().requires_grad_(), x.detach().requires_grad_()
+    y, expected = leaky_relu(ours, slope), F.leaky_relu(theirs, slope)
+    assert_same_bits(y, expected)
+    assert y.stride() == expected.stride()
+    grad = torch.randn(x.shape[::-1] if transposed_grad else x.shape, dtype=x.dtype)
+    grad = grad.permute(tuple(reversed(range(x.dim())))) if transposed_grad else grad
+    assert_same_bits(torch.autograd.grad(y, ours, grad)[0], torch.autograd.grad(expected, theirs, grad)[0])
+
+
+@settings(deadline=None, max_examples=200)
+@given(tensors(), st.sampled_from((0.01, -0.5, 1.5)), st.booleans())
+def test_in_place_in_any_layout_is_out_of_place_written_over_the_input(x, slope, as_view):
+    assume(0 not in x.stride())
+    leaf = torch.zeros(x.shape, dtype=x.dtype, requires_grad=True)
+    target = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
+    target.copy_(x).add_(leaf)
+    target = target[...] if as_view else target
+    strides = target.stride()
+    assert leaky_relu(target, slope, inplace=True) is target
+    assert target.stride() == strides
+    assert_same_bits(target, F.leaky_relu(x, slope))
+    grad = torch.randn(x.shape, dtype=x.dtype)
+    twin = x.detach().requires_grad_()
+    expected = torch.autograd.grad(F.leaky_relu(twin, slope), twin, grad)[0]
+    assert_same_bits(torch.autograd.grad(target, leaf, grad)[0], expected)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_channels_last_stays_channels_last(memory_format, inplace):
+    leaf = torch.randn(2, 3, 4, 5).to(memory_format=memory_format).requires_grad_()
+    y = leaky_relu(leaf * 1, 0.1, inplace)
+    assert y.is_contiguous(memory_format=memory_format)
+    grad = torch.randn(2, 3, 4, 5)
+    y.backward(grad)
+    twin = leaf.detach().clone().requires_grad_()
+    F.leaky_relu(twin, 0.1).backward(grad)
+    assert_same_bits(leaf.grad, twin.grad)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((1,), (2,)),
+        ((0,), (0,)),
+        ((3, 0), (0, 7)),
+        ((1, 2, 3, 4), (99, 1, 8, 2)),
+        ((2, 1, 3), (1, 50, 2)),
+        ((1, 1), (5, 9)),
+    ],
+)
+def test_strides_that_mean_nothing_come_out_as_in_pytorch(shape, strides):
+    x = torch.empty_strided(shape, strides).normal_().requires_grad_()
+    y, expected = leaky_relu(x, 0.1), F.leaky_relu(x, 0.1)
+    assert y.stride() == expected.stride()
+    assert_same_bits(y, expected)
+    assert_same_bits(*(torch.autograd.grad(result.sum(), x)[0] for result in (y, expected)))
+
+
+VIEWS = {
+    "transposed": lambda t: t.t(),
+    "every other column": lambda t: t[:, ::2],
+    "one row": lambda t: t[1],
+    "one element": lambda t: t[1, 2],
+    "reshaped": lambda t: t.view(2, 12),
+    "diagonal": lambda t: t.diagonal(),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
+@pytest.mark.parametrize("slope", [0.3, -0.3])
+def test_in_place_on_a_view_changes_the_base_and_its_gradient(view, slope):
+    leaf = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    base = leaf * 1
+    part = view(base)
+    assert leaky_relu(part, slope, inplace=True) is part
+    (base * torch.arange(24.0).view(4, 6)).sum().backward()
+
+    values = leaf.detach().clone()
+    factor = torch.ones(4, 6, dtype=torch.float64)
+    view(factor)[view(values) <= 0] = slope
+    assert torch.equal(base.detach(), values * factor)
+    assert torch.equal(leaf.grad, torch.arange(24.0).view(4, 6) * factor)
+
+
+def test_in_place_on_memory_with_gaps_that_is_no_view():
+    leaf = torch.randn(4, 3, requires_grad=True)
+    gaps = torch.empty_strided((4, 3), (7, 2)).copy_(leaf)
+    assert gaps.stride() == (7, 2)
+    assert not gaps._is_view()
+    assert leaky_relu(gaps, -0.5, inplace=True) is gaps
+    gaps.sum().backward()
+    assert torch.equal(gaps.detach(), torch.where(leaf > 0, leaf, -0.5 * leaf).detach())
+    assert torch.equal(leaf.grad, torch.where(leaf > 0, 1.0, -0.5))
+
+
+def test_in_place_is_noticed_by_whoever_kept_the_old_values():
+    x = torch.randn(5, requires_grad=True).exp()
+    leaky_relu(x - 1, 0.1, inplace=True)
+    leaky_relu(x, 0.1, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        x.sum().backward()
+
+
+def test_in_place_without_gradient():
+    x = torch.tensor([-1.0, 2.0])
+    assert leaky_relu(x, -0.5, inplace=True) is x
+    assert x.tolist() == [0.5, 2.0]
+
+
+# Misuse: type and text of the error are PyTorch's
+
+
+def overlapping():
+    return (torch.randn(1, 3, requires_grad=True) * 1).expand(4, 3)
+
+
+def leaf():
+    return torch.randn(4, requires_grad=True)
+
+
+MISUSE = {
+    "integers": (lambda: torch.arange(4), 0.1),
+    "booleans": (lambda: torch.tensor([True]), 0.1),
+    "complex": (lambda: torch.randn(3, dtype=torch.complex64), 0.1),
+    "complex with a gradient": (lambda: torch.randn(3, dtype=torch.complex64, requires_grad=True), 0.1),
+    "list": (lambda: [1.0, 2.0], 0.1),
+    "number": (lambda: 3.0, 0.1),
+    "none": (lambda: None, 0.1),
+    "array": (lambda: np.ones(3), 0.1),
+    "slope is a string": (lambda: leaf() * 1, "a"),
+    "slope is None": (lambda: leaf() * 1, None),
+    "slope is complex": (lambda: leaf() * 1, 1 + 2j),
+    "slope is a vector": (lambda: leaf() * 1, torch.tensor([0.1, 0.2])),
+    "slope wants a gradient": (lambda: leaf() * 1, torch.tensor(0.1, requires_grad=True)),
+    "slope is too large an integer": (lambda: leaf() * 1, 10**30),
+    "slope is a string, no gradient": (lambda: torch.ones(2), "a"),
+    "slope is None, no gradient": (lambda: torch.ones(2), None),
+}
+IN_PLACE_MISUSE = {
+    "leaf": (leaf, 0.1),
+    "leaf, negative slope": (leaf, -0.1),
+    "view of a leaf": (lambda: leaf().view(2, 2), 0.1),
+    "one of several views": (lambda: (leaf() * 1).unbind()[0], 0.1),
+    "overlapping memory": (overlapping, 0.1),
+}
+
+
+def error_of(function, *arguments) -> tuple:
+    try:
+        function(*arguments)
+    except Exception as error:
+        return type(error), str(error)
+    pytest.fail("no error")
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize(("make", "slope"), MISUSE.values(), ids=MISUSE.keys())
+def test_misuse_raises_what_pytorch_raises(make, slope, inplace):
+    kind, text = error_of(F.leaky_relu, make(), slope, inplace)
+    # Out of place is the same check without the underscore; PyTorch names whichever function it stopped in.
+    ours = error_of(leaky_relu, make(), slope, inplace)
+    assert ours[0] is kind
+    assert ours[1].replace("leaky_relu_()", "leaky_relu()") == text.replace("leaky_relu_()", "leaky_relu()")
+
+
+@pytest.mark.parametrize(("make", "slope"), IN_PLACE_MISUSE.values(), ids=IN_PLACE_MISUSE.keys())
+def test_in_place_misuse_raises_what_pytorch_raises_and_writes_nothing(make, slope):
+    kind, text = error_of(F.leaky_relu, make(), slope, True)
+    x = make()
+    before = x.detach().clone()
+    assert error_of(leaky_relu, x, slope, True) == (kind, text)
+    assert torch.equal(x.detach(), before)
+
+
+@pytest.mark.parametrize("slope", [1, True, np.float32(0.3), np.float64(0.3), torch.tensor(0.3), np.int64(2)])
+def test_whatever_pytorch_takes_for_a_number_is_a_slope(slope):
+    x = torch.randn(9, requires_grad=True)
+    y, expected = leaky_relu(x, slope), F.leaky_relu(x, slope)
+    assert_same_bits(y, expected)
+    assert_same_bits(torch.autograd.grad(y.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0])
+
+
+# Derivatives of every order and mode
+
+
+@pytest.mark.parametrize("slope", [0.2, 0.0, -0.7, 1.5])
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 4)])
+def test_gradcheck(slope, inplace, shape):
+    x = torch.randn(shape, dtype=torch.float64).requires_grad_()
+
+    def function(x):
+        return leaky_relu(x * 1, slope, inplace)
+
+    torch.autograd.gradcheck(
+        function, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
+    )
+    torch.autograd.gradgradcheck(function, x, check_fwd_over_rev=True, check_batched_grad=True)
+
+
+def test_third_derivative_of_a_square():
+    x = torch.tensor([-2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    first = torch.autograd.grad((leaky_relu(x, 0.5) ** 4).sum(), x, create_graph=True)[0]
+    second = torch.autograd.grad(first.sum(), x, create_graph=True)[0]
+    third = torch.autograd.grad(second.sum(), x)[0]
+    # (a x)^4 has the third derivative 24 a^4 x.
+    assert third.tolist() == [24 * 0.5**4 * -2, 24 * 3]
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_forward_mode(dtype, inplace, requires_grad):
+    x = torch.tensor([-2.0, 0.0, 3.0, math.nan], dtype=dtype, requires_grad=requires_grad)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=dtype)) * 1
+        tangent = forward_ad.unpack_dual(leaky_relu(dual, -0.5, inplace)).tangent
+    assert tangent.tolist() == [-0.5, -1.0, 3.0, -2.0]
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_torch_func(inplace):
+    x = torch.randn(5, 3, dtype=torch.float64)
+
+    def ours(t):
+        return leaky_relu(t * 1, -0.3, inplace)
+
+    def theirs(t):
+        return F.leaky_relu(t * 1, -0.3)
+
+    for transform in (
+        torch.func.vmap,
+        lambda f: torch.func.vmap(torch.func.grad(lambda t: f(t).square().sum())),
+        torch.func.jacrev,
+        torch.func.jacfwd,
+        lambda f: torch.func.hessian(lambda t: f(t).square().sum()),
+        lambda f: lambda t: torch.func.jvp(f, (t,), (t.cos(),))[1],
+    ):
+        assert torch.equal(transform(ours)(x), transform(theirs)(x))
+
+
+def test_tangent_of_a_gradient_without_a_graph():
+    x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    y = leaky_relu(x, 0.5)
+    with forward_ad.dual_level():
+        grad = forward_ad.make_dual(torch.tensor([1.0, 1.0]), torch.tensor([3.0, 4.0]))
+        (found,) = torch.autograd.grad(y, x, grad)
+        assert forward_ad.unpack_dual(found).tangent.tolist() == [1.5, 4.0]
+
+
+def test_gradient_that_does_not_come():
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None
+
+    for function in (leaky_relu, F.leaky_relu):
+        x = torch.randn(3, requires_grad=True)
+        Stop.apply(function(x, 0.1)).sum().backward()
+        assert x.grad is None
+
+
+def test_backward_twice_over_one_graph():
+    x = torch.randn(9, requires_grad=True)
+    y = leaky_relu(x, 0.1).sum()
+    y.backward(retain_graph=True)
+    first = x.grad.clone()
+    y.backward()
+    assert torch.equal(x.grad, 2 * first)
+
+
+# The rest of PyTorch
+
+
+def test_autocast_leaves_the_dtype_as_pytorch_does():
+    with torch.autocast("cpu", torch.bfloat16):
+        for dtype in DTYPES:
+            x = torch.randn(9, dtype=dtype, requires_grad=True)
+            y = leaky_relu(x, 0.1)
+            assert y.dtype == F.leaky_relu(x, 0.1).dtype
+            y.sum().backward()
+            assert x.grad.dtype == dtype
+        hidden = torch.randn(4, 3) @ torch.randn(3, 2, requires_grad=True)
+        assert leaky_relu(hidden, 0.1).dtype == F.leaky_relu(hidden, 0.1).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("slope", [0.1, -0.1])
+def test_compiles_without_a_graph_break(slope, inplace):
+    compiled = torch.compile(lambda t: leaky_relu(t * 1, slope, inplace), fullgraph=True, backend="aot_eager")
+    x = torch.randn(9, requires_grad=True)
+    y = compiled(x)
+    y.sum().backward()
+    assert torch.equal(y, torch.where(x > 0, x, slope * x))
+    assert torch.equal(x.grad, torch.where(x > 0, 1.0, slope))
+
+
+def test_traced_and_exported_as_the_standard_operator():
+    x = torch.randn(9, requires_grad=True)
+    program = torch.export.export(Wrapper(), (x,))
+    assert "aten.leaky_relu.default" in str(program.graph)
+
+
+class Wrapper(torch.nn.Module):
+    def forward(self, x):
+        return leaky_relu(x, 0.1)
+
+
+def test_meta_and_fake_tensors():
+    meta = torch.empty(3, 4, device="meta", requires_grad=True)
+    y = leaky_relu(meta, 0.1)
+    assert y.is_meta
+    assert y.shape == (3, 4)
+    with torch._subclasses.FakeTensorMode() as mode:
+        fake = mode.from_tensor(torch.randn(3, 4)).requires_grad_()
+        y = leaky_relu(fake, 0.1)
+        assert type(y) is type(fake)
+        y.sum().backward()
+        assert fake.grad.shape == (3, 4)
+
+
+def test_default_device_changes_nothing():
+    x = torch.randn(3, 8, requires_grad=True)
+    with torch.device("meta"):
+        assert kept_bytes(lambda: leaky_relu(x.t(), 0.1)) == 3
+        leaky_relu(x.t(), 0.1).sum().backward()
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x, x.detach())
+            tangent = forward_ad.unpack_dual(leaky_relu(dual, 0.1)).tangent
+    assert torch.equal(x.grad, torch.where(x > 0, 1.0, 0.1))
+    assert torch.equal(tangent, F.leaky_relu(x, 0.1))
+
+
+def test_dispatch_modes_see_the_registered_operator():
+    class Log(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            calls.append(function)
+            return function(*args, **(kwargs or {}))
+
+    calls = []
+    x = torch.randn(3, requires_grad=True)
+    y = leaky_relu(x, 0.1)
+    with Log():
+        leaky_relu(x, 0.1)
+        y.sum().backward()
+    assert torch.ops.leakyrelu.with_signs.default in calls
+    assert torch.ops.aten.leaky_relu_backward.default in calls  # of the call that the mode did not see
+    assert torch.equal(x.grad, torch.where(x > 0, 1.0, 0.1))
+
+
+def test_function_modes_see_the_call_of_pytorch():
+    class Log(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            calls.append(function)
+            return function(*args, **(kwargs or {}))
+
+    calls = []
+    x = torch.randn(3, requires_grad=True)
+    with Log():
+        leaky_relu(x, 0.1)
+    assert F.leaky_relu in calls
+
+
+def test_symbolic_trace():
+    graph = torch.fx.symbolic_trace(Wrapper())
+    assert [node.target for node in graph.graph.nodes if node.op == "call_function"] == [F.leaky_relu]
+    x = torch.randn(9)
+    assert torch.equal(graph(x), F.leaky_relu(x, 0.1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_fail_as_in_pytorch():
+    x = torch.nested.as_nested_tensor([torch.ones(2, requires_grad=True), torch.ones(1)])
+    assert error_of(leaky_relu, x, 0.5) == error_of(F.leaky_relu, x, 0.5)
+
+
+class Logged(torch.Tensor):
+    calls: list = []  # noqa: RUF012
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        cls.calls.append(function)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def test_subclasses_see_the_call_of_pytorch():
+    x = torch.randn(3).as_subclass(Logged).requires_grad_()
+    Logged.calls.clear()
+    assert type(leaky_relu(x, 0.1)) is Logged
+    assert Logged.calls[0] is F.leaky_relu
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation functions.*:UserWarning")
+def test_quantized_tensors_go_to_pytorch():
+    x = torch.quantize_per_tensor(torch.tensor([-1.0, 2.0]), 0.1, 0, torch.qint8)
+    assert leaky_relu(x, 0.5).dequantize().tolist() == pytest.approx([-0.5, 2.0])
+
+
+def test_negated_views():
+    x = torch.tensor([1 - 2j, 3 + 4j, 0j], dtype=torch.complex64, requires_grad=True)
+    imaginary = x.conj().imag
+    assert imaginary.is_neg()
+    y = leaky_relu(imaginary, 0.5)
+    assert y.tolist() == [2.0, -2.0, 0.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [-1j, -0.5j, -0.5j]
+
+
+def test_negated_views_without_gaps():
+    x = torch.tensor([-2.0, 4.0], requires_grad=True)
+    y = leaky_relu(torch._neg_view(x), 0.5)
+    assert y.tolist() == [2.0, -2.0]
+    (found,) = torch.autograd.grad(y, x, torch._neg_view(torch.tensor([1.0, 2.0])))
+    assert found.tolist() == [1.0, 1.0]
+
+
+def test_checkpoint_and_hooks_on_saved_tensors():
+    x = torch.randn(9, requires_grad=True)
+    y = torch.utils.checkpoint.checkpoint(lambda t: leaky_relu(t, 0.1), x, use_reentrant=False)
+    y.sum().backward()
+    expected = x.grad.clone()
+    x.grad = None
+    with torch.autograd.graph.save_on_cpu():
+        leaky_relu(x, 0.1).sum().backward()
+    assert torch.equal(x.grad, expected)
+    assert torch.equal(expected, torch.where(x > 0, 1.0, 0.1))
+
+
+def test_several_threads_at_once():
+    inputs = [torch.randn(50_000, generator=torch.Generator().manual_seed(k)) for k in range(8)]
+    results: dict[int, torch.Tensor] = {}
+
+    def work(k: int) -> None:
+        for _ in range(5):
+            x = inputs[k].clone().requires_grad_()
+            (leaky_relu(x, 0.1 * k) * x).sum().backward()
+            results[k] = x.grad
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, values in enumerate(inputs):
+        x = values.clone().requires_grad_()
+        (F.leaky_relu(x, 0.1 * k) * x).sum().backward()
+        assert torch.equal(results[k], x.grad)
+
+
+def test_no_gradient_keeps_nothing():
+    x = torch.randn(4, requires_grad=True)
+    with torch.no_grad():
+        assert leaky_relu(x, 0.1).grad_fn is None
+    with torch.inference_mode():
+        assert leaky_relu(x, 0.1).is_inference()
+    assert copy.deepcopy(leaky_relu(x.detach(), 0.1)).grad_fn is None
+
+
+def test_large_fresh_outputs_begin_where_huge_pages_do():
+    """In a process of its own, whose malloc maps all large memory anew."""
+    code = """
+import ctypes
+from leakyrelu.torch import leaky_relu
+import torch
+ctypes.CDLL(None).mallopt(-3, 128 * 1024)
+kept = []
+for k in range(8):
+    x = torch.zeros(2**21 + 5000 * k, requires_grad=True)
+    y = leaky_relu(x, 0.1)
+    (gradient,) = torch.autograd.grad(y, x, x.detach())
+    kept += [x, y, gradient]
+    lines = open("/proc/self/maps").read().splitlines()
+    for tensor in (y, gradient):
+        begin = next(int(line.split("-")[0], 16) for line in lines
+                     if int(line.split("-")[0], 16) <= tensor.data_ptr() < int(line.split()[0].split("-")[1], 16))
+        print((begin + 4096) % 2**21)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # A hint, which another mapping or a gap that is just too short defeats. By chance one in 512 would lie so.
+    places = done.stdout.split()
+    assert len(places) == 16
+    assert places.count("0") >= 4, places
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_at_any_address(dtype):
+    """torch.frombuffer takes any offset, and PyTorch's own functions take what it returns."""
+
+    def anywhere():
+        return torch.frombuffer(bytearray(8 * 60 + 1), dtype=dtype, offset=1, count=60).view(2, 3, 10).copy_(values)
+
+    values = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert anywhere().data_ptr() % dtype.itemsize
+    x, near = anywhere().requires_grad_(), values.clone().requires_grad_()
+    y = leaky_relu(x, 0.1)
+    y.backward(anywhere())
+    F.leaky_relu(near, 0.1).backward(values)
+    assert torch.equal(y, F.leaky_relu(values, 0.1))
+    assert torch.equal(x.grad, near.grad)
+
+    norm = torch.nn.BatchNorm1d(3, dtype=None if dtype.itemsize == 2 else dtype)
+    pair = torch.nn.Sequential(copy.deepcopy(norm), torch.nn.LeakyReLU(0.1))
+    layer = NormLeakyReLU(norm, 0.1)
+    x, near = anywhere().requires_grad_(), values.clone().requires_grad_()
+    out, expected = layer(x), pair(near)
+    out.backward(anywhere())
+    expected.backward(values)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(x.grad, near.grad, rtol=2e-2, atol=2e-2)
+
+    report = diagnose(torch.nn.Sequential(torch.nn.LeakyReLU(0.1)), [anywhere()])
+    assert (report.layers[0].positive_share == (values > 0).double().mean((0, 2)).numpy()).all()

@@ -29,13 +29,13 @@ exhaustive: .venv/installed-dev ## all 2^32 float32 values against PyTorch and N
 lint: .venv/installed-dev ## format check, lint, strict types
 	$(python) -m ruff format --check src tests benchmarks
 	$(python) -m ruff check src tests benchmarks
-	.venv/bin/clang-format --dry-run -Werror core/*.h core/*.cpp tests/native/*.cpp
+	.venv/bin/clang-format --dry-run -Werror core/*/*.h core/*/*.cpp tests/native/*.h tests/native/*.cpp
 	$(python) -m mypy
 
 format: .venv/installed-dev ## write the format that lint checks
 	$(python) -m ruff format src tests benchmarks
 	$(python) -m ruff check --fix src tests benchmarks
-	.venv/bin/clang-format -i core/*.h core/*.cpp tests/native/*.cpp
+	.venv/bin/clang-format -i core/*/*.h core/*/*.cpp tests/native/*.h tests/native/*.cpp
 
 picture: .venv/installed-study ## docs/study.png and docs/study.json: the study at its defaults, as the README shows it
 	.venv/bin/leakyrelu study --png docs/study.png --json docs/study.json

@@ -15,13 +15,13 @@
 #include <tuple>
 #include <vector>
 
-#include "dispatch.h"
-#include "memory.h"
+#include "ops/elementwise.h"
 #include "passes.h"
 #include "pool.h"
 #include "reader.h"
-#include "run.h"
-#include "threads.h"
+#include "runtime/dispatch.h"
+#include "runtime/memory.h"
+#include "runtime/thread_pool.h"
 
 namespace {
 

@@ -7,11 +7,10 @@
 #include <cstring>
 #include <string>
 
-#include "census.h"
-#include "norm_run.h"
-#include "prelu_run.h"
-#include "run.h"
-#include "threads.h"
+#include "ops/census.h"
+#include "ops/norm.h"
+#include "ops/prelu.h"
+#include "runtime/thread_pool.h"
 
 namespace battery {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernel.h"
+#include "kernels/table.h"
 #include "reader.h"
 
 namespace battery {

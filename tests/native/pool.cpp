@@ -16,7 +16,8 @@
 #include <thread>
 #include <vector>
 
-#include "threads.h"
+#include "runtime/cpus.h"
+#include "runtime/thread_pool.h"
 
 // In the place of the C library's: the battery pretends to more CPUs than a small machine has, so that there are
 // several helpers, who take from one another. The system leaves the CPUs that it does not have out of a mask.

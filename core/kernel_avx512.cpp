@@ -1,5 +1,0 @@
-#include "kernel_row.h"
-
-namespace leakyrelu {
-LEAKYRELU_KERNEL_ROW(avx512)
-}  // namespace leakyrelu

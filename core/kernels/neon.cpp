@@ -1,0 +1,5 @@
+#include "kernels/instantiate.h"
+
+namespace leakyrelu {
+LEAKYRELU_KERNEL_ROW(neon)
+}  // namespace leakyrelu

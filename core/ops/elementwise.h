@@ -1,0 +1,26 @@
+// A whole operation: the kernel of the active row, split over threads, streamed where that wins. Knows nothing of
+// Python.
+#pragma once
+
+#include "kernels/table.h"
+#include "ops/layout.h"
+
+namespace leakyrelu {
+
+// As a NumPy inner loop (table.h): `inputs` inputs, alpha last among them, then the output.
+void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const std::ptrdiff_t* stride,
+                 std::ptrdiff_t n);
+
+// Where the output comes from decides how it is written (memory.h).
+enum class Output { callers, fresh };
+
+// On contiguous operands, alpha lying over them as `layout` says.
+void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const Layout& layout,
+               std::ptrdiff_t n, Output output);
+
+void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout& layout, char* y, std::uint8_t* signs,
+                    std::ptrdiff_t n, Output output);
+void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha, const Layout& layout,
+                    char* out, std::ptrdiff_t n, Output output);
+
+}  // namespace leakyrelu

@@ -4,6 +4,7 @@
 ``leakyrelu.slope`` (NumPy), ``leakyrelu.torch`` (extra ``torch``), and the command ``leakyrelu`` (extra ``all``).
 """
 
+from leakyrelu import _moved  # noqa: F401 - modules of version 0.1 under their old names
 from leakyrelu._version import __version__
 from leakyrelu.arrays import (
     leaky_relu,

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.counts import Counts, merge_moments
+from leakyrelu.diagnosis.findings import find
 from leakyrelu.diagnosis.layer import Layer
+from leakyrelu.diagnosis.render import dataframe, notebook, serialize, text
 from leakyrelu.diagnosis.report import Report
 
 
@@ -256,6 +259,26 @@ def test_report_looks_up_and_adds_up():
     with pytest.raises(ValueError, match="two layers have the name 'a': names must differ within a report"):
         Report([report.layers[0]] * 2)
     assert repr(report.layers[0]) == "<Layer 'a' (ReLU, 6 units): 1 silent, 1 always on, 300 inputs a unit>"
+
+
+def test_sums_keep_their_class():
+    layers = [census(planted(), name="a")]
+    assert type(Report(layers) + Report(layers)) is Report
+    assert type(Report(layers) + Census(layers)) is Report
+    assert type(Census(layers) + Census(layers)) is Census
+    assert type(Report.from_json(Report(layers).to_json())) is Report
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Report(layers) + layers
+
+
+def test_findings_and_renderers_take_plain_data():
+    layers = [census(planted(), name="a"), census(planted(), 0.2, name="b")]
+    plain, report = Census(layers, ["spare"]), Report(layers, ["spare"])
+    assert find(plain) == report.findings
+    assert text.format_table(plain) == repr(report)
+    assert notebook.to_notebook(plain) == report._repr_html_()
+    assert serialize.to_json(plain) == report.to_json()
+    assert dataframe.to_frame(plain).equals(report.to_frame())
 
 
 def loaded(statement: str) -> set[str]:

@@ -16,7 +16,8 @@ from torch import nn
 from leakyrelu import slope as formulas
 from leakyrelu.diagnosis import findings
 from leakyrelu.diagnosis.counts import Counts
-from leakyrelu.diagnosis.findings import ENOUGH, SEVERITIES, find, slope_for
+from leakyrelu.diagnosis.finding import SEVERITIES
+from leakyrelu.diagnosis.findings import ENOUGH, find, slope_for
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.render.terminal import print_report
 from leakyrelu.diagnosis.report import Report

@@ -6,11 +6,11 @@ where too few inputs were seen to know, the finding is that more are needed. Num
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from leakyrelu.diagnosis.finding import SEVERITIES, Finding
 from leakyrelu.slope import centered, tailored
 
 if TYPE_CHECKING:
@@ -18,15 +18,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
-    from leakyrelu.diagnosis.report import Report
 
 
-__all__ = ["SEVERITIES", "Finding", "find"]
+__all__ = ["find", "slope_for"]
 
-
-SEVERITIES: Final = ("critical", "warning", "note", "healthy")
-"""From the worst to none."""
 
 ENOUGH: Final = 300
 """Samples a layer must have seen before silence means something: of as many, p < 3/300 = 1 % at 95 %.
@@ -61,74 +58,30 @@ _THREE = "Hanley, Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?,
 _TAILORED_FROM = 13  # the least depth at which a ReLU network makes unrelated inputs 0.9 alike
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the numbers say.
-
-    Parameters
-    ----------
-    severity
-        One of `SEVERITIES`.
-    title
-        What it is, in a few words.
-    layer
-        The layer it is about; None where it is about the network.
-    units
-        The units it is about; empty where it is about all.
-    evidence
-        The numbers, in words.
-    remedy
-        What to do, and why that.
-    code
-        The same in PyTorch; empty where there is nothing to run. `model`, `report` and `optimizer` are the reader's.
-        Comments stand on lines of their own and lines are at most 76 columns, so that a terminal of 80 breaks none.
-    source
-        Where the remedy comes from.
-    """
-
-    severity: str
-    title: str
-    layer: str | None
-    units: tuple[int, ...]
-    evidence: str
-    remedy: str
-    code: str
-    source: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        return {**asdict(self), "units": list(self.units)}
-
-    def __str__(self) -> str:
-        lines = [f"{self.severity}: {self.title}", f"  {self.evidence}", f"  {self.remedy}"]
-        lines += [f"    {line}" for line in self.code.splitlines()]
-        return "\n".join([*lines, *([f"  [{self.source}]"] if self.source else [])])
-
-
-def find(report: Report) -> tuple[Finding, ...]:
+def find(census: Census) -> tuple[Finding, ...]:
     """Everything worth an action, the worst first; a single finding of severity "healthy" where there is nothing.
 
     Examples
     --------
+    >>> from leakyrelu.diagnosis.census import Census
     >>> from leakyrelu.diagnosis.counts import Counts
     >>> from leakyrelu.diagnosis.layer import Layer
-    >>> from leakyrelu.diagnosis.report import Report
     >>> counts = Counts(
     ...     samples=1000, calls=1, positive=[0, 480], nan=[0, 0], saturated=[0, 0], outputs=[1000, 1000],
     ...     mean=[0.0, 0.4], m2=[0.0, 340.0], relu_sum=[0.0, 400.0],
     ... )
-    >>> (finding,) = find(Report([Layer("body.relu", "ReLU", 0.0, counts)]))
+    >>> (finding,) = find(Census([Layer("body.relu", "ReLU", 0.0, counts)]))
     >>> finding.severity, finding.title, finding.units
     ('critical', 'Layer body.relu: 1 of 2 units silent', (0,))
     """
-    if not report.layers:
+    if not census.layers:
         return ()
-    found = [*_network(report)]
-    for layer in report.layers:
-        found += _layer(layer, len(report.layers))
+    found = [*_network(census)]
+    for layer in census.layers:
+        found += _layer(layer, len(census.layers))
     if not found:
-        found.append(_healthy(report) if report.units else _nothing(report))
-    sizes = {layer.name: layer.units for layer in report.layers}
+        found.append(_healthy(census) if census.units else _nothing(census))
+    sizes = {layer.name: layer.units for layer in census.layers}
 
     def rank(finding: Finding) -> tuple[int, float]:
         """Order by severity, then what is about the network, then the larger share of a layer."""
@@ -156,8 +109,8 @@ def slope_for(depth: int) -> tuple[float, str, str]:
     )
 
 
-def _network(report: Report) -> Iterator[Finding]:
-    layers = [layer for layer in report.layers if layer.units]
+def _network(census: Census) -> Iterator[Finding]:
+    layers = [layer for layer in census.layers if layer.units]
     short = [layer for layer in layers if _known(layer) < ENOUGH]
     if short:
         counted = all(layer.entries is not None for layer in short)
@@ -191,13 +144,13 @@ def _network(report: Report) -> Iterator[Finding]:
             'for group in optimizer.param_groups:\n    group["lr"] /= 3',
             _RATE,
         )
-    if report.unused:
+    if census.unused:
         yield Finding(
             "note",
-            f"{_number(len(report.unused), 'activation')} never called",
+            f"{_number(len(census.unused), 'activation')} never called",
             None,
             (),
-            f"Never called: {_few(report.unused)}.",
+            f"Never called: {_few(census.unused)}.",
             "Check that the data takes the path on which they stand; nothing is known of them.",
             "",
             "",
@@ -369,15 +322,15 @@ def _alike(layer: Layer, depth: int) -> Iterator[Finding]:
     )
 
 
-def _healthy(report: Report) -> Finding:
-    layers = [layer for layer in report.layers if layer.units]
+def _healthy(census: Census) -> Finding:
+    layers = [layer for layer in census.layers if layer.units]
     least = min(layer.samples for layer in layers)
     return Finding(
         "healthy",
         "Healthy",
         None,
         (),
-        f"{_number(len(layers), 'layer')}, {_number(report.units, 'unit')}, at least {least} inputs each: none "
+        f"{_number(len(layers), 'layer')}, {_number(census.units, 'unit')}, at least {least} inputs each: none "
         f"silent, fewer than {LINEAR:.0%} of any layer always on.",
         "Nothing to do.",
         "",
@@ -385,13 +338,13 @@ def _healthy(report: Report) -> Finding:
     )
 
 
-def _nothing(report: Report) -> Finding:
+def _nothing(census: Census) -> Finding:
     return Finding(
         "note",
         "No units",
         None,
         (),
-        f"{_number(len(report.layers), 'layer')}, but nothing in them is a unit: there is nothing to say.",
+        f"{_number(len(census.layers), 'layer')}, but nothing in them is a unit: there is nothing to say.",
         "Check the shapes: the axis of the units has length 0.",
         "",
         "",

@@ -1,44 +1,31 @@
-"""What every unit of a network did with the data it saw: per-unit counts, and the report read from them.
-
-A *unit* is an output channel: a feature of a linear layer, a map of a convolution. Counted are signs of what goes
-*into* the activation, over every sample and every position, so that the answer does not depend on the slope; a share of
-zero *elements* would call a healthy ReLU half dead and a leaky network with silent units healthy.
-
-`Counts` is what is held (exact integers, float64 moments, one number a unit), `Layer` derives everything else from it,
-`Report` is the layers in the order they ran. Nothing here imports a framework: NumPy is all.
-"""
+"""A census with its findings and its writers: what `diagnose` returns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu.diagnosis.census import Census
+from leakyrelu.diagnosis.findings import find
+from leakyrelu.diagnosis.render import dataframe, notebook, serialize, text
+
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from leakyrelu.diagnosis.findings import Finding
-    from leakyrelu.diagnosis.layer import Layer
-
-    IntArray = NDArray[np.int64]
-    FloatArray = NDArray[np.float64]
+    from leakyrelu.diagnosis.census import CensusSeries
+    from leakyrelu.diagnosis.finding import Finding
 
 
 __all__ = ["Report"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Report:
-    """The layers of a network, in the order of their first call. Its repr is the table.
+class Report(Census):
+    """The census of a network, with findings and writers. Its repr is the table.
 
     Parameters
     ----------
     layers
-        What was counted.
+        What was counted, in the order of the first call.
     unused
         Names of activations that were looked at and never called.
 
@@ -56,115 +43,59 @@ class Report:
     array([0.  , 0.48, 1.  ])
     """
 
-    layers: Sequence[Layer]
-    unused: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "unused", tuple(self.unused))
-        names = [layer.name for layer in self.layers]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two layers have the name {twice[0]!r}: names must differ within a report")
-
-    def __getitem__(self, name: str) -> Layer:
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise KeyError(f"no layer {name!r}; there are {', '.join(repr(layer.name) for layer in self.layers) or 'none'}")
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers)
-
-    def __contains__(self, name: object) -> bool:
-        return any(layer.name == name for layer in self.layers)
-
-    @property
-    def units(self) -> int:
-        """Units of all layers together."""
-        return sum(layer.units for layer in self.layers)
-
-    @property
-    def silent(self) -> int:
-        """Silent units of all layers together."""
-        return sum(len(layer.silent_units) for layer in self.layers)
-
-    @property
-    def always_on(self) -> int:
-        """Units of all layers together that are always on."""
-        return sum(len(layer.always_on_units) for layer in self.layers)
-
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What the numbers mean and what to do about it, the worst first; a healthy network is called so."""
-        from leakyrelu.diagnosis.findings import find
-
         return find(self)
 
-    def __add__(self, other: Report) -> Report:
-        """Both taken together: as if all the data had been seen at once, in either order.
-
-        Counts are exact; means and deviations agree to float64 rounding. A layer that ran in one of the two only is
-        kept as it is.
-        """
-        if not isinstance(other, Report):
-            return NotImplemented
-        second = {layer.name: layer for layer in other.layers}
-        together = [layer + second.pop(layer.name) if layer.name in second else layer for layer in self.layers]
-        together += second.values()
-        ran = {layer.name for layer in together}
-        return Report(together, [n for n in dict.fromkeys([*self.unused, *other.unused]) if n not in ran])
-
     def __repr__(self) -> str:
-        from leakyrelu.diagnosis.render.text import format_table
+        return text.format_table(self)
 
-        return format_table(self)
+    def _repr_html_(self) -> str:
+        return notebook.to_notebook(self)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Every count and every number derived from it, as JSON; also written to `path` if one is given.
 
         The field ``version`` grows when the meaning of a field changes. NaN and infinity are written as null.
         """
-        from leakyrelu.diagnosis.render.serialize import to_json
-
-        return to_json(self, path)
+        return serialize.to_json(self, path)
 
     @staticmethod
     def from_json(text: str) -> Report:
         """Read back what `to_json` wrote: the counts, exactly."""
-        from leakyrelu.diagnosis.render.serialize import from_json
-
-        return from_json(text)
-
-    def _repr_html_(self) -> str:
-        from leakyrelu.diagnosis.render.notebook import to_notebook
-
-        return to_notebook(self)
+        census = serialize.from_json(text)
+        return Report(census.layers, census.unused)
 
     def to_frame(self) -> Any:
         """Give a `pandas.DataFrame` with one row a unit: its layer, its number, its shares, mean and deviation.
 
-        Needs pandas and says so where it is missing.
+        Needs pandas; an ImportError says how to install it.
         """
-        from leakyrelu.diagnosis.render.dataframe import to_frame
-
-        return to_frame(self)
+        return dataframe.to_frame(self)
 
     def to_png(self, path: str | os.PathLike[str], *, title: str = "What the units do", scale: float = 2.0) -> None:
         """Write the strips as a PNG: one a layer, in each color as long as the share of its units that have it.
 
-        Needs the extra ``report`` and says so where it is missing.
+        Needs the extra ``report``; an ImportError says how to install it.
         """
-        from leakyrelu.diagnosis.render.html import write_picture
+        from leakyrelu.diagnosis.render import html  # the page toolkit is loaded by those who write a page
 
-        write_picture(self, path, title=title, scale=scale)
+        html.write_picture(self, path, title=title, scale=scale)
 
-    def to_html(self, path: str | os.PathLike[str], *, title: str = "What the units do", history: Any = None) -> None:
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "What the units do",
+        history: CensusSeries | None = None,
+    ) -> None:
         """Write one HTML page, which works offline: findings, a strip of units per layer, distributions and the table.
 
-        A `history` of the training (whatever has ``steps`` and, for each, a report in ``reports``) is drawn too.
+        The `history` of a training is drawn too: any object that has ``steps`` and, for each, a report in ``reports``.
 
-        Needs the extra ``report`` and says so where it is missing.
+        Needs the extra ``report``; an ImportError says how to install it.
         """
-        from leakyrelu.diagnosis.render.html import write_diagnosis
+        from leakyrelu.diagnosis.render import html
 
-        write_diagnosis(self, path, title=title, history=history)
+        html.write_diagnosis(self, path, title=title, history=history)

@@ -10,8 +10,8 @@ from leakyrelu._page.page import Chart, Strip, Strips, require
 from leakyrelu.diagnosis.render.summary import headline, median_share, percent
 
 if TYPE_CHECKING:
+    from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
-    from leakyrelu.diagnosis.report import Report
 
 
 # Bins of the positive share, from silent to always on; the two ends are exact, nothing else counts as them.
@@ -29,15 +29,15 @@ def bin_of(share: float) -> str:
     return BINS[1 + int(np.searchsorted(_EDGES, share, side="right"))]
 
 
-def _states(report: Report) -> list[str]:
-    unknown = any(np.isnan(layer.positive_share).any() for layer in report.layers)
+def _states(census: Census) -> list[str]:
+    unknown = any(np.isnan(layer.positive_share).any() for layer in census.layers)
     return [*BINS, *([UNKNOWN] if unknown else [])]
 
 
-def _strips(report: Report) -> Strips:
-    states = _states(report)
+def _strips(census: Census) -> Strips:
+    states = _states(census)
     rows = []
-    for layer in report.layers:
+    for layer in census.layers:
         # Sorted, so that the length of a color is the share of units: one look says how much of a layer is silent.
         order = np.argsort(layer.positive_share, kind="stable")
         share = layer.positive_share[order]
@@ -51,15 +51,15 @@ def _strips(report: Report) -> Strips:
                 [_short(value) for value in layer.output_std[order].tolist()],
             )
         )
-    words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(report)[-1]}."
+    words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(census)[-1]}."
     return Strips("units", "Units by how often they are positive", words, states, rows)
 
 
-def _picture(report: Report) -> dict[str, Any]:
+def _picture(census: Census) -> dict[str, Any]:
     alt = require("altair")
     rows: list[dict[str, Any]] = []
-    states = _states(report)
-    for layer in report.layers:
+    states = _states(census)
+    for layer in census.layers:
         shares = np.sort(layer.positive_share)  # NaN last
         bins = [bin_of(share) for share in shares.tolist()]
         starts = [i for i in range(len(bins)) if i == 0 or bins[i] != bins[i - 1]]
@@ -78,7 +78,7 @@ def _picture(report: Report) -> dict[str, Any]:
         .encode(
             x=alt.X("from:Q", title="units of the layer, sorted (%)", scale=alt.Scale(domain=[0, 100], nice=False)),
             x2="to:Q",
-            y=_layer_axis(alt, report),
+            y=_layer_axis(alt, census),
             color=alt.Color(
                 "state:N",
                 title="positive share",
@@ -86,21 +86,21 @@ def _picture(report: Report) -> dict[str, Any]:
                 legend=alt.Legend(symbolType="square"),
             ),
         )
-        .properties(height=alt.Step(_step(report)), width=640)
+        .properties(height=alt.Step(_step(census)), width=640)
     )
     document: dict[str, Any] = chart.to_dict()
     return document
 
 
-def _distribution(report: Report) -> Chart:
+def _distribution(census: Census) -> Chart:
     alt = require("altair")
     rows = []
-    for layer in report.layers:
+    for layer in census.layers:
         known = 100 * layer.positive_share[~np.isnan(layer.positive_share)]
         if known.size:
             marks = np.quantile(known, [0.0, 0.25, 0.5, 0.75, 1.0])
             rows.append({"layer": layer.name, **dict(zip("abcde", marks.round(2).tolist(), strict=True))})
-    base = alt.Chart(alt.Data(values=rows)).encode(y=_layer_axis(alt, report))
+    base = alt.Chart(alt.Data(values=rows)).encode(y=_layer_axis(alt, census))
     scale = alt.Scale(domain=[0, 100], nice=False)
     tips = [
         alt.Tooltip("layer:N"),
@@ -115,8 +115,8 @@ def _distribution(report: Report) -> Chart:
         base.mark_tick(thickness=4, color=_MEDIAN, opacity=1, height={"band": 0.9}).encode(
             x=alt.X("c:Q", scale=scale), tooltip=tips
         ),
-    ).properties(height=alt.Step(_step(report)))
-    low, high = (f(median_share(layer) for layer in report.layers) for f in (min, max))
+    ).properties(height=alt.Step(_step(census)))
+    low, high = (f(median_share(layer) for layer in census.layers) for f in (min, max))
     words = (
         "Positive share of the units of each layer: line from least to most, bar for the middle half, yellow tick for "
         f"the median. Medians lie between {percent(low)} and {percent(high)}; half is a unit that bends in the middle."
@@ -136,8 +136,8 @@ def _training(history: Any) -> Chart:
     names = [layer.name for layer in last.layers if layer.name in worst]
     rows = [
         {"step": int(step), "layer": layer.name, "silent": round(share(layer), 3)}
-        for step, report in zip(history.steps, history.reports, strict=True)
-        for layer in report.layers
+        for step, census in zip(history.steps, history.reports, strict=True)
+        for layer in census.layers
         if layer.name in worst
     ]
     chart = (
@@ -166,11 +166,11 @@ _LINES = 8
 _MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark ground
 
 
-def _centering(report: Report) -> Chart:
+def _centering(census: Census) -> Chart:
     alt = require("altair")
     rows: list[dict[str, Any]] = [
         {"layer": layer.name, "ratio": layer.mean_over_std}
-        for layer in report.layers
+        for layer in census.layers
         if np.isfinite(layer.mean_over_std)
     ]
     chart = (
@@ -178,10 +178,10 @@ def _centering(report: Report) -> Chart:
         .mark_bar()
         .encode(
             x=alt.X("ratio:Q", title="norm of means / norm of standard deviations"),
-            y=_layer_axis(alt, report),
+            y=_layer_axis(alt, census),
             tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("ratio:Q", title="mean over std", format=".3f")],
         )
-        .properties(height=alt.Step(_step(report)))
+        .properties(height=alt.Step(_step(census)))
     )
     worst = max(rows, key=lambda row: row["ratio"], default=None)
     words = "How far the outputs of each layer are off zero: 0 is centered, ReLU on standard normal inputs gives 0.68."
@@ -190,12 +190,12 @@ def _centering(report: Report) -> Chart:
     return Chart("centering", "Are the outputs centered?", words, chart.to_dict())
 
 
-def _layer_axis(alt: Any, report: Report) -> Any:
-    return alt.Y("layer:N", title=None, sort=[layer.name for layer in report.layers])
+def _layer_axis(alt: Any, census: Census) -> Any:
+    return alt.Y("layer:N", title=None, sort=[layer.name for layer in census.layers])
 
 
-def _step(report: Report) -> int:
-    return 26 if len(report.layers) <= 12 else 16
+def _step(census: Census) -> int:
+    return 26 if len(census.layers) <= 12 else 16
 
 
 def _short(value: float) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
-    from leakyrelu.diagnosis.report import Report
 
 
-def to_frame(report: Report) -> Any:
+def to_frame(census: Census) -> Any:
     """See `Report.to_frame`."""
     try:
         pandas = importlib.import_module("pandas")
@@ -20,7 +20,7 @@ def to_frame(report: Report) -> Any:
         raise ImportError(
             "Report.to_frame needs the package 'pandas', which is not installed: pip install pandas", name="pandas"
         ) from error
-    parts = [_columns(layer) for layer in report.layers]
+    parts = [_columns(layer) for layer in census.layers]
     names = parts[0] if parts else ("layer", "unit")
     return pandas.DataFrame({name: np.concatenate([part[name] for part in parts]) if parts else [] for name in names})
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from leakyrelu.diagnosis.findings import find
 from leakyrelu.diagnosis.render.summary import headline, median_share, notes, percent, ratio_text, slope_text
 
 if TYPE_CHECKING:
-    from leakyrelu.diagnosis.report import Report
+    from leakyrelu.diagnosis.census import Census
 
 
 SHOWN = 5
@@ -16,19 +17,20 @@ _COLORS = {"critical": "#b3261e", "warning": "#b06f0a", "note": "#2f6bb3", "heal
 _COLUMNS = ("layer", "kind", "slope", "units", "silent", "always on", "positive", "mean/std")
 
 
-def to_notebook(report: Report) -> str:
+def to_notebook(census: Census) -> str:
     """See `Report._repr_html_`."""
-    parts = [f"<p>{escape(line)}</p>" for line in headline(report)]
-    for finding in report.findings[:SHOWN]:
+    parts = [f"<p>{escape(line)}</p>" for line in headline(census)]
+    found = find(census)
+    for finding in found[:SHOWN]:
         parts.append(
             f'<details><summary><b style="color:{_COLORS[finding.severity]}">{escape(finding.severity)}</b> '
             f"{escape(finding.title)}</summary><p>{escape(finding.evidence)} {escape(finding.remedy)}</p>"
             + (f"<pre>{escape(finding.code)}</pre>" if finding.code else "")
             + "</details>"
         )
-    if (more := len(report.findings) - SHOWN) > 0:
+    if (more := len(found) - SHOWN) > 0:
         parts.append(f"<p>... and {more} more in report.findings</p>")
-    if report.layers:
+    if census.layers:
         head = "".join(f"<th>{escape(column)}</th>" for column in _COLUMNS)
         rows = (
             "".join(
@@ -44,8 +46,8 @@ def to_notebook(report: Report) -> str:
                     ratio_text(layer.mean_over_std),
                 )
             )
-            for layer in report.layers
+            for layer in census.layers
         )
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody><tr>{'</tr><tr>'.join(rows)}</tr></tbody></table>")
-    parts += [f"<p><small>{escape(note)}</small></p>" for note in notes(report)]
+    parts += [f"<p><small>{escape(note)}</small></p>" for note in notes(census)]
     return f"<div>{''.join(parts)}</div>"

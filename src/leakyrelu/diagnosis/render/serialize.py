@@ -13,9 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.counts import Counts
+from leakyrelu.diagnosis.findings import find
 from leakyrelu.diagnosis.layer import Layer
-from leakyrelu.diagnosis.report import Report
 
 if TYPE_CHECKING:
     import os
@@ -39,14 +40,14 @@ _DERIVED = (
 )
 
 
-def to_json(report: Report, path: str | os.PathLike[str] | None = None) -> str:
+def to_json(census: Census, path: str | os.PathLike[str] | None = None) -> str:
     """See `Report.to_json`."""
     document = {
         "schema": SCHEMA,
         "version": VERSION,
-        "unused": list(report.unused),
-        "findings": [finding.to_dict() for finding in report.findings],
-        "layers": [_layer(layer) for layer in report.layers],
+        "unused": list(census.unused),
+        "findings": [finding.to_dict() for finding in find(census)],
+        "layers": [_layer(layer) for layer in census.layers],
     }
     text = json.dumps(document, allow_nan=False)
     if path is not None:
@@ -61,7 +62,7 @@ def schema() -> dict[str, Any]:
     return document
 
 
-def from_json(text: str) -> Report:
+def from_json(text: str) -> Census:
     """See `Report.from_json`."""
     try:
         document = json.loads(text)
@@ -76,7 +77,7 @@ def from_json(text: str) -> Report:
             "use the release that wrote it, or a newer one"
         )
     try:
-        return Report([_read(layer) for layer in document["layers"]], document["unused"])
+        return Census([_read(layer) for layer in document["layers"]], document["unused"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"the JSON is no whole report ({error}): give the text that Report.to_json returned") from None
 

@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
-    from leakyrelu.diagnosis.report import Report
 
 
 WIDTH = 80
 
 
-def headline(report: Report) -> list[str]:
+def headline(census: Census) -> list[str]:
     """Say what was found in a sentence or two: totals, and the worst layer by name."""
-    if not report.layers:
+    if not census.layers:
         return ["No layers: nothing was counted."]
-    silent, units = report.silent, report.units
-    totals = f"{_plural(len(report.layers), 'layer')}, {_plural(units, 'unit')}"
-    unknown = sum(int(np.isnan(layer.positive_share).sum()) for layer in report.layers)
+    silent, units = census.silent, census.units
+    totals = f"{_plural(len(census.layers), 'layer')}, {_plural(units, 'unit')}"
+    unknown = sum(int(np.isnan(layer.positive_share).sum()) for layer in census.layers)
     if unknown == units:
-        saw_nan = any(len(layer.nan_units) for layer in report.layers)
+        saw_nan = any(len(layer.nan_units) for layer in census.layers)
         return [f"{totals}: {'all inputs NaN' if saw_nan else 'nothing was seen'}"]
     found = "no unit silent" if silent == 0 else f"{silent} of {units} units silent ({percent(silent / units)})"
-    lines = [f"{totals}: {found}, {report.always_on} always on" + (f", {unknown} saw no number" if unknown else "")]
+    lines = [f"{totals}: {found}, {census.always_on} always on" + (f", {unknown} saw no number" if unknown else "")]
     if silent:
-        worst = max(report.layers, key=lambda layer: len(layer.silent_units) / max(layer.units, 1))
+        worst = max(census.layers, key=lambda layer: len(layer.silent_units) / max(layer.units, 1))
         lines.append(clip(f"Worst: layer {worst.name}, {len(worst.silent_units)} of {worst.units} units silent", WIDTH))
     return lines
 
@@ -76,10 +76,10 @@ def clip(text: str, width: int, *, keep_end: bool = False) -> str:
     return "…" + text[1 - width :] if keep_end else text[: width - 1] + "…"
 
 
-def notes(report: Report) -> list[str]:
+def notes(census: Census) -> list[str]:
     """Say what the numbers rest on, and what else was seen: NaN, ceilings, activations that never ran."""
     found = []
-    silent = [layer for layer in report.layers if len(layer.silent_units)]
+    silent = [layer for layer in census.layers if len(layer.silent_units)]
     if silent:
         seen = f"{_range([layer.samples for layer in silent])} inputs"
         entries = [layer.entries for layer in silent if layer.entries is not None]
@@ -90,15 +90,15 @@ def notes(report: Report) -> list[str]:
                 seen = f"{_range(entries)} samples ({seen})"
             bound = max(float(layer.silent_bound.max()) for layer in silent)
             found.append(f"silent: never positive in {seen}, so p < {bound:.2g} at 95 % (3/n)")
-    for layer in report.layers:
+    for layer in census.layers:
         if len(layer.nan_units):
             inputs, units = _plural(int(layer.counts.nan.sum()), "input"), _plural(len(layer.nan_units), "unit")
             found.append(f"NaN: {inputs} in {units} of {layer.name}, left out of all shares")
         if len(layer.saturated_units):
             units = _plural(len(layer.saturated_units), "unit")
             found.append(f"saturated: {units} of {layer.name} always at the ceiling {layer.ceiling:g}")
-    if report.unused:
-        found.append(f"never called: {', '.join(report.unused)}")
+    if census.unused:
+        found.append(f"never called: {', '.join(census.unused)}")
     return found
 
 

@@ -10,12 +10,13 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from leakyrelu.diagnosis.findings import find
 from leakyrelu.diagnosis.render.summary import clip, headline, median_share, notes, percent, ratio_text, slope_text
 
 if TYPE_CHECKING:
-    from leakyrelu.diagnosis.findings import Finding
+    from leakyrelu.diagnosis.census import Census
+    from leakyrelu.diagnosis.finding import Finding
     from leakyrelu.diagnosis.layer import Layer
-    from leakyrelu.diagnosis.report import Report
 
 
 WIDE = 110
@@ -29,34 +30,34 @@ _STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan", "healthy
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def print_report(report: Report, console: Console | None = None) -> None:
+def print_report(census: Census, console: Console | None = None) -> None:
     """Print a report with its findings.
 
     Parameters
     ----------
-    report
-        What `diagnose` gave.
+    census
+        What `diagnose` returned.
     console
         Where to; by default standard output at its width. Colors are left out where it is no terminal.
     """
     console = console or Console(highlight=False)
-    console.print(render(report, console.width))
+    console.print(render(census, console.width))
 
 
-def render(report: Report, width: int) -> Group:
+def render(census: Census, width: int) -> Group:
     """Lay a report out for a width."""
-    parts: list[Any] = [Text(line, style="bold" if i == 0 else "") for i, line in enumerate(headline(report))]
-    if report.layers:
-        parts += [Text(), *_findings(report), _layers(report, width)]
-        hidden = len(report.layers) - LONGEST
+    parts: list[Any] = [Text(line, style="bold" if i == 0 else "") for i, line in enumerate(headline(census))]
+    if census.layers:
+        parts += [Text(), *_findings(census), _layers(census, width)]
+        hidden = len(census.layers) - LONGEST
         if hidden > 0:
             parts.append(Text(f"... and {hidden} more layers, none worse than these", style="dim"))
-    if below := notes(report):
+    if below := notes(census):
         parts += [Text(), *(Text(note, style="dim") for note in below)]
     return Group(*parts)
 
 
-def worst_first(report: Report) -> list[Layer]:
+def worst_first(census: Census) -> list[Layer]:
     """Order by the share of silent units, then of those always on, then as they ran."""
 
     def badness(layer: Layer) -> tuple[float, float]:
@@ -66,16 +67,17 @@ def worst_first(report: Report) -> list[Layer]:
             -len(layer.always_on_units) / units,
         )
 
-    return sorted(report.layers, key=badness)
+    return sorted(census.layers, key=badness)
 
 
-def _findings(report: Report) -> list[Any]:
+def _findings(census: Census) -> list[Any]:
     parts: list[Any] = []
     told: set[tuple[str, str]] = set()
-    for finding in report.findings[:SHOWN]:
+    found = find(census)
+    for finding in found[:SHOWN]:
         parts += _finding(finding, again=(finding.remedy, finding.code) in told)
         told.add((finding.remedy, finding.code))
-    if (more := len(report.findings) - SHOWN) > 0:
+    if (more := len(found) - SHOWN) > 0:
         parts += [Text(f"... and {more} more findings, in report.findings and in the page", style="dim"), Text()]
     return parts
 
@@ -95,10 +97,10 @@ def _indented(text: str, by: int = 2, style: str = "") -> Any:
     return Padding(Text(text, style=style), (0, 0, 0, by))
 
 
-def _layers(report: Report, width: int) -> Table:
+def _layers(census: Census, width: int) -> Table:
     wide = width >= WIDE
     numbers = ("slope", "units", *(("inputs",) if wide else ()), "silent", "always on", "positive", "mean/std")
-    rows = [_numbers(layer, wide) for layer in worst_first(report)[:LONGEST]]
+    rows = [_numbers(layer, wide) for layer in worst_first(census)[:LONGEST]]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     table.add_column("layer", no_wrap=True)
     table.add_column("kind", no_wrap=True)
@@ -108,8 +110,8 @@ def _layers(report: Report, width: int) -> Table:
         table.add_column("p from 0 to 1", no_wrap=True)
     # Numbers are never cut: where room is short, names are, of which the end says the most.
     taken = sum(max(len(name), *(len(row[i]) for row in rows)) + 2 for i, name in enumerate(numbers)) + 2 + 15 * wide
-    kinds = min(max(len(layer.kind) for layer in report.layers), max((width - taken) // 3, 4))
-    for layer, row in zip(worst_first(report), rows, strict=False):
+    kinds = min(max(len(layer.kind) for layer in census.layers), max((width - taken) // 3, 4))
+    for layer, row in zip(worst_first(census), rows, strict=False):
         name = clip(layer.name, max(width - taken - max(kinds, 4), 6), keep_end=True)
         table.add_row(Text(name), Text(clip(layer.kind, kinds)), *row, *([Text(histogram(layer))] if wide else []))
     return table

@@ -17,8 +17,8 @@ from leakyrelu.diagnosis.render.summary import (
 )
 
 if TYPE_CHECKING:
+    from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
-    from leakyrelu.diagnosis.report import Report
 
 
 LONGEST = 40
@@ -27,15 +27,15 @@ LONGEST = 40
 HEADER = ("layer", "kind", "slope", "units", "silent", "always on", "positive", "mean/std")
 
 
-def format_table(report: Report) -> str:
+def format_table(census: Census) -> str:
     """Lay out the table, as text of at most `WIDTH` columns.
 
     ``positive`` is the median of the units' positive shares, ``mean/std`` says how far the outputs are off zero.
     """
-    lines = headline(report)
-    if report.layers:
-        shown = _shown(report)
-        cells = [HEADER, *(_row(report.layers[i]) for i in shown)]
+    lines = headline(census)
+    if census.layers:
+        shown = _shown(census)
+        cells = [HEADER, *(_row(census.layers[i]) for i in shown)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
         spare = WIDTH - sum(widths) - 2 * (len(widths) - 1)
         if spare < 0:
@@ -47,7 +47,7 @@ def format_table(report: Report) -> str:
                 lines.append(f"  ... {i - last - 1} layers without a silent unit")
             lines.append(_line(row, widths))
             last = i
-    below = [line for note in notes(report) for line in _wrap(note)]
+    below = [line for note in notes(census) for line in _wrap(note)]
     return "\n".join([*lines, *([""] if below else []), *below])
 
 
@@ -64,11 +64,11 @@ def _row(layer: Layer) -> tuple[str, ...]:
     )
 
 
-def _shown(report: Report) -> list[int]:
-    everything = list(range(len(report.layers)))
+def _shown(census: Census) -> list[int]:
+    everything = list(range(len(census.layers)))
     if len(everything) <= LONGEST:
         return everything
-    return [i for i in everything if i in (0, everything[-1]) or len(report.layers[i].silent_units)]
+    return [i for i in everything if i in (0, everything[-1]) or len(census.layers[i].silent_units)]
 
 
 def _narrow(widths: list[int], excess: int) -> None:

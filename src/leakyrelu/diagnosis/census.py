@@ -1,0 +1,95 @@
+"""The counts of every layer of a network, as data: no finding, no text, no picture.
+
+A *unit* is an output channel: a feature of a linear layer, a map of a convolution. Counted are signs of what goes
+*into* the activation, over every sample and every position, so that the answer does not depend on the slope; a share of
+zero *elements* would call a healthy ReLU half dead and a leaky network with silent units healthy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from leakyrelu.diagnosis.layer import Layer
+
+
+__all__ = ["Census", "CensusSeries"]
+
+
+@dataclass(frozen=True, eq=False)
+class Census:
+    """The layers of a network, in the order of their first call.
+
+    Parameters
+    ----------
+    layers
+        What was counted.
+    unused
+        Names of activations that were looked at and never called.
+    """
+
+    layers: Sequence[Layer]
+    unused: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "unused", tuple(self.unused))
+        names = [layer.name for layer in self.layers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two layers have the name {twice[0]!r}: names must differ within a report")
+
+    def __getitem__(self, name: str) -> Layer:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"no layer {name!r}; there are {', '.join(repr(layer.name) for layer in self.layers) or 'none'}")
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        return any(layer.name == name for layer in self.layers)
+
+    @property
+    def units(self) -> int:
+        """Units of all layers together."""
+        return sum(layer.units for layer in self.layers)
+
+    @property
+    def silent(self) -> int:
+        """Silent units of all layers together."""
+        return sum(len(layer.silent_units) for layer in self.layers)
+
+    @property
+    def always_on(self) -> int:
+        """Units of all layers together that are always on."""
+        return sum(len(layer.always_on_units) for layer in self.layers)
+
+    def __add__(self, other: Census) -> Self:
+        """Both taken together: as if all the data had been seen at once, in either order.
+
+        Counts are exact; means and deviations agree to float64 rounding. A layer that ran in one of the two only is
+        kept as it is.
+        """
+        if not isinstance(other, Census):
+            return NotImplemented
+        second = {layer.name: layer for layer in other.layers}
+        together = [layer + second.pop(layer.name) if layer.name in second else layer for layer in self.layers]
+        together += second.values()
+        ran = {layer.name for layer in together}
+        return type(self)(together, [n for n in dict.fromkeys([*self.unused, *other.unused]) if n not in ran])
+
+
+class CensusSeries(Protocol):
+    """The censuses of a training: its steps and, for each, the census taken at it."""
+
+    @property
+    def steps(self) -> Sequence[int]:
+        """Steps of the training, oldest first."""
+
+    @property
+    def reports(self) -> Sequence[Census]:
+        """One census a step."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from leakyrelu.torch._compat import sparse_parts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,6 +53,8 @@ class ActivationMemory:
     --------
     >>> import torch
     >>> from torch import nn
+
+    from leakyrelu.torch._compat import sparse_parts
     >>> from leakyrelu.torch import activation_memory
     >>> count = activation_memory(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(10, 4))
     >>> count.bytes, count.input_bytes, [(module.name, module.bytes) for module in count.modules]
@@ -80,20 +84,17 @@ class ActivationMemory:
 class _Count:
     """The storages seen so far, and the module that is running."""
 
-    known: dict[int, str]
+    known: dict[torch.UntypedStorage, str]  # kept until the end: the memory of one that is freed could be another's
     bytes: dict[str, int] = field(default_factory=dict)
     apart: dict[str, int] = field(default_factory=lambda: {"input": 0, "parameter": 0})
     running: list[str] = field(default_factory=list)
-    # Kept until the end: a storage that is freed could give its address to another.
-    held: list[torch.UntypedStorage] = field(default_factory=list)
 
     def add(self, tensor: torch.Tensor) -> torch.Tensor:
         for part in _parts(tensor):
             storage = part.untyped_storage()
-            kind = self.known.get(storage._cdata)
+            kind = self.known.get(storage)
             if kind != "seen":
-                self.known[storage._cdata] = "seen"
-                self.held.append(storage)
+                self.known[storage] = "seen"
                 if kind is None:
                     name = self.running[-1] if self.running else ""
                     self.bytes[name] = self.bytes.get(name, 0) + storage.nbytes()
@@ -133,6 +134,8 @@ def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa
     --------
     >>> import torch
     >>> from torch import nn
+
+    from leakyrelu.torch._compat import sparse_parts
     >>> from leakyrelu.torch import LeakyReLU, activation_memory
     >>> x = torch.randn(2**16, 16)
     >>> activation_memory(nn.Sequential(nn.Linear(16, 16), nn.LeakyReLU()), x)
@@ -186,9 +189,9 @@ def _call(model: Callable[..., Any], arguments: Any) -> Any:
     return model(arguments)
 
 
-def _storages(value: Any) -> set[int]:
+def _storages(value: Any) -> set[torch.UntypedStorage]:
     if isinstance(value, torch.Tensor):
-        return {part.untyped_storage()._cdata for part in _parts(value)}
+        return {part.untyped_storage() for part in _parts(value)}
     items: Any = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
     return {storage for item in items for storage in _storages(item)}
 
@@ -198,7 +201,7 @@ def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     if tensor.layout is torch.strided:
         return [tensor]
     if tensor.layout is torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]
+        return sparse_parts(tensor)
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):

@@ -7,18 +7,16 @@ would have to share their cores with them. So the core is handed the entry of th
 from __future__ import annotations
 
 import ctypes
-import pathlib
-
-import torch
 
 from leakyrelu import _core
+from leakyrelu.torch._compat import openmp_library
 
 __all__ = ["share_threads"]
 
 
 def share_threads() -> bool:
     """Let the native core compute on PyTorch's OpenMP threads, where they are those of GCC's library."""
-    path = _library()
+    path = openmp_library()
     if path is None:
         return False
     try:
@@ -27,15 +25,3 @@ def share_threads() -> bool:
         return False
     _core.share_openmp(ctypes.cast(entry, ctypes.c_void_p).value or 0)
     return True
-
-
-def _library() -> str | None:
-    """Return the path of the library that is loaded: PyTorch's own where several are (each package may bring one)."""
-    try:
-        lines = pathlib.Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return None
-    paths = sorted({line.split(maxsplit=5)[-1] for line in lines if "/libgomp" in line})
-    own = [path for path in paths if path.startswith(str(pathlib.Path(torch.__file__).parent))]
-    candidates = own or paths
-    return candidates[0] if len(candidates) == 1 else None

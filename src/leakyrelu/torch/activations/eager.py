@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._C import _get_function_stack_at, _len_torch_function_stack
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.autograd import forward_ad
-from torch.utils._device import DeviceContext
+
+from leakyrelu.torch._compat import (
+    DeviceContext,
+    FakeTensor,
+    are_transforms_active,
+    count_dispatch_modes,
+    count_function_modes,
+    function_mode,
+    in_forward_mode,
+    is_tracing,
+    writes_graph,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +38,12 @@ def _is_watched(x: Any) -> bool:
         and x.dtype in _DTYPES
         and x.layout is torch.strided
         and not x.is_nested
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._get_tracing_state()
+        and not are_transforms_active()
+        and not is_tracing()
         # A graph that is written down for others, such as an exporter, is to hold PyTorch's own operator.
-        and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is None
-        and not (_len_torch_function_stack() and _has_function_mode())
-        and forward_ad._current_level < 0
+        and not writes_graph()
+        and not (count_function_modes() and _has_function_mode())
+        and not in_forward_mode()
     )
 
 
@@ -43,26 +51,26 @@ def _is_eager() -> bool:
     """Whether no transform, mode or tracer stands between this call and the memory of the tensors."""
     return not (
         torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state()
-        or (_len_torch_function_stack() and _has_function_mode())
+        or are_transforms_active()
+        or count_dispatch_modes()
+        or is_tracing()
+        or (count_function_modes() and _has_function_mode())
     )
 
 
 def _has_function_mode() -> bool:
-    return any(type(_get_function_stack_at(k)) not in TRANSPARENT for k in range(_len_torch_function_stack()))
+    return any(type(function_mode(k)) not in TRANSPARENT for k in range(count_function_modes()))
 
 
 def is_watched() -> bool:
     """Whether a mode is open that wants to see every call of `leaky_relu`."""
-    depth = _len_torch_function_stack()
-    return bool(depth) and any(hasattr(_get_function_stack_at(k), "saw_leaky_relu") for k in range(depth))
+    depth = count_function_modes()
+    return bool(depth) and any(hasattr(function_mode(k), "saw_leaky_relu") for k in range(depth))
 
 
 def _announce(x: Tensor, slope: float) -> None:
     """Tell modes that count calls of this one, which PyTorch does not show them."""
-    for k in range(_len_torch_function_stack()):
-        mode: Any = _get_function_stack_at(k)
+    for k in range(count_function_modes()):
+        mode: Any = function_mode(k)
         if hasattr(mode, "saw_leaky_relu"):
             mode.saw_leaky_relu(x, slope)

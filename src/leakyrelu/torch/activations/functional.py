@@ -21,10 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch._C import _len_torch_function_stack
-from torch._jit_internal import is_scripting
-from torch.autograd import forward_ad
 
+from leakyrelu.torch._compat import (
+    DisableTorchFunction,
+    apply_of,
+    are_transforms_active,
+    count_dispatch_modes,
+    count_function_modes,
+    fast_leaky_relu,
+    in_forward_mode,
+    is_batched_gradient,
+    is_scripting,
+    is_tracing,
+    is_view,
+)
 from leakyrelu.torch.activations.eager import _DTYPES, _PLAIN, _announce, _is_eager, _is_watched
 from leakyrelu.torch.activations.kernels import from_signs, from_signs_plain, with_signs
 
@@ -37,8 +47,6 @@ if TYPE_CHECKING:
 # Of a small tensor's time, looking up names is a part that can be seen.
 _Tensor = torch.Tensor
 _is_compiling = torch.compiler.is_compiling
-_get_tracing_state = torch._C._get_tracing_state
-_pytorch_leaky_relu: Callable[..., Tensor] = torch._C._nn.leaky_relu
 # Bytes below which PyTorch's own function is called, which keeps its whole input: an autograd function in Python costs
 # some 10 microseconds more, and only where memory is slower than arithmetic do fewer bytes win them back. On two cores
 # of an AMD EPYC (family 25, model 17), forward plus backward in memory that is used again, ours took 1.9, 1.5, 1.4,
@@ -103,17 +111,17 @@ def choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
         not inplace  # PyTorch reads the signs off the result, where a negative slope has changed them
         and type(x) is _Tensor
         and not _is_compiling()  # in a graph the number of elements is no number
-        and not _get_tracing_state()
+        and not is_tracing()
         and x.numel() * x.element_size() < _SMALL
     ):
-        if _len_torch_function_stack():
+        if count_function_modes():
             return F.leaky_relu(x, negative_slope)
-        return _pytorch_leaky_relu(x, negative_slope)
-    if not (inplace or torch.compiler.is_compiling()) and torch._C._len_torch_dispatch_stack() and _is_watched(x):
+        return fast_leaky_relu(x, negative_slope)
+    if not (inplace or torch.compiler.is_compiling()) and count_dispatch_modes() and _is_watched(x):
         from leakyrelu.torch.activations.custom_ops import op_with_signs
 
         slope = _slope(x, negative_slope)
-        if _len_torch_function_stack():
+        if count_function_modes():
             _announce(x, slope)
         return op_with_signs(x, slope)[0]  # type: ignore[no-any-return]
     if not _keeps_signs(x) or (inplace and x.is_leaf):
@@ -121,9 +129,9 @@ def choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
             return x.copy_(F.leaky_relu(x.clone(), negative_slope))  # type: ignore[no-any-return]
         return F.leaky_relu(x, negative_slope, inplace)
     slope = _slope(x, negative_slope)
-    if _len_torch_function_stack():
+    if count_function_modes():
         _announce(x, slope)
-    if inplace and x._is_view():
+    if inplace and is_view(x):
         # Which views may be written, and where their gradient goes, PyTorch knows: copy_ asks it.
         return x.copy_(_apply_leaky_relu(x, slope, False))  # type: ignore[no-any-return]
     return _apply_leaky_relu(x, slope, inplace)
@@ -149,15 +157,15 @@ def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
     return (
         torch.compiler.is_compiling()
         or (x.requires_grad and torch.is_grad_enabled())
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        or are_transforms_active()
+        or in_forward_mode()
     )
 
 
 def _slope(x: Tensor, negative_slope: Any) -> float:
     if type(negative_slope) is not float:
         # PyTorch says what a number is (a NumPy scalar, a tensor of no dimension), and refuses the rest in its words.
-        with torch._C.DisableTorchFunction():  # nobody need see the question
+        with DisableTorchFunction():  # nobody need see the question
             F.leaky_relu(x.detach().new_empty(0), negative_slope)
     return float(negative_slope)
 
@@ -169,7 +177,7 @@ class _LeakyReLU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, slope: float, inplace: bool) -> Tensor:
         y, signs, strides = with_signs(x, slope, inplace)
         ctx.save_for_backward(signs)
-        if forward_ad._current_level >= 0:
+        if in_forward_mode():
             ctx.save_for_forward(signs)
         ctx.set_materialize_grads(False)
         ctx.rule = (slope, y.shape, strides)
@@ -219,17 +227,15 @@ class _Scale(torch.autograd.Function):
 
 
 # What `Function.apply` does before this is for `torch.func`, which never gets here, and takes longer than the rest.
-_apply_leaky_relu: Callable[[Tensor, float, bool], Tensor] = super(torch.autograd.Function, _LeakyReLU).apply
-_apply_scale: Callable[[Tensor, Tensor, float, torch.Size, tuple[int, ...]], Tensor] = super(
-    torch.autograd.Function, _Scale
-).apply
+_apply_leaky_relu: Callable[[Tensor, float, bool], Tensor] = apply_of(_LeakyReLU)
+_apply_scale: Callable[[Tensor, Tensor, float, torch.Size, tuple[int, ...]], Tensor] = apply_of(_Scale)
 
 
 def _scale(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
     """Apply the derivative to a gradient or a tangent, itself differentiable."""
-    if type(grad) not in _PLAIN or torch._C._functorch.is_legacy_batchedtensor(grad) or not _is_eager():
+    if type(grad) not in _PLAIN or is_batched_gradient(grad) or not _is_eager():
         # Batched gradients (`is_grads_batched`), compiled autograd, modes: operations that PyTorch can see into.
         return from_signs_plain(grad, signs, slope, shape, strides)
-    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+    if torch.is_grad_enabled() or in_forward_mode():
         return _apply_scale(grad, signs, slope, shape, strides)
     return from_signs(grad, signs, slope, shape, strides)

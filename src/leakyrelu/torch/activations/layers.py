@@ -7,9 +7,9 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch._jit_internal import is_scripting
 
 from leakyrelu import slope as _formulas
+from leakyrelu.torch._compat import is_scripting
 from leakyrelu.torch.activations.functional import choose_road, leaky_relu
 from leakyrelu.torch.activations.parametric import prelu
 

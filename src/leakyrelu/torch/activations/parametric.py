@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch._jit_internal import is_scripting
-from torch.autograd import forward_ad
 
 from leakyrelu import _core
+from leakyrelu.torch._compat import apply_of, in_forward_mode, is_batched_gradient, is_scripting
 from leakyrelu.torch.activations.eager import _DTYPES, _PLAIN, _is_eager, is_watched
 from leakyrelu.torch.activations.invertible import bounds, numbers
 from leakyrelu.torch.activations.kernels import _NATIVE, aligned
@@ -143,7 +142,7 @@ def _keeps_less(x: Tensor, w: Tensor) -> bool:
         and w.dim() <= 1
         and (w.numel() == 1 or (x.dim() > 1 and w.numel() == x.shape[1]))
         and not is_watched()
-        and forward_ad._current_level < 0
+        and not in_forward_mode()
     )
 
 
@@ -186,7 +185,7 @@ class _PReLU(torch.autograd.Function):
 
 
 # As in functional.py: `torch.func`, for which the rest of `Function.apply` is, never gets here.
-_apply_prelu: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]] = super(torch.autograd.Function, _PReLU).apply
+_apply_prelu: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]] = apply_of(_PReLU)
 
 
 def _what_to_keep(slopes: Any, dtype: torch.dtype) -> tuple[bool, bool]:
@@ -241,10 +240,10 @@ def _is_native(grad: Tensor, w: Tensor, given: Tensor | None, bits: Tensor | Non
     return (
         ctx.layout is not None
         and not torch.is_grad_enabled()
-        and forward_ad._current_level < 0
+        and not in_forward_mode()
         and all(t is None or (t.is_cpu and type(t) in _PLAIN) for t in (grad, w, given, bits))
         and (given is None or given.stride() == ctx.strides)
-        and not (torch._C._functorch.is_legacy_batchedtensor(grad) or grad.is_neg())
+        and not (is_batched_gradient(grad) or grad.is_neg())
         and _is_eager()
     )
 
@@ -290,4 +289,4 @@ def _input(
     if zero is None:
         return above, given
     x = given.detach() / w.detach()
-    return above, x + zero if torch.is_grad_enabled() or forward_ad._current_level >= 0 else x
+    return above, x + zero if torch.is_grad_enabled() or in_forward_mode() else x

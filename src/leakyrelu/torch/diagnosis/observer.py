@@ -24,6 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from leakyrelu.torch._compat import (
+    DisableTorchFunction,
+    are_transforms_active,
+    count_function_modes,
+    function_mode,
+    has_forward_hooks,
+    in_backward_pass,
+)
 from leakyrelu.torch.activations.eager import TRANSPARENT
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rule, rule_of
 from leakyrelu.torch.diagnosis.unit_axes import FEEDING_FUNCTIONS, FEEDING_MODULES, QUIET_MODULES
@@ -40,9 +48,6 @@ __all__ = ["PYTORCH", "Fed", "Host", "Sight"]
 
 
 _REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
-
-_DisableTorchFunction = torch._C.DisableTorchFunction
-_are_transforms_active = torch._C._are_functorch_transforms_active
 
 
 class Fed(NamedTuple):
@@ -145,7 +150,7 @@ class Sight:
     def _attach(self) -> None:
         quiet = {name: _is_quiet(module) for name, (module, _) in self.modules.items()}
         bare = all(
-            quiet[name] or (record.is_rectifier and not module._modules)
+            quiet[name] or (record.is_rectifier and next(module.children(), None) is None)
             for name, (module, record) in self.modules.items()
         )
         for name, (module, record) in self.modules.items():
@@ -169,7 +174,7 @@ class Sight:
 
     def _is_wanted(self) -> bool:
         # In the middle of a backward pass a checkpoint computes again what has been counted.
-        return torch._C._current_graph_task_id() == -1 and self.wanted()
+        return not in_backward_pass() and self.wanted()
 
     def _begin(self, thread: _Thread, mode: type[_Mode] | None) -> None:
         with self._lock:
@@ -212,12 +217,12 @@ class Sight:
         return known[0]
 
     def _count(self, thread: _Thread, place: Place, rule: Rule, x: Tensor) -> None:
-        if _are_transforms_active():
+        if are_transforms_active():
             raise RuntimeError(
                 f"{place.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
                 "numbers to count: watch the model itself, outside the transform"
             )
-        with _DisableTorchFunction():
+        with DisableTorchFunction():
             if x.is_meta or torch.compiler.is_compiling():
                 return
             if x.is_complex():
@@ -353,9 +358,10 @@ class _Pause(_Hook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         thread = self.sight._thread
-        modes = torch._C._len_torch_function_stack() if thread.mode is not None else 0
-        if modes and torch._C._get_function_stack_at(modes - 1) is thread.mode:  # not one that came later
-            torch._C._pop_torch_function_stack()
+        mode = thread.mode
+        depth = count_function_modes() if mode is not None else 0
+        if mode is not None and depth and function_mode(depth - 1) is mode:  # not one that came later
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             thread.paused = True
 
 
@@ -367,8 +373,8 @@ class _Note(_Hook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         thread = self.sight._thread
-        if thread.paused:
-            torch._C._push_on_torch_function_stack(thread.mode)
+        if thread.paused and thread.mode is not None:
+            thread.mode.__enter__()  # type: ignore[no-untyped-call]
             thread.paused = False
         if thread.open or not thread.begun:
             _remember(thread, output, self.name, self.axis)
@@ -378,7 +384,7 @@ def _remember(thread: _Thread, output: Any, name: str, axis: int) -> None:
     if isinstance(output, tuple) and output:
         output = output[0]  # recurrent, attention layers
     if isinstance(output, Tensor):
-        with _DisableTorchFunction():  # or a mode is asked for the shape
+        with DisableTorchFunction():  # or a mode is asked for the shape
             shape = output.shape
         thread.trail.append(Fed(weakref.ref(output), shape, name, axis % max(len(shape), 1)))
 
@@ -392,11 +398,7 @@ PYTORCH = Host(nn.Module.named_modules, lambda module: isinstance(module, RECTIF
 
 def _is_quiet(module: nn.Module) -> bool:
     """Tell a layer of PyTorch's own, unchanged, that calls nothing of interest."""
-    return (
-        type(module) in QUIET_MODULES
-        and "forward" not in module.__dict__
-        and not (module._forward_hooks or module._forward_pre_hooks)
-    )
+    return type(module) in QUIET_MODULES and "forward" not in module.__dict__ and not has_forward_hooks(module)
 
 
 def _path(thread: _Thread, function: Any) -> str:

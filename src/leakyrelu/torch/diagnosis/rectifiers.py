@@ -163,7 +163,7 @@ def _functions() -> dict[Any, Reader]:
     found: dict[Any, Reader] = {}
     for name, reader in READERS.items():
         for spelled in (name, f"{name}_"):
-            for room in (torch, torch.Tensor, F, torch._C._nn):
+            for room in (torch, torch.Tensor, F):
                 function = getattr(room, spelled, None)
                 if function is not None:
                     found[function] = reader

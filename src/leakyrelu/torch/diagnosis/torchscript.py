@@ -12,13 +12,17 @@ import re
 import warnings
 import weakref
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from leakyrelu.torch._compat import script_function
 from leakyrelu.torch.diagnosis.rectifiers import READERS, RECTIFIERS, Rule, Seen
 from leakyrelu.torch.diagnosis.unit_axes import CHANNELS, FEATURES, PASSING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["rectifiers_as_modules"]
 
@@ -103,9 +107,9 @@ class _Program(nn.Module):
         self.train(getattr(program, "training", False))
 
     @cached_property
-    def _function(self) -> Any:
+    def _function(self) -> Callable[..., Any]:
         _define_operator()
-        return torch._C._create_function_from_graph("forward", self._graph)
+        return script_function(self._program, self._graph)
 
     def train(self, mode: bool = True) -> _Program:
         super().train(mode)
@@ -114,7 +118,7 @@ class _Program(nn.Module):
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         # A function of a graph knows neither the names of its arguments nor their defaults.
-        arguments = self._program._c._get_method("forward").schema.arguments[1 + len(inputs) :]
+        arguments = self._program.forward.schema.arguments[1 + len(inputs) :]
         inputs += tuple(
             named.pop(argument.name) if argument.name in named else argument.default_value for argument in arguments
         )
@@ -122,14 +126,14 @@ class _Program(nn.Module):
             raise TypeError(f"the program takes no input {next(iter(named))!r}")
         # Nothing is fused then, and there are no slow first runs.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            return self._function(self._program._c, *inputs)
+            return self._function(*inputs)
 
 
 def _put(module: nn.Module, name: str, seen: Seen) -> None:
     """Put a module in its place, in modules of the names on the way there."""
     path, dot, last = name.rpartition(".")
     for part in path.split(".") if dot else ():
-        if part not in module._modules:
+        if part not in dict(module.named_children()):
             module.add_module(part, nn.Module())
         module = module.get_submodule(part)
     module.add_module(last, seen)
@@ -192,7 +196,7 @@ def _value(value: Any, program: torch.jit.ScriptModule) -> Any:
         return value.toIValue()
     if node.kind() == "prim::GetAttr":
         return getattr(_value(next(node.inputs()), program), node.s("name"))
-    if node.kind() == "prim::Param" and isinstance(value.type(), torch._C.ClassType):
+    if node.kind() == "prim::Param" and value.type().kind() == "ClassType":
         return program
     raise _ComputedError
 
@@ -202,7 +206,7 @@ def _axis(value: Any) -> int | None:
     seen: set[str] = set()
 
     def walk(value: Any) -> int | None:
-        if value.debugName() in seen or not isinstance(value.type(), torch._C.TensorType):
+        if value.debugName() in seen or value.type().kind() != "TensorType":
             return None
         seen.add(value.debugName())
         node = value.node()

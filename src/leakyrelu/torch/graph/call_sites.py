@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
+
+from leakyrelu.torch._compat import call_frame
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -20,7 +21,7 @@ def called_inside() -> str | None:
     `torch.utils.checkpoint` calls its function again in the backward pass, and `torch.autograd.Function` has a
     backward of its own; both know nothing of this forward method.
     """
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = call_frame(0)
     while frame is not None and frame.f_code not in (*REDIRECTED, _CALL):
         if (name := _APART.get(frame.f_globals.get("__name__", ""))) is not None:
             return name
@@ -29,7 +30,7 @@ def called_inside() -> str | None:
 
 
 _APART = {"torch.utils.checkpoint": "torch.utils.checkpoint", "torch.autograd.function": "torch.autograd.Function"}
-_CALL = nn.Module._call_impl.__code__
+_CALL = nn.Module.__call__.__code__
 REDIRECTED: set[CodeType] = set()
 """Code of the forward methods whose calls `replace_relu` redirects, entered by the module that makes them."""
 
@@ -53,7 +54,7 @@ def source(beside: tuple[str, ...] = ()) -> tuple[int, int, str]:
 
 
 def _caller(beside: tuple[str, ...] = ()) -> FrameType:
-    frame = sys._getframe(2)
+    frame = call_frame(1)
     while frame.f_back is not None:
         name = frame.f_globals.get("__name__", "")
         if name not in _NOT_CALLERS and not (beside and name.startswith(beside)):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
-from leakyrelu.torch.graph.trace import HOOKS, trace
+from leakyrelu.torch._compat import count_hooks
+from leakyrelu.torch.graph.trace import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 
 def _hooked(module: nn.Module) -> str | None:
-    count = sum(len(getattr(module, hooks) or ()) for hooks in HOOKS)
+    count = count_hooks(module)
     return f"it carries {count} hooks, which would see something else" if count else None
 
 
@@ -48,7 +49,7 @@ class Calls:
 
     def follow(self, module: nn.Module) -> None:
         """Follow the calls within a module, as a whole if it can be traced, else child by child."""
-        if module in self.seen or not module._modules:
+        if module in self.seen or _has_no_children(module):
             return
         self.seen.add(module)
         try:
@@ -65,7 +66,8 @@ class Calls:
             if node.op != "call_module" and self._called(node, inside) is not None
         ]
         # Hooks on a container see what it takes and gives: it is one call here, and followed for itself.
-        apart = {each for nodes in calls for node in nodes if (each := inside[node.target])._modules and _hooked(each)}
+        called = {inside[node.target] for nodes in calls for node in nodes}
+        apart = {each for each in called if not _has_no_children(each) and _hooked(each)}
         self.seen.update(inside.values())
         self.seen.difference_update(each for container in apart for each in container.modules())
         for nodes, training in zip(calls, (True, False), strict=True):
@@ -104,7 +106,7 @@ class Calls:
         self.before.setdefault(module, []).append(source or "something else")
 
     def _by_structure(self, module: nn.Module, error: Exception) -> None:
-        chain = list(module._modules.values()) if type(module) is nn.Sequential else []
+        chain = list(module) if type(module) is nn.Sequential else []
         followers: list[Any] = [*chain[1:], "its output leaves an nn.Sequential"]
         for child, following in zip(chain, followers if chain else [], strict=True):
             if child is not None and following is not None:
@@ -119,7 +121,7 @@ class Calls:
         said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         why = f"the forward method of {type(module).__name__} cannot be traced: {said[:80]}"
         for each in module.children():
-            if not chain and not each._modules:
+            if not chain and _has_no_children(each):
                 self.after.setdefault(each, []).append(why)
                 self.before.setdefault(each, []).append(why)
             self.follow(each)
@@ -134,8 +136,12 @@ def _name(target: Any) -> str:
     return str(getattr(target, "__name__", target))
 
 
+def _has_no_children(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
 def _is_leaf(module: nn.Module) -> bool:
-    return not module._modules or _hooked(module) is not None
+    return _has_no_children(module) or _hooked(module) is not None
 
 
 def _overwritten(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> str | None:

@@ -18,17 +18,15 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
+from leakyrelu.torch._compat import isolate_state
 from leakyrelu.torch.graph.call_sites import called_inside, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-__all__ = ["HOOKS", "trace"]
+__all__ = ["trace"]
 
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-"""Where a module keeps hooks that see its input or output."""
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
 _IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
@@ -56,10 +54,8 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool
     before = [dict(vars(module)) for module in inside]
     twins: dict[int, torch.Tensor] = {}
     try:
-        for module, attributes in zip(inside, before, strict=True):
-            for name, value in attributes.items():
-                vars(module)[name] = OrderedDict() if name in HOOKS else _twin(value, twins)
-            vars(module)["_buffers"] = {name: _twin(value, twins) for name, value in module._buffers.items()}
+        for module in inside:
+            isolate_state(module, lambda value: _twin(value, twins))
             if training is not None:
                 vars(module)["training"] = training
         with _same_dice():

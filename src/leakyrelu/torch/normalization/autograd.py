@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from leakyrelu.torch._compat import apply_of, is_batched_gradient
 from leakyrelu.torch.activations.eager import _PLAIN, _is_eager
 from leakyrelu.torch.activations.invertible import bounds, poorly_inverted
 from leakyrelu.torch.normalization import native
@@ -133,7 +134,7 @@ class _NormLeakyReLU(torch.autograd.Function):
 
 
 # What `Function.apply` does before this is for `torch.func`, which never gets here.
-_apply: Callable[..., tuple[Tensor, Tensor, Tensor | None]] = super(torch.autograd.Function, _NormLeakyReLU).apply
+_apply: Callable[..., tuple[Tensor, Tensor, Tensor | None]] = apply_of(_NormLeakyReLU)
 
 
 def _gradients(
@@ -208,7 +209,7 @@ def _passes(x: Tensor, slope: float) -> Passes:
         x.is_cpu
         and x.dtype in NATIVE
         and type(x) in _PLAIN
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and not is_batched_gradient(x)
         and not x.is_neg()
         and _is_eager()
     )

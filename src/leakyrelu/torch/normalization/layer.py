@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.autograd import forward_ad
 
+from leakyrelu.torch._compat import SharedState, in_forward_mode
 from leakyrelu.torch.activations.eager import _PLAIN, _is_eager, is_watched
 from leakyrelu.torch.activations.functional import leaky_relu
 from leakyrelu.torch.normalization.autograd import normalize
@@ -48,7 +48,7 @@ _SETTINGS = (
 )
 
 
-class NormLeakyReLU(nn.Module):
+class NormLeakyReLU(SharedState):
     """A normalization layer and the Leaky ReLU behind it, keeping only the output for the backward pass.
 
     With v = weight * (x - mean) / sqrt(var + eps) + bias and a = negative_slope, y = v if v > 0 else a * v. The same
@@ -118,13 +118,8 @@ class NormLeakyReLU(nn.Module):
             kinds = ", ".join(f"nn.{kind.__name__}" for kind in NORMS)
             raise TypeError(f"norm must be one of {kinds} (no subclass, which may do more), not {type(norm).__name__}")
         self.negative_slope = positive_slope(negative_slope)
-        # Not a child: its keys would get a prefix. The very dictionaries are shared, so that whatever replaces a
-        # parameter (loading, moving, sharding, `torch.func.functional_call`) replaces it in both.
-        object.__setattr__(self, "_norm", norm)
-        object.__setattr__(self, "_parameters", norm._parameters)
-        object.__setattr__(self, "_buffers", norm._buffers)
-        object.__setattr__(self, "_non_persistent_buffers_set", norm._non_persistent_buffers_set)
-        self._version = norm._version
+        object.__setattr__(self, "_norm", norm)  # not a child: its keys would get a prefix
+        self.share_state(norm)
         self.training = norm.training
 
     @property
@@ -155,7 +150,7 @@ class NormLeakyReLU(nn.Module):
             type(x) not in _PLAIN
             or not _is_eager()
             or is_watched()  # a census counts what goes into the activation, which fused is never there
-            or forward_ad._current_level >= 0
+            or in_forward_mode()
             or x.dtype not in _DTYPES
             or x.layout is not torch.strided
             or x.is_meta
@@ -227,9 +222,9 @@ class NormLeakyReLU(nn.Module):
         """Initialize parameters and statistics as the normalization layer does."""
         cast("Any", self._norm).reset_parameters()
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        # Old checkpoints, and messages about statistics that are not tracked, are the layer's own business.
-        self._norm._load_from_state_dict(*args)
+    def state_owner(self) -> nn.Module:
+        """Return the normalization layer, which loads old checkpoints and reports statistics that are not tracked."""
+        return self._norm
 
     def extra_repr(self) -> str:
         """Return the two layers that this one stands for."""

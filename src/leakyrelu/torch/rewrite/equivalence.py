@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree
 
+from leakyrelu.torch._compat import tree_leaves
 from leakyrelu.torch.graph.trace import _same_dice
 from leakyrelu.torch.memory_profile import _call
 
@@ -23,7 +23,7 @@ def outcome(model: nn.Module, example: Any) -> dict[str, Tensor]:
     parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
     try:
         with _same_dice(), torch.enable_grad():
-            leaves = [t for t in _pytree.tree_leaves(_call(model, example)) if isinstance(t, torch.Tensor)]
+            leaves = [t for t in tree_leaves(_call(model, example)) if isinstance(t, torch.Tensor)]
             results = {f"output {k}": t for k, t in enumerate(leaves) if t.is_floating_point()}
             # Not the plain sum, which a normalization makes constant.
             total = sum(

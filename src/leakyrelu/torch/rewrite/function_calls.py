@@ -13,7 +13,6 @@ there is compiled as part of the forward method.)
 from __future__ import annotations
 
 import functools
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -21,12 +20,17 @@ from weakref import WeakValueDictionary
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch._C import _get_function_stack_at, _len_torch_function_stack
 from torch.compiler import is_dynamo_compiling
-from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree
 
+from leakyrelu.torch._compat import (
+    DisableTorchFunction,
+    call_frame,
+    count_function_modes,
+    function_mode,
+    is_fx_symbolic_tracing,
+    tree_leaves,
+)
 from leakyrelu.torch.activations.eager import TRANSPARENT
 from leakyrelu.torch.activations.functional import leaky_relu
 from leakyrelu.torch.graph.call_sites import _APART, _CALL, REDIRECTED
@@ -88,7 +92,7 @@ class _Keeping(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _ALL:
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -98,7 +102,7 @@ TRANSPARENT.add(_Mode)
 
 def _is_own() -> bool:
     """Whether the call under way is one of a redirected forward method, and not of a module that this one calls."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = call_frame(1)
     while frame is not None:
         code = frame.f_code
         if code in REDIRECTED:
@@ -205,8 +209,8 @@ def _forward_of(original: Any, slope: float) -> Callable[..., Any]:
                 return inner(self, *args, **kwargs)
         if is_fx_symbolic_tracing():
             return follow(inner, slope, self, args, kwargs)
-        if (depth := _len_torch_function_stack()) > 0:
-            top: Any = _get_function_stack_at(depth - 1)
+        if (depth := count_function_modes()) > 0:
+            top: Any = function_mode(depth - 1)
             if type(top) is _Mode and top.slope == slope:
                 return inner(self, *args, **kwargs)
         with _Mode(slope):
@@ -239,7 +243,7 @@ def follow(
     inner: Callable[..., Any], slope: float, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Run a forward method on stand-ins of `torch.fx`, which write down calls of methods without asking a mode."""
-    tracer: Any = next((x.tracer for x in _pytree.tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
+    tracer: Any = next((x.tracer for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
     before = 0 if tracer is None else len(tracer.graph.nodes)
     here = None if tracer is None else next(reversed(getattr(tracer, "module_stack", {})), None)
     with _Mode(slope):

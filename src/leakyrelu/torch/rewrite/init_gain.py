@@ -49,7 +49,7 @@ def correct_gains(
         names.setdefault(module, name)
     holders: dict[int, int] = {}
     for module in names:
-        for parameter in module._parameters.values():
+        for _, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             holders[id(parameter)] = holders.get(id(parameter), 0) + 1
     relus = {module: name for module, name in names.items() if type(module) is nn.ReLU}
     functions: dict[str, _Call] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from leakyrelu.torch._compat import share_parameters
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
 from leakyrelu.torch.graph.neighbors import Calls, _hooked
 from leakyrelu.torch.normalization.layer import NORMS, NormLeakyReLU
@@ -252,8 +253,7 @@ def _lone(module: Any) -> nn.Module:
     else:
         new = PReLU(device="meta")
         new.num_parameters = module.num_parameters
-        # The very dictionary, so that whatever replaces the parameter in one replaces it in both.
-        object.__setattr__(new, "_parameters", module._parameters)
+        share_parameters(new, module)
     object.__setattr__(new, "_original", module)
     return new.train(module.training)
 
@@ -261,7 +261,7 @@ def _lone(module: Any) -> nn.Module:
 def _put(model: nn.Module, names: list[str], new: nn.Module) -> None:
     for name in names:
         parent, _, child = name.rpartition(".")
-        model.get_submodule(parent)._modules[child] = new
+        model.get_submodule(parent).register_module(child, new)
 
 
 def _pairs(calls: Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:

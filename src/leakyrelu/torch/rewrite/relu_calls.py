@@ -78,7 +78,7 @@ class Callers:
     def _note(self, root: nn.Module, nodes: Iterable[fx.Node]) -> None:
         counts: dict[nn.Module, Counter[str]] = {}
         for node in nodes:
-            if node.op == "call_module" and root.get_submodule(str(node.target))._modules:
+            if node.op == "call_module" and next(root.get_submodule(str(node.target)).children(), None) is not None:
                 continue  # a layer of PyTorch's own, into which torch.fx does not look
             inside = node.meta.get("nn_module_stack") or {}
             self._seen.update(root.get_submodule(path) for path, _ in inside.values())

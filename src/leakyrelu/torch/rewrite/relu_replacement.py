@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from leakyrelu.torch._compat import count_hooks
 from leakyrelu.torch.activations.layers import LeakyReLU
 from leakyrelu.torch.graph.relu_functions import RELUS
-from leakyrelu.torch.graph.trace import HOOKS
 from leakyrelu.torch.rewrite.function_calls import LeakyFunction, keep, redirect
 from leakyrelu.torch.rewrite.init_gain import correct_gains
 from leakyrelu.torch.rewrite.relu_calls import Callers
@@ -193,7 +193,7 @@ def _swap(model: nn.Module, slope: float) -> tuple[tuple[str, ...], tuple[tuple[
     for name, old in found:
         if old not in new:
             new[old] = LeakyReLU(slope, old.inplace).train(old.training)
-            if count := sum(len(getattr(old, hooks)) for hooks in HOOKS):
+            if count := count_hooks(old):
                 lost[old] = (name, count)
         parent_name, _, child = name.rpartition(".")
         parent = model.get_submodule(parent_name)

@@ -26,10 +26,11 @@ arm64: .venv/installed-dev ## the kernel battery on an emulated arm64 processor 
 exhaustive: .venv/installed-dev ## all 2^32 float32 values against PyTorch and NumPy (2 to 7 minutes; docs/proof.md)
 	$(python) tests/native/exhaustive.py
 
-lint: .venv/installed-dev ## format check, lint, strict types
+lint: .venv/installed-dev ## format check, lint, strict types, no private name of PyTorch outside one file
 	$(python) -m ruff format --check src tests benchmarks
 	$(python) -m ruff check src tests benchmarks
 	.venv/bin/clang-format --dry-run -Werror core/*/*.h core/*/*.cpp tests/native/*.h tests/native/*.cpp
+	$(python) tools/private_names.py
 	$(python) -m mypy
 
 format: .venv/installed-dev ## write the format that lint checks

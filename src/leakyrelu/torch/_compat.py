@@ -81,6 +81,7 @@ __all__ = [
     "in_backward_pass",
     "in_forward_mode",
     "is_batched_gradient",
+    "is_compiled",
     "is_fx_symbolic_tracing",
     "is_scripting",
     "is_tracing",
@@ -148,6 +149,11 @@ def count_hooks(module: nn.Module) -> int:
 def has_forward_hooks(module: nn.Module) -> bool:
     """Whether hooks run when a module is called forward."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `torch.compile` made this module, or `module.compile()` was called, for which there is no question."""
+    return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def isolate_state(module: nn.Module, copy: Callable[[Any], Any]) -> None:

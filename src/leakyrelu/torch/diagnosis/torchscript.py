@@ -95,12 +95,12 @@ class _Program(nn.Module):
     """A TorchScript program, its rectifiers as modules."""
 
     _program: Any
-    _graph: Any
+    _inlined: Any
 
     def __init__(self, program: torch.jit.ScriptModule, graph: Any) -> None:
         super().__init__()
         self.__dict__["_program"] = program  # not a submodule: what is scripted cannot be watched
-        self.__dict__["_graph"] = graph
+        self.__dict__["_inlined"] = graph
         first = next(itertools.chain(program.parameters(), program.buffers()), None)
         if first is not None:  # says on which device and in which dtype the program computes
             self.register_parameter(" like the program's", nn.Parameter(first.detach(), requires_grad=False))
@@ -109,7 +109,7 @@ class _Program(nn.Module):
     @cached_property
     def _function(self) -> Callable[..., Any]:
         _define_operator()
-        return script_function(self._program, self._graph)
+        return script_function(self._program, self._inlined)
 
     def train(self, mode: bool = True) -> _Program:
         super().train(mode)

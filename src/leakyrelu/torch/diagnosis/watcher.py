@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
+from leakyrelu.torch._compat import is_compiled
 from leakyrelu.torch.diagnosis.observer import PYTORCH, Sight
 from leakyrelu.torch.diagnosis.rectifiers import RECTIFIERS, Rule
 from leakyrelu.torch.diagnosis.step_history import Recorder
@@ -452,7 +453,7 @@ def _arguments(batch: Any, number: int, device: torch.device | None) -> tuple[li
 
 def _refuse_compiled(model: nn.Module) -> None:
     for module in model.modules():
-        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+        if is_compiled(module):
             raise ValueError(
                 f"the model is compiled by torch.compile ({type(module).__name__}), and compiled code passes hooks by: "
                 "watch the model it was made from, uncompiled"

@@ -437,7 +437,7 @@ def test_diagnose_finds_what_was_planted(capsys, models, target, batch_size):
         ),
         ("failing_module:make", "x.npz", "importing failing_module failed: ZeroDivisionError: division by zero"),
         ("mymodels:plantd", "x.npz", "module mymodels has no 'plantd'; it has planted, Zoo, broken, nothing, without"),
-        ("mymodels:number", "x.npz", "mymodels:number is a int, neither a torch.nn.Module nor what returns one"),
+        ("mymodels:number", "x.npz", "mymodels:number is an int, neither a torch.nn.Module nor what returns one"),
         ("mymodels:broken", "x.npz", "mymodels:broken() failed: RuntimeError: no weights"),
         ("mymodels:nothing", "x.npz", "mymodels:nothing() returned a dict, not a torch.nn.Module"),
         ("mymodels:planted", "gone.npz", "gone.npz does not exist"),

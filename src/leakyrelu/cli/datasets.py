@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakyrelu._text import first_line, with_article
 from leakyrelu.cli.errors import Refusal
 
 if TYPE_CHECKING:
@@ -153,16 +154,12 @@ def _state(path: Path) -> Mapping[str, Any]:
                 f"{path} holds more than weights, and to read it could run code: save model.state_dict(), "
                 "or use safetensors"
             ) from None
-        raise Refusal(f"{path} is not a file of torch.save: {_first_line(error)}") from None
+        raise Refusal(f"{path} is not a file of torch.save: {first_line(error)}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise Refusal(f"{path} is not a file of torch.save: {_first_line(error)}") from None
+        raise Refusal(f"{path} is not a file of torch.save: {first_line(error)}") from None
     for name in _INSIDE:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise Refusal(f"{path} holds no state_dict, but a {type(state).__name__}: save model.state_dict()")
+        raise Refusal(f"{path} holds no state_dict, but {with_article(type(state).__name__)}: save model.state_dict()")
     return state
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from leakyrelu._text import type_and_first_line
 from leakyrelu.cli.datasets import Images, load_checkpoint, read_arrays, the_array
 from leakyrelu.cli.errors import Refusal, check_outputs
 from leakyrelu.cli.fail_on import parse_limits
@@ -205,7 +206,7 @@ def _torch(
             raise Refusal(f"{target}: {error}") from None
         except Exception as error:
             hint = "" if whole else "; where the model wants real numbers, save X as float32"
-            raise Refusal(f"the model could not be run on {what}: {_name(error)}{hint}") from error
+            raise Refusal(f"the model could not be run on {what}: {type_and_first_line(error)}{hint}") from error
 
 
 class _bar:  # noqa: N801 - used as a function
@@ -259,9 +260,3 @@ def _three(option: str, text: str | None) -> tuple[float, ...] | None:
     if len(values) not in (1, 3) or (option == "--image-std" and 0.0 in values):
         raise Refusal(f"{option} {text!r} is not one number or three, such as 123.7,116.3,103.5")
     return values
-
-
-def _name(error: BaseException) -> str:
-    """Return the type and the first line of an error."""
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__

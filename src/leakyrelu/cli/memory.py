@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leakyrelu._text import type_and_first_line
 from leakyrelu.cli.errors import Refusal
-from leakyrelu.cli.models import build_model, one_line
+from leakyrelu.cli.models import build_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +58,9 @@ def _measure(model: nn.Module, shape: tuple[int, ...], target: str) -> Activatio
     try:
         return activation_memory(model, torch.randn(shape, dtype=weight.dtype, device=weight.device))
     except Exception as error:
-        raise Refusal(f"{target} could not be run on an input of shape {shape}: {one_line(error)}") from error
+        raise Refusal(
+            f"{target} could not be run on an input of shape {shape}: {type_and_first_line(error)}"
+        ) from error
 
 
 def _print(before: ActivationMemory, after: ActivationMemory | None) -> None:

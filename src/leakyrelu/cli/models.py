@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu._text import type_and_first_line, with_article
 from leakyrelu.cli.errors import Refusal
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def build_model(target: str) -> nn.Module:
             raise Refusal(
                 f"there is no module {error.name!r} in {here} or on Python's path (wanted for {target})"
             ) from None
-        raise Refusal(f"importing {module_name} failed: {one_line(error)}") from error
+        raise Refusal(f"importing {module_name} failed: {type_and_first_line(error)}") from error
     except (Exception, SystemExit) as error:
-        raise Refusal(f"importing {module_name} failed: {one_line(error)}") from error
+        raise Refusal(f"importing {module_name} failed: {type_and_first_line(error)}") from error
     try:
         factory: Any = functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
@@ -45,13 +46,15 @@ def build_model(target: str) -> nn.Module:
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
-        raise Refusal(f"{target} is a {type(factory).__name__}, neither a torch.nn.Module nor what returns one")
+        raise Refusal(
+            f"{target} is {with_article(type(factory).__name__)}, neither a torch.nn.Module nor what returns one"
+        )
     try:
         model = factory()
     except (Exception, SystemExit) as error:
-        raise Refusal(f"{target}() failed: {one_line(error)}") from error
+        raise Refusal(f"{target}() failed: {type_and_first_line(error)}") from error
     if not isinstance(model, nn.Module):
-        raise Refusal(f"{target}() returned a {type(model).__name__}, not a torch.nn.Module")
+        raise Refusal(f"{target}() returned {with_article(type(model).__name__)}, not a torch.nn.Module")
     return model
 
 
@@ -66,7 +69,7 @@ def load_exported(target: str) -> tuple[nn.Module, dict[str, int]]:
     try:
         program = torch.export.load(target)
     except Exception as error:
-        raise Refusal(f"{target} is not a file of torch.export.save: {one_line(error)}") from None
+        raise Refusal(f"{target} is not a file of torch.export.save: {type_and_first_line(error)}") from None
     return rectifiers_as_modules(program)
 
 
@@ -88,14 +91,8 @@ def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
             warnings.simplefilter("ignore", DeprecationWarning)  # it works, and a file that is there must be read
             program = torch.jit.load(target, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise Refusal(f"{target} is not a file of torch.jit.save: {one_line(error)}") from None
+        raise Refusal(f"{target} is not a file of torch.jit.save: {type_and_first_line(error)}") from None
     return rectifiers_as_modules(program)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the type and the first line of an error."""
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _instead(module: object) -> str:

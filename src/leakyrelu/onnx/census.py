@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakyrelu._text import few, first_line
 from leakyrelu.diagnosis.array_counts import tally
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
@@ -147,7 +148,7 @@ class _Network:
             if not model.graph.node:
                 raise ValueError("it has no nodes")
         except Exception as error:
-            raise ValueError(f"{path} is no ONNX model: {_first_line(error)}") from None
+            raise ValueError(f"{path} is no ONNX model: {first_line(error)}") from None
         if model.functions:
             model = importlib.import_module("onnx.inliner").inline_local_functions(model)
         graph = _Graph(model.graph, path.parent)
@@ -156,13 +157,14 @@ class _Network:
             raise ValueError(f"{path} has no rectifier to look at{_why(graph)}")
         if graph.hidden:
             warnings.warn(
-                f"{path}: {_named(graph.hidden)} lie within branches or loops, where they cannot be counted",
+                f"{path}: {few([*map(repr, graph.hidden)], 8)} lie within branches or loops, "
+                "where they cannot be counted",
                 stacklevel=3,
             )
         if unknown := [name for name in unit_axis if name not in {node.name for node in self.rectifiers}]:
             raise ValueError(
                 f"unit_axis names {unknown[0]!r}, which is not looked at; there are "
-                f"{_named([node.name for node in self.rectifiers])}"
+                f"{few([repr(node.name) for node in self.rectifiers], 8)}"
             )
         self.rectifiers = [node._replace(axis=unit_axis.get(node.name, node.axis)) for node in self.rectifiers]
         self.session = _session(onnx, runtime, model, [node.tensor for node in self.rectifiers], path, providers)
@@ -213,7 +215,7 @@ class _Network:
             found: list[NDArray[Any]] = self.session.run(None, feed)
         except Exception as error:
             shapes = ", ".join(f"{name} {x.dtype} {x.shape}" for name, x in feed.items())
-            raise ValueError(f"{self.path} could not be run on {shapes}: {_first_line(error)}") from error
+            raise ValueError(f"{self.path} could not be run on {shapes}: {first_line(error)}") from error
         return found
 
     def _filled(self, part: Feed, split: set[str], size: int, step: int) -> Feed:
@@ -243,7 +245,7 @@ class _Network:
             batch = dict(zip(known, arrays, strict=False))
         elif missing := [name for name in known if name not in batch]:
             raise ValueError(
-                f"no array for the input {missing[0]!r} among {_named(list(batch))}: "
+                f"no array for the input {missing[0]!r} among {few([*map(repr, batch)], 8)}: "
                 f"the model takes {_described(known)}"
             )
         return {name: self._cast(name, batch[name]) for name in known}
@@ -304,7 +306,7 @@ def _session(onnx: Any, runtime: Any, model: Any, tensors: list[str], path: Path
                 node.attribute.append(onnx.helper.make_attribute("to", onnx.TensorProto.FLOAT))
             session = runtime.InferenceSession(copy.SerializeToString(), options, providers=providers)
     except Exception as error:
-        raise ValueError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from None
+        raise ValueError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from None
     return session
 
 
@@ -339,25 +341,16 @@ def _slope(node: _Rectifier, units: int) -> Any:
 def _why(graph: _Graph) -> str:
     kinds = sorted({node.op_type for node in graph.graph.node})
     if graph.hidden:
-        return f": {_named(graph.hidden)} lie within branches or loops, where they cannot be counted"
+        return f": {few([*map(repr, graph.hidden)], 8)} lie within branches or loops, where they cannot be counted"
     if fused := [kind for kind in kinds if kind in _FUSED]:
         return (
             f": the file is optimized, and its rectifiers are fused into {fused[0]}; take the file before optimization"
         )
-    return f" (Relu, LeakyRelu, PRelu, or Clip with a minimum of 0); its operators are {_named(kinds, quote='')}"
-
-
-def _named(names: Sequence[str], quote: str = "'") -> str:
-    shown = ", ".join(f"{quote}{name}{quote}" for name in names[:8])
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f" (Relu, LeakyRelu, PRelu, or Clip with a minimum of 0); its operators are {few(kinds, 8)}"
 
 
 def _described(inputs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {entry.type} {entry.shape}" for name, entry in inputs.items())
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def require(module: str) -> Any:

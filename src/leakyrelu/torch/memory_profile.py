@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from leakyrelu.torch._checks import require_module
 from leakyrelu.torch._compat import sparse_parts
 
 if TYPE_CHECKING:
@@ -148,10 +149,7 @@ def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa
     >>> activation_memory(nn.Sequential(nn.Linear(16, 16), LeakyReLU()), x).bytes
     131072
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}; wrap a function in a module"
-        )
+    require_module(model, "; wrap a function in a module")
     known = dict.fromkeys(_storages(input), "input")
     known.update((storage, "parameter") for storage in _storages([*model.parameters(), *model.buffers()]))
     count = _Count(known)

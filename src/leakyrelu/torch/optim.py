@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 from torch import nn
+
+from leakyrelu._checks import real_number
+from leakyrelu.torch._checks import require_module
 
 __all__ = ["parameter_groups"]
 
@@ -46,9 +48,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     >>> [(group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
     [(0.01, 4), (0.0, 1)]
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
-    decay = _number(weight_decay)
+    require_module(model)
+    decay = real_number(weight_decay, "weight_decay")
     layers = [module for module in model.modules() if isinstance(module, nn.PReLU)]
     slopes = {id(parameter) for layer in layers for parameter in layer.parameters()}
     parameters = list(model.parameters())
@@ -56,9 +57,3 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": [each for each in parameters if id(each) not in slopes], "weight_decay": decay},
         {"params": [each for each in parameters if id(each) in slopes], "weight_decay": 0.0},
     ]
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"weight_decay must be a number, not {type(value).__name__}: {value!r}")
-    return float(value)

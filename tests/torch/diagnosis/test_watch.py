@@ -534,7 +534,7 @@ class Smooth(nn.Module):
             r"an iterable of batches, not int: .*DataLoader\(dataset, batch_size=64\) of a data set",
         ),
         (nn.ReLU(), "batch", TypeError, r"data must be an iterable of batches, not str"),
-        (nn.ReLU(), np.ones((2, 2)), TypeError, r"batch 0 is a ndarray: .* \(torch\.from_numpy makes a tensor"),
+        (nn.ReLU(), np.ones((2, 2)), TypeError, r"batch 0 is an ndarray: .* \(torch\.from_numpy makes a tensor"),
         (nn.ReLU(), [torch.ones(1, 1), "x"], TypeError, r"batch 1 is a str: a batch must be a tensor, a tuple or list"),
         (nn.ReLU(), [("x", 1)], TypeError, r"batch 0 is a tuple that starts with a str: "),
         (nn.ReLU(), [()], TypeError, r"batch 0 is a tuple: "),

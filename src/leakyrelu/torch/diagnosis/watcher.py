@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from leakyrelu._checks import integer
+from leakyrelu._text import with_article
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
+from leakyrelu.torch._checks import require_module
 from leakyrelu.torch._compat import is_compiled
 from leakyrelu.torch.diagnosis.observer import PYTORCH, Sight
 from leakyrelu.torch.diagnosis.rectifiers import RECTIFIERS, Rule
@@ -115,15 +118,11 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         keep: int = 20,
         to: Any = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        require_module(model)
         _refuse_compiled(model)
-        numbers: dict[str, Any] = {"every": every, "keep": keep}
-        for name, number in numbers.items():
-            if number is not None and not isinstance(number, Integral):
-                raise TypeError(f"{name} must be an integer, not {type(number).__name__}: {number!r}")
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        for name, number in (("every", every), ("keep", keep)):
+            if number is not None:
+                integer(number, name, least=1)
         if every is None and to is not None:
             raise ValueError("`to` takes one census at a time: say how often, with every=50")
         self.model = model
@@ -443,10 +442,10 @@ def _arguments(batch: Any, number: int, device: torch.device | None) -> tuple[li
         return [], {key: moved(value) for key, value in batch.items()}
     first = batch[0] if isinstance(batch, tuple | list) and batch else batch
     if not isinstance(first, Tensor):
-        inside = "" if first is batch else f" that starts with a {type(first).__name__}"
+        inside = "" if first is batch else f" that starts with {with_article(type(first).__name__)}"
         raise TypeError(
-            f"batch {number} is a {type(batch).__name__}{inside}: a batch must be a tensor, a tuple or list that "
-            "starts with one, or a dict of keyword arguments (torch.from_numpy makes a tensor of an array)"
+            f"batch {number} is {with_article(type(batch).__name__)}{inside}: a batch must be a tensor, a tuple or "
+            "list that starts with one, or a dict of keyword arguments (torch.from_numpy makes a tensor of an array)"
         )
     return [moved(first)], {}
 

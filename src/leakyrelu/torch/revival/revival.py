@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from leakyrelu.diagnosis.report import Report
+from leakyrelu.torch._checks import require_module
 from leakyrelu.torch.revival.reinitialize import Changed
 from leakyrelu.torch.revival.unit_graph import LeftError, lineage
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from leakyrelu.torch.revival.reinitialize import Plan
-
 
 __all__ = ["Revival", "revive"]
 
@@ -137,8 +137,7 @@ def revive(
     >>> torch.allclose(model(x), before), diagnose(model, x).silent
     (True, 0)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    require_module(model)
     if not isinstance(report, Report):
         raise TypeError(f"report must be what diagnose or watch returned, a Report, not {type(report).__name__}")
     if optimizer is not None:

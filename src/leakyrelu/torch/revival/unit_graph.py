@@ -13,6 +13,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leakyrelu._text import type_and_first_line, with_article
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, READERS
 from leakyrelu.torch.diagnosis.unit_axes import FEEDING_MODULES
@@ -379,8 +380,7 @@ def lineage(model: nn.Module, layers: Sequence[Layer]) -> Lineage | str:
     try:
         return Lineage(model, trace(model, _is_leaf), layers)
     except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        return f"torch.fx cannot trace the model ({type(error).__name__}: {first})"
+        return f"torch.fx cannot trace the model ({type_and_first_line(error)})"
 
 
 def _outputs(module: nn.Module) -> int:
@@ -396,7 +396,9 @@ def _normalized(norm: nn.Module, units: Sequence[int], constants: Tensor) -> Ten
     """Send constants through a batch norm in evaluation mode."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
-        raise LeftError(f"a {type(norm).__name__} behind them keeps no statistics, so what it makes of 0 is not fixed")
+        raise LeftError(
+            f"{with_article(type(norm).__name__)} behind them keeps no statistics, so what it makes of 0 is not fixed"
+        )
     rows = list(units)
     out = (constants - mean[rows].double()) / (variance[rows].double() + norm.eps).sqrt()  # type: ignore[index, operator]
     if norm.weight is not None:

@@ -1,0 +1,78 @@
+"""Checks of numbers given by a user; each returns the number or raises an error with value, cause and remedy."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from leakyrelu._text import shown
+
+__all__ = ["finite_number", "integer", "is_number", "positive_number", "real_number"]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number; a bool is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def real_number(value: Any, name: str, hint: str = "") -> float:
+    """Return a real number as a float; `hint` ends the message where it is none.
+
+    Raises
+    ------
+    TypeError
+        The value is a bool or no real number.
+    """
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}: {shown(value)}{hint}")
+    return float(value)
+
+
+def finite_number(value: Any, name: str, hint: str = "", why: str = "") -> float:
+    """Return a finite number as a float; `why` and `hint` end the message where it is infinite or NaN.
+
+    Raises
+    ------
+    TypeError
+        The value is a bool or no real number.
+    ValueError
+        The value is infinite or NaN.
+    """
+    number = real_number(value, name, hint)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, not {number}{why}{hint}")
+    return number
+
+
+def positive_number(value: Any, name: str, why: str = "") -> float:
+    """Return a positive, finite number as a float; `why` ends the message where it is not.
+
+    Raises
+    ------
+    TypeError
+        The value is a bool or no real number.
+    ValueError
+        The value is not positive, infinite or NaN.
+    """
+    number = real_number(value, name)
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{name} must be positive and finite, not {number}{why}")
+    return number
+
+
+def integer(value: Any, name: str, *, least: int) -> int:
+    """Return an integer of at least `least`.
+
+    Raises
+    ------
+    TypeError
+        The value is a bool or no integer.
+    ValueError
+        The value is less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}: {shown(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return int(value)

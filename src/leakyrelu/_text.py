@@ -1,0 +1,61 @@
+"""Grammar of messages and reports: counted nouns, articles, lists of names, the first line of an error."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+__all__ = ["counted", "few", "first_line", "listed", "shown", "type_and_first_line", "with_article"]
+
+
+_SPELLED_WITH_AN = frozenset("AEFHILMNORSX")  # letters whose names begin with a vowel: "an LSTM"
+_VOWELS = ("a", "e", "i", "o", "u", "ndarray")
+_LIKE_YOU = ("uint", "uni", "use", "usu", "uti")  # these begin with the sound of "you": "a unit"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 pair", "2 pairs", "2 entries"."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def with_article(noun: str) -> str:
+    """Return a noun or the name of a type with its indefinite article: "an int", "a float", "an LSTM", "a unit"."""
+    if noun[:2].isupper():
+        vowel = noun[0] in _SPELLED_WITH_AN
+    else:
+        vowel = noun.lower().startswith(_VOWELS) and not noun.lower().startswith(_LIKE_YOU)
+    return f"{'an' if vowel else 'a'} {noun}"
+
+
+def listed(words: Collection[str]) -> str:
+    """Return words as a list within a sentence: "a", "a and b", "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def few(names: Collection[object], limit: int) -> str:
+    """Return the first `limit` names and how many more there are: "a, b and 3 more"."""
+    text = ", ".join(map(str, islice(names, limit)))
+    return f"{text} and {len(names) - limit} more" if len(names) > limit else text
+
+
+def first_line(error: BaseException, limit: int | None = None) -> str:
+    """Return the first line of an error's text that is not blank, or the name of its type where it has no text."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:limit]
+
+
+def type_and_first_line(error: BaseException) -> str:
+    """Return the type and the first line of an error, as Python prints it: "ValueError: text"."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return the repr of a value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

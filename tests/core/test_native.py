@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-from binary import BINARY64
+from oracle.binary import BINARY64
 from support import ROOT
 
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python tests/native/pass_vectors.py OUT [--short]
 
-Data in every dtype of these kernels, and what NumPy in float64 says of them (``reference.py``).
+Data in every dtype of these kernels, and the results of NumPy in float64 (``oracle/passes.py``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import itertools
 
 import numpy as np
-from oracle import reference
+from oracle import passes, reference
 
 # samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest, and nothing.
 NORM_SHAPES = [
@@ -51,13 +51,13 @@ def norm_case(index, dtype, shape, last, whole):
 
     x_memory, x = data(rng.normal(0.5, 2, shape))
     grad_memory, grad = data(rng.normal(0.5, 2, shape))
-    y_memory, y = data(reference.norm_activate(x, *tables[:3], alpha))
-    passes = reference.norm_passes(x, grad, y, tables, alpha, reference.NORM_TOLERANCES[dtype.name])
+    y_memory, y = data(passes.norm_activate(x, *tables[:3], alpha))
+    results = passes.norm_passes(x, grad, y, tables, alpha, passes.NORM_TOLERANCES[dtype.name])
     header = np.array([NORM, index, *shape], np.int64)
     yield from (header.tobytes(), x_memory, np.array([last, tables.shape[1]], np.int64).tobytes())
     yield from (np.float64(alpha).tobytes(), grad_memory, y_memory, tables.tobytes())
     for name in ("mean", "squares", "activated", "sum_h", "sum_hu", "combined"):
-        for array in passes[name]:
+        for array in results[name]:
             per_element = last and name in ("activated", "combined")
             yield (np.swapaxes(array, 1, 2) if per_element else array).astype(np.float64).tobytes()
 
@@ -67,7 +67,7 @@ def census_case(index, dtype, shape, rule, special):
     x = (2 * rng.standard_normal(shape) + rng.standard_normal((1, shape[1], 1))).astype(dtype)
     if special:
         x.flat[::7], x.flat[3::11], x.flat[::13], x.flat[::5] = np.nan, np.inf, -np.inf, -0.0
-    counts, moments = reference.census(x, *rule)
+    counts, moments = passes.census(x, *rule)
     header = np.array([CENSUS, index, *shape], np.int64)
     yield from (header.tobytes(), x.tobytes(), np.array(rule).tobytes(), counts.astype(np.int64).tobytes())
     yield from (moments.tobytes(), (1e-12 + 1e-11 * np.abs(moments)).tobytes())
@@ -83,7 +83,7 @@ def prelu_case(index, dtype, shape, last):
     x[:, ::2], grad[:, ::2] = (rng.normal(scale=2, size=x[:, ::2].shape).astype(dtype) for _ in range(2))
     slopes = np.tile([0.25, -0.5, 3.7, 0.0, 1.0, 0.01, -0.0, np.inf], -(-channels // 8))[:channels]
     tables = np.stack((slopes, 1 + rng.random(channels)))
-    forward, passes = reference.prelu_passes(x, grad, [None, rng.random(shape) < 0.5], *tables)
+    forward, backward = passes.prelu_passes(x, grad, [None, rng.random(shape) < 0.5], *tables)
 
     def memory(array):
         return np.swapaxes(array, 1, 2) if last else array
@@ -91,7 +91,7 @@ def prelu_case(index, dtype, shape, last):
     header = np.array([PRELU, index, *shape], np.int64)
     yield from (header.tobytes(), memory(x).tobytes(), np.int64(last).tobytes(), memory(grad).tobytes())
     yield from (tables.tobytes(), memory(forward).tobytes())
-    for positive, out, sums, magnitude in passes:
+    for positive, out, sums, magnitude in backward:
         yield np.packbits(memory(positive), bitorder="little").tobytes()
         yield from (memory(out).tobytes(), sums.tobytes())
         tiny = np.finfo(reference.compute_dtype(dtype)).tiny  # beneath it, an error is not relative

@@ -1,9 +1,9 @@
-"""Writes the vectors that ``battery.cpp`` runs: inputs, and what the oracle says of them.
+"""Writes the vectors that ``battery.cpp`` runs: inputs, and the results of the oracle.
 
     PYTHONPATH=tests python tests/native/vectors.py OUT {x87,binary128} [--short]
 
-The four types that NumPy has everywhere come from ``reference.py``. ``long double`` is another type on each processor:
-``x87`` takes this machine's from NumPy, ``binary128`` (arm64) computes it in Python's integers.
+The four types that NumPy has everywhere come from ``oracle/reference.py``. ``long double`` differs between
+processors: ``x87`` takes this machine's from NumPy, ``binary128`` (arm64) computes it in Python's integers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import argparse
 import random
 
 import numpy as np
-from binary import BINARY128
 from oracle import reference
+from oracle.binary import BINARY128
 
 LENGTHS = (*range(36), *range(61, 69), *range(125, 131), 255, 257, 1000, 2085)
 SHORT_LENGTHS = (0, 1, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 129, 1000)

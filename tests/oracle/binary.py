@@ -1,4 +1,4 @@
-"""Binary floating point of any width in Python's integers: the oracle for a type that this machine does not have.
+"""Binary floating point of any width in Python's integers: the oracle for a type that this machine lacks.
 
 A `Format` multiplies and divides bit patterns, rounding once to nearest even, as IEEE 754 says. With the widths of
 float64 it can be held against NumPy; with those of binary128 it says what arm64's ``long double`` must give.

@@ -39,7 +39,9 @@ def test_core_under_the_address_and_undefined_behavior_sanitizers():
     # Values of every length and layout are the business of `make sanitize`; here, every path through the core once.
     chosen = "not every_length and not fork and not battery and not past_the_cache and not long_runs and not bits"
     chosen += " and not daemons and not warnings and not special_value and not against_numpy"
-    files = "tests/core/test_kernels.py tests/arrays/test_arrays.py tests/core/test_threads.py "
+    files = "tests/core/test_kernels.py tests/core/test_threads.py "
+    files += "tests/arrays/test_arrays.py tests/arrays/test_function_objects.py tests/arrays/test_misuse.py "
+    files += "tests/arrays/test_outputs.py tests/arrays/test_signs.py "
     files += "tests/core/test_tensor_addresses.py tests/core/test_norm_kernels.py tests/core/test_census_kernel.py"
     done = run("tools/sanitize", "-q", "-k", chosen, TESTS=files)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

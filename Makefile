@@ -1,6 +1,9 @@
 # One command for each job. Every target sets up what it needs, from a fresh clone, in .venv of this checkout.
 SHELL := /bin/sh
 python := .venv/bin/python
+python_sources := $(wildcard src tests benchmarks examples tools)
+cpp_sources := $(shell find core tests/native -name '*.h' -o -name '*.cpp')
+workers := 2
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
@@ -13,8 +16,8 @@ demo: .venv/installed-study ## train the study on real digits, print its table, 
 	@mkdir -p demo
 	.venv/bin/leakyrelu study --html demo/study.html --json demo/study.json
 
-test: lint ## lint, types and every test
-	$(python) -m pytest
+test: lint ## lint, then every test, in two processes side by side (workers=N: another number)
+	OMP_WAIT_POLICY=passive $(python) -m pytest -n $(workers) --dist worksteal
 
 sanitize: .venv/installed-dev ## the core's tests under the address, undefined-behavior and thread sanitizers (5 minutes)
 	tools/sanitize -q
@@ -26,17 +29,18 @@ arm64: .venv/installed-dev ## the kernel battery on an emulated arm64 processor 
 exhaustive: .venv/installed-dev ## all 2^32 float32 values against PyTorch and NumPy (2 to 7 minutes; docs/proof.md)
 	$(python) tests/native/exhaustive.py
 
-lint: .venv/installed-dev ## format check, lint, strict types, no private name of PyTorch outside one file
-	$(python) -m ruff format --check src tests benchmarks
-	$(python) -m ruff check src tests benchmarks
-	.venv/bin/clang-format --dry-run -Werror core/*/*.h core/*/*.cpp tests/native/*.h tests/native/*.cpp
+lint: .venv/installed-dev ## format, lint, strict types, direction of imports, private names of PyTorch
+	$(python) -m ruff format --check $(python_sources)
+	$(python) -m ruff check $(python_sources)
+	.venv/bin/clang-format --dry-run -Werror $(cpp_sources)
 	$(python) tools/private_names.py
 	$(python) -m mypy
+	.venv/bin/lint-imports
 
 format: .venv/installed-dev ## write the format that lint checks
-	$(python) -m ruff format src tests benchmarks
-	$(python) -m ruff check --fix src tests benchmarks
-	.venv/bin/clang-format -i core/*/*.h core/*/*.cpp tests/native/*.h tests/native/*.cpp
+	$(python) -m ruff format $(python_sources)
+	$(python) -m ruff check --fix $(python_sources)
+	.venv/bin/clang-format -i $(cpp_sources)
 
 picture: .venv/installed-study ## docs/study.png and docs/study.json: the study at its defaults, as the README shows it
 	.venv/bin/leakyrelu study --png docs/study.png --json docs/study.json

@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 
-from leakyrelu.onnx import diagnose
 from leakyrelu.diagnosis.render.terminal import print_report
+from leakyrelu.onnx import diagnose
 
 LINES = 600
 HEIGHT, WIDTH = 48, 192

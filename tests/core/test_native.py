@@ -11,9 +11,8 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 from oracle.binary import BINARY64
-from support import ROOT
+from support import ROOT, need
 
 
 def run(*command, **environment):
@@ -25,14 +24,6 @@ def run(*command, **environment):
         text=True,
         check=False,
     )
-
-
-def need(*programs):
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        message = f"{', '.join(missing)} not found; Debian, Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"
-        assert not os.environ.get("CI"), message
-        pytest.skip(message)
 
 
 def test_core_under_the_address_and_undefined_behavior_sanitizers():
@@ -55,7 +46,8 @@ def test_pool_under_the_thread_sanitizer():
 
 
 def test_arm64_kernels_under_an_emulator():
-    need("aarch64-linux-gnu-g++", "qemu-aarch64")
+    for program in ("aarch64-linux-gnu-g++", "qemu-aarch64"):
+        need(program, packages="g++-aarch64-linux-gnu qemu-user")
     done = run("tools/battery", "arm64", "--short")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "neon:" in done.stdout

@@ -8,7 +8,7 @@ import math
 import struct
 
 import pytest
-from support.browser import DESKTOP, PHONE, chromium, open_page  # noqa: F401 - a fixture is used by its name
+from support.browser import DESKTOP, PHONE, open_page
 
 from leakyrelu.study import Settings, StudyResult, digits, run_study
 from leakyrelu.study.charts import _HEIGHT, _LABEL, _spread, label, picture
@@ -37,14 +37,14 @@ def texts(opened, chart: str) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_every_chart_is_drawn_without_complaint_or_network(chromium, page, viewport, scheme):  # noqa: F811
+def test_every_chart_is_drawn_without_complaint_or_network(chromium, page, viewport, scheme):
     with open_page(chromium, page, viewport=viewport, color_scheme=scheme) as opened:
         assert opened.wait_drawn() == 4
         opened.assert_clean()
         assert opened.overflow() == 0
 
 
-def test_the_charts_name_every_row_and_the_axes_their_units(chromium, page, result):  # noqa: F811
+def test_the_charts_name_every_row_and_the_axes_their_units(chromium, page, result):
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
         for chart, titles in {
@@ -60,7 +60,7 @@ def test_the_charts_name_every_row_and_the_axes_their_units(chromium, page, resu
                 assert title in drawn, chart
 
 
-def test_the_lines_stand_where_the_numbers_are(chromium, page, result):  # noqa: F811
+def test_the_lines_stand_where_the_numbers_are(chromium, page, result):
     """One mark a row and layer, whose accessible text carries the number."""
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
@@ -75,7 +75,7 @@ def test_the_lines_stand_where_the_numbers_are(chromium, page, result):  # noqa:
             assert expected in marks
 
 
-def test_the_page_says_what_the_terminal_says(chromium, page, result):  # noqa: F811
+def test_the_page_says_what_the_terminal_says(chromium, page, result):
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
         text = opened.page.inner_text("body")
@@ -89,7 +89,7 @@ def test_the_page_says_what_the_terminal_says(chromium, page, result):  # noqa: 
             assert row.row.source in text
 
 
-def test_rows_left_out_and_diverged_runs_leave_a_page_that_draws(chromium, tmp_path):  # noqa: F811
+def test_rows_left_out_and_diverged_runs_leave_a_page_that_draws(chromium, tmp_path):
     settings = Settings(depth=3, width=8, epochs=1, seeds=1, learning_rates=(1e30,))
     result = run_study(digits(), settings, workers=1)
     assert any(math.isnan(row.silent_after) for row in result.rows)
@@ -101,7 +101,7 @@ def test_rows_left_out_and_diverged_runs_leave_a_page_that_draws(chromium, tmp_p
         assert result.left_out[0] in opened.page.inner_text("body")
 
 
-def test_names_of_data_are_text_not_markup(chromium, result, tmp_path):  # noqa: F811
+def test_names_of_data_are_text_not_markup(chromium, result, tmp_path):
     odd = dataclasses.replace(result, data={**result.data, "name": "<img src=x onerror=alert(1)>.npz"})
     write_html(odd, tmp_path / "s.html")
     with open_page(chromium, tmp_path / "s.html") as opened:

@@ -1,15 +1,15 @@
-"""A page opened in headless Chromium, with everything it complained about or asked the network for."""
+"""A page opened in headless Chromium, with its console messages, errors and requests."""
 
 from __future__ import annotations
 
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pytest
 from playwright.sync_api import sync_playwright
+
+from . import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
 
-# Chromium itself calls home at the start (updates, sync, QUIC): what is counted must be the page's own doing.
+# Chromium sends requests of its own at the start (updates, sync, QUIC): only those of the page are to be counted.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -31,17 +31,9 @@ ARGUMENTS = [
 ]
 
 
-def chromium_path() -> str:
-    """Debian's Chromium, or whichever stands on the PATH."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    raise FileNotFoundError("no Chromium on the PATH: apt-get install chromium")
-
-
 @dataclass
 class Opened:
-    """A page and what happened while it was open."""
+    """An open page and its events so far."""
 
     page: Page
     console: list[str] = field(default_factory=list)
@@ -54,7 +46,7 @@ class Opened:
         return [url for url in self.requests if not url.startswith(("file:", "data:", "blob:"))]
 
     def wait_drawn(self) -> int:
-        """Wait until every chart stands, and return their number; a chart that failed is an error at once."""
+        """Wait until every chart is drawn, and return their number; a chart that failed is an error at once."""
         self.page.wait_for_function(
             "() => [...document.querySelectorAll('figure[data-chart]')].every(f => f.dataset.drawn !== 'false')"
         )
@@ -76,9 +68,10 @@ class Opened:
 
 @contextmanager
 def start_chromium() -> Iterator[Browser]:
-    """One browser, for several pages."""
+    """One browser for several pages."""
+    path = need("chromium", "chromium-browser", "google-chrome", packages="chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         try:
             yield browser
         finally:
@@ -108,10 +101,3 @@ def open_page(
         yield opened
     finally:
         made.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """One headless Chromium for a test module; import the name to use it."""
-    with start_chromium() as browser:
-        yield browser

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.browser import DESKTOP, PHONE, chromium, open_page  # noqa: F401  (chromium is a fixture)
+from support.browser import DESKTOP, PHONE, open_page
 
 from leakyrelu._page.page import Chart, Table, write_page, write_png
 from leakyrelu.diagnosis.counts import Counts
@@ -83,7 +83,7 @@ def page(tmp_path_factory):
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_every_chart_is_drawn_in_peace(chromium, page, viewport, color_scheme):  # noqa: F811
+def test_every_chart_is_drawn_in_peace(chromium, page, viewport, color_scheme):
     with open_page(chromium, page, viewport=viewport, color_scheme=color_scheme) as opened:
         assert opened.wait_drawn() == len(SPECS)
         assert opened.overflow() == 0
@@ -94,7 +94,7 @@ def test_every_chart_is_drawn_in_peace(chromium, page, viewport, color_scheme): 
         opened.assert_clean()
 
 
-def test_words_are_words(chromium, page):  # noqa: F811
+def test_words_are_words(chromium, page):
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
         seen = opened.page
@@ -113,7 +113,7 @@ def test_words_are_words(chromium, page):  # noqa: F811
         opened.assert_clean()
 
 
-def test_it_follows_the_window_and_the_color_scheme(chromium, page):  # noqa: F811
+def test_it_follows_the_window_and_the_color_scheme(chromium, page):
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
         seen, svg = opened.page, opened.page.locator(".plot svg.marks").first
@@ -133,7 +133,7 @@ def test_it_follows_the_window_and_the_color_scheme(chromium, page):  # noqa: F8
         opened.assert_clean()
 
 
-def test_the_keyboard_reaches_everything(chromium, page):  # noqa: F811
+def test_the_keyboard_reaches_everything(chromium, page):
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
         seen = opened.page
@@ -166,7 +166,7 @@ def test_the_keyboard_reaches_everything(chromium, page):  # noqa: F811
         opened.assert_clean()
 
 
-def test_the_browser_helper_sees_what_it_should(chromium, tmp_path):  # noqa: F811
+def test_the_browser_helper_sees_what_it_should(chromium, tmp_path):
     # The tests above prove nothing if a request, an error or a failed chart went unseen.
     bad = tmp_path / "bad.html"
     bad.write_text("<img src='http://127.0.0.1:9/x.png'><script>console.error('one'); throw Error('two')</script>")
@@ -183,7 +183,7 @@ def test_the_browser_helper_sees_what_it_should(chromium, tmp_path):  # noqa: F8
         opened.wait_drawn()
 
 
-def test_the_policy_of_the_page_forbids_requests(chromium, page):  # noqa: F811
+def test_the_policy_of_the_page_forbids_requests(chromium, page):
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
         assert opened.page.evaluate(
@@ -192,7 +192,7 @@ def test_the_policy_of_the_page_forbids_requests(chromium, page):  # noqa: F811
         assert any("Content Security Policy" in line for line in opened.console)
 
 
-def test_a_page_without_charts_is_small(chromium, tmp_path):  # noqa: F811
+def test_a_page_without_charts_is_small(chromium, tmp_path):
     path = tmp_path / "table.html"
     write_page(path, title="t", summary="s", charts=[], tables=[Table("T", ["a"], [["1"]])])
     assert path.stat().st_size < 10_000
@@ -283,7 +283,7 @@ def diagnosis(layers: int, units: int) -> Report:
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_the_diagnosis_page(chromium, tmp_path, viewport, color_scheme):  # noqa: F811
+def test_the_diagnosis_page(chromium, tmp_path, viewport, color_scheme):
     path = tmp_path / "diagnosis.html"
     report = diagnosis(3, 20)
     report.to_html(path, title="My network")
@@ -327,7 +327,7 @@ def swatch(page, name: str) -> tuple[int, ...]:
     return (*map(int, re.findall(r"\d+", text)), 255)
 
 
-def test_the_diagnosis_page_by_hover_and_keyboard(chromium, tmp_path):  # noqa: F811
+def test_the_diagnosis_page_by_hover_and_keyboard(chromium, tmp_path):
     path = tmp_path / "diagnosis.html"
     report = diagnosis(3, 10)
     report.to_html(path)
@@ -376,7 +376,7 @@ def test_the_diagnosis_page_by_hover_and_keyboard(chromium, tmp_path):  # noqa: 
         opened.assert_clean()
 
 
-def test_many_units_stay_a_small_page(chromium, tmp_path):  # noqa: F811
+def test_many_units_stay_a_small_page(chromium, tmp_path):
     path = tmp_path / "diagnosis.html"
     diagnosis(20, 500).to_html(path)
     assert path.stat().st_size < 3_000_000
@@ -395,7 +395,7 @@ def test_many_units_stay_a_small_page(chromium, tmp_path):  # noqa: F811
         opened.assert_clean()
 
 
-def test_a_healthy_network_is_called_so_on_the_page(chromium, tmp_path):  # noqa: F811
+def test_a_healthy_network_is_called_so_on_the_page(chromium, tmp_path):
     zeros, ones = np.zeros(4), np.ones(4)
     counts = Counts(1000, 1, [500] * 4, zeros, zeros, ones * 1000, ones * 0.4, ones * 340, ones * 400)
     Report([Layer("act", "ReLU", 0.0, counts)]).to_html(tmp_path / "page.html")
@@ -405,7 +405,7 @@ def test_a_healthy_network_is_called_so_on_the_page(chromium, tmp_path):  # noqa
         opened.assert_clean()
 
 
-def test_a_training_is_drawn_where_there_is_one(chromium, tmp_path):  # noqa: F811
+def test_a_training_is_drawn_where_there_is_one(chromium, tmp_path):
     class Training:
         steps = (0, 50, 100)
         reports = (diagnosis(2, 40), diagnosis(10, 40), diagnosis(10, 20))

@@ -10,7 +10,7 @@ sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') C
 .PHONY: help demo test lint format picture picture-diagnosis dist wheels bench bench-torch bench-watch sanitize arm64 exhaustive clean
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 demo: .venv/installed-study ## train the study on real digits, print its table, write demo/study.html
 	@mkdir -p demo

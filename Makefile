@@ -35,7 +35,7 @@ lint: .venv/installed-dev ## format, lint, strict types, direction of imports, p
 	.venv/bin/clang-format --dry-run -Werror $(cpp_sources)
 	$(python) tools/private_names.py
 	$(python) -m mypy
-	.venv/bin/lint-imports
+	PYTHONPATH=src .venv/bin/lint-imports --no-cache
 
 format: .venv/installed-dev ## write the format that lint checks
 	$(python) -m ruff format $(python_sources)

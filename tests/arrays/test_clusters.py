@@ -1,4 +1,4 @@
-"""A Dask cluster, joblib's threads, sparse arrays, memory maps larger than what is touched, objects of one's own."""
+"""A Dask cluster, joblib's threads, sparse arrays, memory maps larger than memory, user-defined arrays."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_threads_of_joblib_do_not_multiply_ours():
 
 
 def test_memory_map_larger_than_what_is_touched(tmp_path):
-    """A file of 64 GiB that takes no room: only the part that is asked for is read, and only that is written."""
+    """A sparse file of 64 GiB: only the part that is asked for is read and written."""
     path = tmp_path / "large.bin"
     rows, columns = 1 << 14, 1 << 20
     mapped = np.memmap(path, dtype=np.float32, mode="w+", shape=(rows, columns))
@@ -111,7 +111,7 @@ def test_memory_map_larger_than_what_is_touched(tmp_path):
 
 
 class Logged:
-    """One's own array: implements the protocol, and says who came."""
+    """A user-defined array that implements the protocol and records the calls."""
 
     def __init__(self, values):
         self.values, self.calls = values, []

@@ -1,4 +1,4 @@
-"""Every library that implements NumPy's ufunc protocol is served and gets its own kind back; the rest is refused."""
+"""Libraries that implement NumPy's ufunc protocol get their own type back; other objects are refused."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_numpy_keywords_are_refused_for_a_tensor(keyword, value):
 
 
 class Tensor:
-    """As a framework's tensor looks from here: convertible to NumPy, but without the ufunc protocol."""
+    """A stand-in for a framework's tensor: convertible to NumPy, but without the ufunc protocol."""
 
     def __array__(self, dtype=None, copy=None):
         raise AssertionError("converted silently")

@@ -171,7 +171,7 @@ def test_memory_order_of_fresh_output_follows_the_input():
 
 
 def test_large_fresh_outputs_begin_where_huge_pages_do():
-    """In a process of its own, whose malloc maps all large memory anew."""
+    """In a process of its own, whose malloc maps new memory for every large block."""
     code = """
 import ctypes
 import numpy as np
@@ -186,6 +186,6 @@ for kept in ([leaky_relu(x) for _ in range(4)], [leaky_relu_with_signs(x)[0] for
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # A hint, which holds while nobody else maps memory: of four, at least one.
+    # A hint, which holds only while nothing else maps memory: of four, at least one.
     for line in done.stdout.splitlines():
         assert 0 in ast.literal_eval(line)

@@ -33,8 +33,8 @@ def test_signs_of_nothing_and_of_a_number():
 @pytest.mark.parametrize("dtype", reference.DTYPES)
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("alpha", [None, 0.1, -2, 1e60, 2**80, "number", "channels", "all"])
-def test_signs_by_the_short_way_and_by_the_long_one(dtype, order, alpha):
-    """The long way is the function as it is written in Python; 2**80, 1e60 and Fortran order always take it."""
+def test_signs_by_the_fast_path_and_by_the_general_path(dtype, order, alpha):
+    """The general path is the function as it is written in Python; 2**80, 1e60 and Fortran order always take it."""
     x = np.asarray(reference.samples(dtype, 3 * 5 * 7, seed=5).reshape(3, 5, 7), order=order)
     grad = np.asarray(reference.samples(dtype, 3 * 5 * 7, seed=6).reshape(3, 5, 7), order=order)
     shapes = {"number": (), "channels": (5, 1), "all": (3, 5, 7)}

@@ -1,4 +1,4 @@
-"""Every instruction set this machine has runs the whole kernel battery; impossible requests are refused by name."""
+"""Every instruction set of this machine runs the whole kernel battery; impossible requests are refused by name."""
 
 from __future__ import annotations
 

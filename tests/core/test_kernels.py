@@ -174,7 +174,7 @@ def test_the_forced_instruction_set_is_the_one_in_use():
 
 
 def warned(compute):
-    """What NumPy's floating-point report says of a computation."""
+    """The floating-point warnings that NumPy reports for a computation."""
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
         warnings.simplefilter("always")
         compute()

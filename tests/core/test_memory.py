@@ -125,7 +125,7 @@ def test_no_memory_is_needed_beside_the_output():
 
 
 def test_threads_that_cannot_be_started():
-    """The caller does the work where there is no room for the stack of a helper."""
+    """The caller does the work where the stack of a worker cannot be allocated."""
     prepare = "leakyrelu.set_num_threads(64); out = np.full(x.size, 9, np.float32)"
     call = "leakyrelu.leaky_relu(x, 0.5, out=out)"
     assert run(prepare, call, "bool((out == -1).all())") == ["no error True", "[-1.0, -1.0, -1.0]"]
@@ -161,5 +161,5 @@ def test_threads_that_cannot_be_started():
     ids=["census", "norm_forward", "norm_backward", "norm_combine"],
 )
 def test_memory_of_the_core_itself(prepare, call, untouched):
-    """What C++ cannot get must not end the process: an exception may not pass through Python's frames."""
+    """A failed allocation in C++ must not end the process: an exception may not pass through Python's frames."""
     assert run(prepare, call, untouched) == ["MemoryError True", "[-1.0, -1.0, -1.0]"]

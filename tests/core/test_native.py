@@ -27,7 +27,7 @@ def run(*command, **environment):
 
 
 def test_core_under_the_address_and_undefined_behavior_sanitizers():
-    # Values of every length and layout are the business of `make sanitize`; here, every path through the core once.
+    # `make sanitize` runs the values of every length and layout; here, every path through the core once.
     chosen = "not every_length and not fork and not battery and not past_the_cache and not long_runs and not bits"
     chosen += " and not daemons and not warnings and not special_value and not against_numpy"
     files = "tests/core/test_kernels.py tests/core/test_threads.py "

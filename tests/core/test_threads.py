@@ -96,7 +96,7 @@ def test_show_config(capsys):
 
 
 def test_streaming_goes_by_the_last_cache_of_one_core():
-    """Not by the sum of all of the processor's, which is what glibc tells of an AMD EPYC."""
+    """Not by the sum over all cores, which is what glibc reports for an AMD EPYC."""
     caches = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")
     sizes = {int((at / "level").read_text()): (at / "size").read_text().strip() for at in caches}
     if not sizes or max(sizes) < 3:
@@ -166,7 +166,7 @@ def compute_in_child(queue):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_forked_child_computes(busy):
-    """Forked from a process that has computed, also while other threads of it are computing."""
+    """Forked from a process that has computed, also while its other threads compute."""
     x = np.linspace(-1, 1, LONG, dtype=np.float32)
     expected = float(leakyrelu.leaky_relu(x, 0.5).sum(dtype=np.float64))
     stop = threading.Event()
@@ -195,7 +195,7 @@ def test_a_forked_child_computes(busy):
 
 
 def test_many_python_threads_at_once():
-    """Every caller gets its own right answer, and together they use no more helpers than there are cores."""
+    """Every caller gets its own correct result."""
     arrays = [reference.samples(np.float64, LONG // 4, seed=seed) for seed in range(8)]
     expected = [reference.leaky_relu(x, 0.3) for x in arrays]
     with concurrent.futures.ThreadPoolExecutor(8) as pool, np.errstate(all="ignore"):

@@ -30,9 +30,9 @@ def test_examples(name):
     assert failed == 0
 
 
-@pytest.mark.parametrize("door", ["leakyrelu", "leakyrelu.slope", "leakyrelu.torch"])
-def test_every_public_name_has_an_example(door):
-    module = importlib.import_module(door)
+@pytest.mark.parametrize("package", ["leakyrelu", "leakyrelu.slope", "leakyrelu.torch"])
+def test_every_public_name_has_an_example(package):
+    module = importlib.import_module(package)
     names = dict(functions_and_classes(module))
     assert names
     assert [name for name, value in names.items() if ">>>" not in (inspect.getdoc(value) or "")] == []

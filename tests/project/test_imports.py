@@ -1,4 +1,4 @@
-"""``import leakyrelu`` loads NumPy and nothing else, and each room loads no more than it needs."""
+"""``import leakyrelu`` loads NumPy alone, and each package no more than it needs."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_loads_no_framework(statement):
     assert loaded_after(statement) == set()
 
 
-def test_torch_room_loads_torch_and_no_page_or_terminal():
+def test_torch_adapter_loads_torch_and_no_page_or_terminal():
     loaded = loaded_after("import leakyrelu.torch")
     assert "torch" in loaded
     assert loaded.isdisjoint({"sklearn", "pandas", "altair", "vl_convert", "jinja2", "rich", "typer"})
 
 
-def test_this_test_can_fail():
+def test_that_a_loaded_framework_is_seen():
     assert loaded_after("import leakyrelu, torch") >= {"torch"}
 
 
@@ -63,7 +63,7 @@ def test_only_numpy_comes_from_outside_the_standard_library():
 
 
 def test_the_core_may_be_imported_again():
-    """By whoever purges sys.modules: the ufuncs of the first import still learn of bfloat16, as those of the second."""
+    """After sys.modules was purged: the ufuncs of both imports support bfloat16, which is registered late."""
     code = """
 import sys, numpy as np, ml_dtypes
 import leakyrelu._core as first

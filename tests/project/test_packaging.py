@@ -1,4 +1,4 @@
-"""What a user installs: wheel, sdist, version, the checks before the build, and what CMake says when called by hand."""
+"""The wheel, the sdist, the version, the checks before a build, and the message of CMake when called by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One of two processes; started by test_torch_distributed.py, which reads what it prints."""
+"""One of two processes; started by tests/torch/normalization/test_distributed.py, which reads its output."""
 
 import json
 import sys

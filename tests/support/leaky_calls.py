@@ -16,7 +16,7 @@ def leaky(x, slope=SLOPE):
 
 
 class Block(nn.Module):
-    """Calls a ReLU in many ways, and what looks like one; `by_hand` makes all of them leaky."""
+    """Calls ReLU in many forms, and functions that look like it; `by_hand` is the Leaky ReLU of all of them."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ class Special(nn.ReLU):
 
 
 class Network(nn.Module):
-    """An owner of calls, with others in it, a ReLU module, and one that is to stay."""
+    """A module with calls of its own, blocks with calls, a ReLU module, and a subclass of ReLU that is left."""
 
     def __init__(self):
         super().__init__()

@@ -128,6 +128,33 @@ def test_a_backward_pass_is_noticed_on_its_thread():
     assert not _compat.in_backward_pass()
 
 
+def test_the_state_of_autograd_differs_within_a_function():
+    states = {}
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            with torch.enable_grad():
+                states["forward"] = _compat.autograd_state()
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            states["backward"] = _compat.autograd_state()
+            return grad * 2
+
+    outside = _compat.autograd_state()
+    for context in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+        with context():
+            assert _compat.autograd_state() == outside
+    Function.apply(torch.ones(2, requires_grad=True)).sum().backward()
+    assert states["forward"] != outside
+    assert states["backward"] != outside
+    with torch.inference_mode():  # where there is nothing to see
+        Function.apply(torch.ones(2))
+    assert states["forward"] == outside
+
+
 def test_apply_without_its_python_part_has_the_gradient():
     class Function(torch.autograd.Function):
         @staticmethod

@@ -71,6 +71,7 @@ __all__ = [
     "SharedState",
     "apply_of",
     "are_transforms_active",
+    "autograd_state",
     "call_frame",
     "count_dispatch_modes",
     "count_function_modes",
@@ -115,6 +116,15 @@ def in_forward_mode() -> bool:
 def in_backward_pass() -> bool:
     """Whether autograd runs a backward pass on this thread."""
     return _backward_pass() != -1
+
+
+def autograd_state() -> tuple[bool, int]:
+    """Return what changes between a forward method and the parts of a `torch.autograd.Function` that it calls.
+
+    PyTorch runs them without forward-mode derivatives, or in a backward pass of another number. In inference mode,
+    which turns these derivatives off as well, there is nothing to see.
+    """
+    return _is_forward_grad_enabled() or torch.is_inference_mode_enabled(), _backward_pass()
 
 
 def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:

@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import nn
+from torch.autograd import Function
 
-from leakyrelu.torch._compat import call_frame
+from leakyrelu.torch._compat import autograd_state, call_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType, FrameType
 
 
-__all__ = ["REDIRECTED", "Place", "Site", "called_inside", "site_names", "source"]
+__all__ = ["REDIRECTED", "Boundary", "Place", "Site", "boundary", "site_names", "source"]
 
 
-def called_inside() -> str | None:
-    """Name what stands between the call under way and the forward method that it is part of: code run twice, or apart.
+Boundary = Literal["none", "module", "torch.utils.checkpoint", "torch.autograd.Function"]
 
-    `torch.utils.checkpoint` calls its function again in the backward pass, and `torch.autograd.Function` has a
-    backward of its own; both know nothing of this forward method.
+
+def boundary(state: tuple[bool, int]) -> Boundary:
+    """Return what lies between the call under way and the forward method that it is taken for a part of.
+
+    A module has a forward method of its own. `torch.utils.checkpoint` calls its function again in the backward pass,
+    outside of the forward method. A `torch.autograd.Function` has a backward method, which would not fit another
+    forward pass. PyTorch calls its methods from C++, so its own frames cannot show them: they are known by their code,
+    and where they have no code in Python by `state`, which is what `autograd_state` was when the forward method began.
     """
-    frame: FrameType | None = call_frame(0)
-    while frame is not None and frame.f_code not in (*REDIRECTED, _CALL):
-        if (name := _APART.get(frame.f_globals.get("__name__", ""))) is not None:
-            return name
+    frame: FrameType | None = call_frame(1)
+    while frame is not None:
+        code = frame.f_code
+        if code in REDIRECTED:
+            break
+        if code is _MODULE_CALL:
+            return "module"
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            return "torch.utils.checkpoint"
+        if _is_function_method(code):
+            return "torch.autograd.Function"
         frame = frame.f_back
-    return None
+    return "none" if autograd_state() == state else "torch.autograd.Function"
 
 
-_APART = {"torch.utils.checkpoint": "torch.utils.checkpoint", "torch.autograd.function": "torch.autograd.Function"}
-_CALL = nn.Module.__call__.__code__
+_MODULE_CALL = nn.Module.__call__.__code__
+_FUNCTION_METHODS = ("forward", "setup_context", "backward", "vjp", "jvp", "vmap")
+# By the address of a code object, which is kept: its hash would be one of all that it holds.
+_asked: dict[int, tuple[CodeType, bool]] = {}
+
+
+def _is_function_method(code: CodeType) -> bool:
+    """Whether this is the code of a method of any `torch.autograd.Function` that there is."""
+    known = _asked.get(id(code))
+    if known is None:
+        methods = (getattr(each, name, None) for each in _subclasses(Function) for name in _FUNCTION_METHODS)
+        known = _asked[id(code)] = code, any(code is each for method in methods for each in _codes(method))
+    return known[1]
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    subclasses: list[type] = type.__subclasses__(kind)
+    for subclass in subclasses:
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _codes(function: Any) -> Iterator[CodeType]:
+    """Yield the code of a function, and of what it wraps."""
+    while function is not None:
+        plain = getattr(function, "__func__", function)
+        code = getattr(plain, "__code__", None) or getattr(type(plain).__call__, "__code__", None)
+        if code is not None:
+            yield code
+        function = getattr(plain, "__wrapped__", None) or getattr(plain, "func", None)
+
+
 REDIRECTED: set[CodeType] = set()
 """Code of the forward methods whose calls `replace_relu` redirects, entered by the module that makes them."""
 

@@ -18,8 +18,8 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
-from leakyrelu.torch._compat import isolate_state
-from leakyrelu.torch.graph.call_sites import called_inside, source
+from leakyrelu.torch._compat import autograd_state, isolate_state
+from leakyrelu.torch.graph.call_sites import boundary, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,8 +37,8 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool
 
     Unlike `torch.fx.symbolic_trace` it tells ``y += x`` (`operator.iadd`) from ``y = y + x`` (`operator.add`), and says
     of every call of a function or method where it stands: ``node.meta["caller"]`` is the name of the module and the
-    place in its source, as `leakyrelu.torch.watch` has them, and ``node.meta["apart"]`` names what runs it apart from
-    the forward method, if anything does (see `leakyrelu.torch.graph.call_sites.called_inside`).
+    place in its source, as `leakyrelu.torch.watch` has them, and ``node.meta["boundary"]`` is what
+    lies between it and the forward method (see `leakyrelu.torch.graph.call_sites.boundary`).
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ class _Tracer(fx.Tracer):
     def __init__(self, leaves: set[nn.Module]) -> None:
         super().__init__()
         self.leaves = leaves
-        self.inside = [""]
+        self.inside = [("", autograd_state())]
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
-        self.inside.append(self.path_of_module(m))
+        self.inside.append((self.path_of_module(m), autograd_state()))
         try:
             return super().call_module(m, forward, args, kwargs)
         finally:
@@ -92,8 +92,9 @@ class _Tracer(fx.Tracer):
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)
         if kind in ("call_function", "call_method"):
-            node.meta["caller"] = self.inside[-1], source(("torch.fx", __name__))
-            node.meta["apart"] = called_inside()
+            module, state = self.inside[-1]
+            node.meta["caller"] = module, source(("torch.fx", __name__))
+            node.meta["boundary"] = boundary(state)
         return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from leakyrelu.torch._compat import (
     DisableTorchFunction,
-    call_frame,
+    autograd_state,
     count_function_modes,
     function_mode,
     is_fx_symbolic_tracing,
@@ -33,12 +33,11 @@ from leakyrelu.torch._compat import (
 )
 from leakyrelu.torch.activations.eager import TRANSPARENT
 from leakyrelu.torch.activations.functional import leaky_relu
-from leakyrelu.torch.graph.call_sites import _APART, _CALL, REDIRECTED
+from leakyrelu.torch.graph.call_sites import REDIRECTED, boundary
 from leakyrelu.torch.graph.relu_functions import _ALL, _is_in_place, _is_relu, called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
 
 __all__ = ["LeakyFunction", "follow", "keep", "obstacle", "redirect"]
@@ -72,13 +71,20 @@ class LeakyFunction:
 
 
 class _Mode(TorchFunctionMode):
-    def __init__(self, slope: float) -> None:
+    """Makes the ReLUs of the forward method around it leaky; `state` is None where `torch.compile` traces it."""
+
+    def __init__(self, slope: float, state: tuple[bool, int] | None) -> None:
         super().__init__()
         self.slope = slope
+        self.state = state
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _ALL and _is_relu(func, args, kwargs) and (is_dynamo_compiling() or _is_own()):
+        if (
+            func in _ALL
+            and _is_relu(func, args, kwargs)
+            and (is_dynamo_compiling() or (self.state is not None and _is_own(self.state)))
+        ):
             x = args[0] if args else kwargs.get("input", kwargs.get("self"))
             # Of integers, such as indices that a clamp keeps from falling below 0, there is no Leaky ReLU.
             if not isinstance(x, Tensor) or x.is_floating_point():
@@ -100,26 +106,16 @@ class _Keeping(TorchFunctionMode):
 TRANSPARENT.add(_Mode)
 
 
-def _is_own() -> bool:
+def _is_own(state: tuple[bool, int]) -> bool:
     """Whether the call under way is one of a redirected forward method, and not of a module that this one calls."""
-    frame: FrameType | None = call_frame(1)
-    while frame is not None:
-        code = frame.f_code
-        if code in REDIRECTED:
-            return True
-        if code is _CALL:
-            return False
-        apart = _APART.get(frame.f_globals.get("__name__", ""))
-        if apart == "torch.utils.checkpoint":
-            raise RuntimeError(
-                "a ReLU that replace_relu made leaky is called inside torch.utils.checkpoint, which would call it "
-                "again in the backward pass, outside of the forward method, as a ReLU: give checkpoint a module "
-                "instead of a function, or call leakyrelu.torch.leaky_relu there"
-            )
-        if apart is not None:
-            return False
-        frame = frame.f_back
-    return False
+    between = boundary(state)
+    if between == "torch.utils.checkpoint":
+        raise RuntimeError(
+            "a ReLU that replace_relu made leaky is called inside torch.utils.checkpoint, which would call it "
+            "again in the backward pass, outside of the forward method, as a ReLU: give checkpoint a module "
+            "instead of a function, or call leakyrelu.torch.leaky_relu there"
+        )
+    return between == "none"
 
 
 class _Exchanged:
@@ -205,15 +201,16 @@ def _forward_of(original: Any, slope: float) -> Callable[..., Any]:
     @functools.wraps(inner)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_dynamo_compiling():
-            with _Mode(slope):
+            with _Mode(slope, None):
                 return inner(self, *args, **kwargs)
         if is_fx_symbolic_tracing():
             return follow(inner, slope, self, args, kwargs)
+        state = autograd_state()
         if (depth := count_function_modes()) > 0:
             top: Any = function_mode(depth - 1)
-            if type(top) is _Mode and top.slope == slope:
+            if type(top) is _Mode and (top.slope, top.state) == (slope, state):
                 return inner(self, *args, **kwargs)
-        with _Mode(slope):
+        with _Mode(slope, state):
             return inner(self, *args, **kwargs)
 
     def run_on_proxies(inner: Any, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -246,7 +243,7 @@ def follow(
     tracer: Any = next((x.tracer for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
     before = 0 if tracer is None else len(tracer.graph.nodes)
     here = None if tracer is None else next(reversed(getattr(tracer, "module_stack", {})), None)
-    with _Mode(slope):
+    with _Mode(slope, autograd_state()):
         result = inner(module, *args, **kwargs)
     for node in [] if tracer is None else list(tracer.graph.nodes)[before:]:
         own = next(reversed(node.meta.get("nn_module_stack") or {}), None) == here

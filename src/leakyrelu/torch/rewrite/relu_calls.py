@@ -50,7 +50,7 @@ class Callers:
         for name, module in self.model.named_modules():
             self.names[module] = name
         self._seen: set[nn.Module] = set()
-        self._apart: dict[nn.Module, str] = {}
+        self._behind_boundary: dict[nn.Module, str] = {}
         for module in list(self.names):
             self._follow(module)
         for module in list(self.calls):
@@ -87,8 +87,8 @@ class Callers:
             owner = root.get_submodule(node.meta["caller"][0])
             if not _is_pytorchs(owner) or is_parametrized(owner):
                 counts.setdefault(owner, Counter())[what] += 1
-                if (apart := node.meta["apart"]) is not None:
-                    self._apart[owner] = _APART[apart]
+                if (reason := _BOUNDARIES.get(node.meta["boundary"])) is not None:
+                    self._behind_boundary[owner] = reason
         for owner, count in counts.items():
             self.calls[owner] = self.calls.get(owner, Counter()) | count
 
@@ -100,13 +100,13 @@ class Callers:
             return "it is parametrized; call replace_relu before that"
         if "forward" in vars(module):
             return "the method is set on the module itself, not on its class"
-        if (reason := self._apart.get(module)) is not None:
+        if (reason := self._behind_boundary.get(module)) is not None:
             return reason
         reason = obstacle(module)
         return None if reason is None else f"Python cannot exchange its class ({reason})"
 
 
-_APART = {
+_BOUNDARIES = {
     "torch.utils.checkpoint": "torch.utils.checkpoint calls it again in the backward pass, outside of the method; give "
     "it a module instead of a function",
     "torch.autograd.Function": "it is part of a torch.autograd.Function, which has a backward of its own",

@@ -130,6 +130,41 @@ void for_each_statistic(const NormData& data, std::ptrdiff_t groups, const Over&
 
 double one_over_std(double var, double eps) { return 1 / std::sqrt(var + eps); }
 
+// The sums of the kept channels in place of those that were recovered from the output. With a slope of 1 and no bias,
+// the passes take h and xhat as they are.
+void sum_kept(const NormData& data, const KeptChannels& kept, std::vector<double>& h, std::vector<double>& hu,
+              std::vector<double>& divisor) {
+  const std::ptrdiff_t count = kept.data.channels;
+  if (count == 0) return;
+  const std::vector<double> zero(static_cast<std::size_t>(count));
+  std::vector<double> own_h(static_cast<std::size_t>(kept.data.samples * count)), own_hu(own_h.size());
+  run_sums(kept.data, kept.h, kept.xhat, {zero.data(), 1}, 1, own_h.data(), own_hu.data());
+  for (std::ptrdiff_t k = 0; k < count; ++k) {
+    const std::ptrdiff_t c = kept.channels[k];
+    divisor[static_cast<std::size_t>(c)] = 1;
+    for (std::ptrdiff_t i = c; i < data.samples * data.channels; i += data.channels)
+      h[static_cast<std::size_t>(i)] = hu[static_cast<std::size_t>(i)] = 0;
+    for (std::ptrdiff_t sample = 0; sample < kept.data.samples; ++sample) {
+      // Samples of data with channels last may have been taken together as one.
+      const auto to = static_cast<std::size_t>((data.samples == 1 ? 0 : sample) * data.channels + c);
+      const auto from = static_cast<std::size_t>(sample * count + k);
+      h[to] += own_h[from];
+      hu[to] += own_hu[from];
+    }
+  }
+}
+
+// Writes the gradient of x over h, from the tables bias, p, q, r of all channels.
+void combine_kept(const KeptChannels& kept, const double* tables, std::ptrdiff_t rows, std::ptrdiff_t channels) {
+  const std::ptrdiff_t count = kept.data.channels;
+  if (count == 0) return;
+  std::vector<double> own(static_cast<std::size_t>(4 * rows * count));  // of which the bias stays 0
+  for (std::ptrdiff_t i = rows; i < 4 * rows; ++i)
+    for (std::ptrdiff_t k = 0; k < count; ++k)
+      own[static_cast<std::size_t>(i * count + k)] = tables[i * channels + kept.channels[k]];
+  run_combine(kept.data, kept.h, kept.xhat, {own.data(), rows}, 1, kept.h);
+}
+
 }  // namespace
 
 void run_forward(const NormData& data, const NormLayer& layer, double eps, const char* x, double* mean, double* var,
@@ -174,14 +209,18 @@ void run_forward(const NormData& data, const NormLayer& layer, double eps, const
   run_activate(data, x, {tables.data(), rows}, layer.alpha, y);
 }
 
-void run_backward(const NormData& data, const NormLayer& layer, const double* invstd, const char* grad, const char* y,
-                  double* grad_weight, double* grad_bias, char* out) {
+void run_backward(const NormData& data, const NormLayer& layer, const double* invstd, const KeptChannels& kept,
+                  const char* grad, const char* y, double* grad_weight, double* grad_bias, char* out) {
   const std::ptrdiff_t channels = data.channels;
   const std::vector<double> zero(static_cast<std::size_t>(channels));
   const double* bias = layer.bias ? layer.bias : zero.data();
   std::vector<double> h(static_cast<std::size_t>(data.samples * channels)), hu(h.size());
   run_sums(data, grad, y, {bias, 1}, layer.alpha, h.data(), hu.data());
   const auto weight = [&](std::ptrdiff_t c) { return layer.weight ? layer.weight[c] : 1.0; };
+  // What u is to be divided by: u = weight * xhat, or u = xhat where that was kept.
+  std::vector<double> divisor(static_cast<std::size_t>(channels));
+  for (std::ptrdiff_t c = 0; c < channels; ++c) divisor[static_cast<std::size_t>(c)] = weight(c);
+  sum_kept(data, kept, h, hu, divisor);
   for (std::ptrdiff_t c = 0; c < channels; ++c) {
     double sum_h = 0, sum_hu = 0;
     for (std::ptrdiff_t i = c; i < data.samples * channels; i += channels) {
@@ -189,11 +228,11 @@ void run_backward(const NormData& data, const NormLayer& layer, const double* in
       sum_hu += hu[static_cast<std::size_t>(i)];
     }
     grad_bias[c] = sum_h;
-    grad_weight[c] = sum_hu / weight(c);
+    grad_weight[c] = sum_hu / divisor[static_cast<std::size_t>(c)];
   }
   if (out == nullptr) return;
 
-  // grad_x = invstd * (g - mean(g) - xhat * mean(g * xhat)) with g = weight * h, u = weight * xhat.
+  // grad_x = invstd * (g - mean(g) - xhat * mean(g * xhat)) with g = weight * h.
   const std::ptrdiff_t rows = layer.rows(data), each = rows * channels;
   std::vector<double> tables(static_cast<std::size_t>(4 * each));
   double *b = tables.data(), *p = b + each, *q = p + each, *r = q + each;
@@ -210,21 +249,22 @@ void run_backward(const NormData& data, const NormLayer& layer, const double* in
         [&](std::ptrdiff_t first, std::ptrdiff_t step, std::ptrdiff_t count) {
           Sums sums{0, 0};
           for (std::ptrdiff_t k = 0; k < count; ++k) {
-            const std::ptrdiff_t i = first + k * step;
-            sums.g += h[static_cast<std::size_t>(i)] * weight(i % channels);
-            sums.gx += hu[static_cast<std::size_t>(i)];
+            const std::ptrdiff_t i = first + k * step, c = i % channels;
+            sums.g += h[static_cast<std::size_t>(i)] * weight(c);
+            sums.gx += hu[static_cast<std::size_t>(i)] * (weight(c) / divisor[static_cast<std::size_t>(c)]);
           }
           const double n = static_cast<double>(count) * static_cast<double>(data.positions);
           return Sums{sums.g / n, sums.gx / n};
         },
         [&](std::ptrdiff_t first, std::ptrdiff_t, std::ptrdiff_t count, Sums means) {
           for (std::ptrdiff_t i = first; i < first + count; ++i) {
-            q[i] = -invstd[i] * means.gx / weight(i % channels);
+            q[i] = -invstd[i] * means.gx / divisor[static_cast<std::size_t>(i % channels)];
             r[i] = -invstd[i] * means.g;
           }
         });
   }
   run_combine(data, grad, y, {tables.data(), rows}, layer.alpha, out);
+  combine_kept(kept, tables.data(), rows, channels);
 }
 
 }  // namespace leakyrelu

@@ -2,6 +2,8 @@
 // nothing of Python.
 #pragma once
 
+#include <cstdint>
+
 #include "ops/layout.h"
 
 namespace leakyrelu {
@@ -15,8 +17,8 @@ void run_sums(const NormData& data, const char* grad, const char* y, Table bias,
 void run_activate(const NormData& data, const char* x, Table tables, double alpha, char* y);
 void run_combine(const NormData& data, const char* grad, const char* y, Table tables, double alpha, char* out);
 
-// The whole forward and backward pass, tables included, where one process has all the data and no channel needs
-// anything but its output. With xhat = (x - mean) * invstd and v = weight * xhat + bias, y = f(v).
+// The whole forward and backward pass, tables included, where one process has all the data. With
+// xhat = (x - mean) * invstd and v = weight * xhat + bias, y = f(v).
 struct NormLayer {
   std::ptrdiff_t groups;  // groups of channels that share a statistic within a sample; 0: a channel, over all samples
   bool estimate;          // the statistics are those of the data, and gradients flow through them
@@ -31,8 +33,17 @@ struct NormLayer {
 void run_forward(const NormData& data, const NormLayer& layer, double eps, const char* x, double* mean, double* var,
                  double* invstd, char* y);
 
-// Without `out`, only the gradients of weight and bias.
-void run_backward(const NormData& data, const NormLayer& layer, const double* invstd, const char* grad, const char* y,
-                  double* grad_weight, double* grad_bias, char* out);
+// Channels whose xhat was kept, since it cannot be recovered from the output.
+struct KeptChannels {
+  NormData data;  // of as many channels, contiguous, in the compute type; no channels: there are none
+  const std::int64_t* channels;
+  const char* xhat;
+  char* h;  // grad * f'(y); the backward pass writes the gradient of x over it
+};
+
+// Without `out`, only the gradients of weight and bias. In the channels that were kept, what is written to `out` has no
+// meaning.
+void run_backward(const NormData& data, const NormLayer& layer, const double* invstd, const KeptChannels& kept,
+                  const char* grad, const char* y, double* grad_weight, double* grad_bias, char* out);
 
 }  // namespace leakyrelu

@@ -41,106 +41,7 @@ bool take_layout(PyObject* layout, NormData& data) {
   return false;
 }
 
-bool is_memory(PyObject* object, std::ptrdiff_t bytes, bool written) {
-  const int flags = written ? NPY_ARRAY_CARRAY : NPY_ARRAY_CARRAY_RO;
-  if (PyArray_Check(object) && PyArray_CHKFLAGS(reinterpret_cast<PyArrayObject*>(object), flags) &&
-      PyArray_NBYTES(reinterpret_cast<PyArrayObject*>(object)) == bytes)
-    return true;
-  PyErr_Format(PyExc_ValueError, "norm: expected %s array in C order of %zd bytes, not %R",
-               written ? "a writable" : "an", static_cast<Py_ssize_t>(bytes), object);
-  return false;
-}
-
-char* bytes_of(PyObject* array) { return PyArray_BYTES(reinterpret_cast<PyArrayObject*>(array)); }
-
-// `number` tables of one row or of one a sample.
-bool take_tables(PyObject* object, const NormData& data, int number, Table& table) {
-  if (PyArray_Check(object)) {
-    auto* array = reinterpret_cast<PyArrayObject*>(object);
-    const npy_intp* dims = PyArray_DIMS(array);
-    if (PyArray_TYPE(array) == NPY_DOUBLE && PyArray_CHKFLAGS(array, NPY_ARRAY_CARRAY_RO) && PyArray_NDIM(array) == 3 &&
-        dims[0] == number && (dims[1] == 1 || dims[1] == data.samples) && dims[2] == data.channels) {
-      table = {static_cast<const double*>(PyArray_DATA(array)), dims[1]};
-      return true;
-    }
-  }
-  PyErr_Format(PyExc_ValueError, "norm: expected float64 tables of shape (%d, 1 or %zd, %zd) in C order, not %R",
-               number, static_cast<Py_ssize_t>(data.samples), static_cast<Py_ssize_t>(data.channels), object);
-  return false;
-}
-
-// Two fresh tables, one row a sample, and the tuple that holds them.
-Ref make_pair(const NormData& data, double*& first, double*& second) {
-  const npy_intp dims[2] = {data.samples, data.channels};
-  Ref a(PyArray_SimpleNew(2, dims, NPY_DOUBLE)), b(PyArray_SimpleNew(2, dims, NPY_DOUBLE));
-  if (!a || !b) return {};
-  first = static_cast<double*>(PyArray_DATA(a.array()));
-  second = static_cast<double*>(PyArray_DATA(b.array()));
-  return Ref(PyTuple_Pack(2, a.get(), b.get()));
-}
-
-PyObject* moments(PyObject*, PyObject* args) {
-  PyObject *x = nullptr, *layout = nullptr;
-  NormData data{};
-  if (!PyArg_ParseTuple(args, "OO!", &x, &PyTuple_Type, &layout) || !take_layout(layout, data)) return nullptr;
-  if (!is_memory(x, data.size() * size_of(data.dtype), false)) return nullptr;
-  double *mean = nullptr, *squares = nullptr;
-  Ref result = make_pair(data, mean, squares);
-  if (!result) return nullptr;
-  if (!without_gil(data.size(), [&] { run_moments(data, bytes_of(x), mean, squares); })) return nullptr;
-  return result.release();
-}
-
-PyObject* activate(PyObject*, PyObject* args) {
-  PyObject *x = nullptr, *tables = nullptr, *y = nullptr, *layout = nullptr;
-  double alpha = 0;
-  NormData data{};
-  Table table{};
-  if (!PyArg_ParseTuple(args, "OOdOO!", &x, &tables, &alpha, &y, &PyTuple_Type, &layout) ||
-      !take_layout(layout, data) || !take_tables(tables, data, 3, table))
-    return nullptr;
-  const std::ptrdiff_t bytes = data.size() * size_of(data.dtype);
-  if (!is_memory(x, bytes, false) || !is_memory(y, bytes, true)) return nullptr;
-  if (!without_gil(data.size(), [&] { run_activate(data, bytes_of(x), table, alpha, bytes_of(y)); })) return nullptr;
-  Py_RETURN_NONE;
-}
-
-PyObject* sums(PyObject*, PyObject* args) {
-  PyObject *grad = nullptr, *y = nullptr, *bias = nullptr, *layout = nullptr;
-  double alpha = 0;
-  NormData data{};
-  Table table{};
-  if (!PyArg_ParseTuple(args, "OOOdO!", &grad, &y, &bias, &alpha, &PyTuple_Type, &layout) ||
-      !take_layout(layout, data) || !take_tables(bias, data, 1, table))
-    return nullptr;
-  const std::ptrdiff_t bytes = data.size() * size_of(data.dtype);
-  if (!is_memory(grad, bytes, false) || !is_memory(y, bytes, false)) return nullptr;
-  double *h = nullptr, *hu = nullptr;
-  Ref result = make_pair(data, h, hu);
-  if (!result) return nullptr;
-  const auto work = [&] { run_sums(data, bytes_of(grad), bytes_of(y), table, alpha, h, hu); };
-  if (!without_gil(data.size(), work)) return nullptr;
-  return result.release();
-}
-
-PyObject* combine(PyObject*, PyObject* args) {
-  PyObject *grad = nullptr, *y = nullptr, *tables = nullptr, *out = nullptr, *layout = nullptr;
-  double alpha = 0;
-  NormData data{};
-  Table table{};
-  if (!PyArg_ParseTuple(args, "OOOdOO!", &grad, &y, &tables, &alpha, &out, &PyTuple_Type, &layout) ||
-      !take_layout(layout, data) || !take_tables(tables, data, 4, table))
-    return nullptr;
-  const std::ptrdiff_t bytes = data.size() * size_of(data.dtype);
-  if (!is_memory(grad, bytes, false) || !is_memory(y, bytes, false) || !is_memory(out, bytes, true)) return nullptr;
-  const auto work = [&] { run_combine(data, bytes_of(grad), bytes_of(y), table, alpha, bytes_of(out)); };
-  if (!without_gil(data.size(), work)) return nullptr;
-  Py_RETURN_NONE;
-}
-
-// The functions above take arrays and check them. Those below compute a whole layer in memory that leakyrelu.torch has
-// just made or looked at: the data by address, and the numbers of the layer as (dtype, address), where dtype is an
-// index of the enumeration DType; None is no numbers.
+// The numbers of a layer as (dtype, address), where dtype is an index of the enumeration DType; None is no numbers.
 struct Numbers {
   DType dtype = DType::float64;
   char* at = nullptr;
@@ -314,16 +215,35 @@ PyObject* forward(PyObject*, PyObject* args) {
   return table.release();
 }
 
+// (channels, xhat, h, layout of the two), the first three by address; None: no channel was kept.
+bool take_kept(PyObject* object, KeptChannels& kept) {
+  if (object == Py_None) return true;
+  Py_ssize_t channels = 0, xhat = 0, h = 0;
+  PyObject* layout = nullptr;
+  if (!PyTuple_Check(object)) {
+    PyErr_Format(PyExc_TypeError, "norm: expected (channels, xhat, h, layout) or None, not %R", object);
+    return false;
+  }
+  if (!PyArg_ParseTuple(object, "nnnO!", &channels, &xhat, &h, &PyTuple_Type, &layout) ||
+      !take_layout(layout, kept.data))
+    return false;
+  kept.channels = reinterpret_cast<const std::int64_t*>(channels);
+  kept.xhat = reinterpret_cast<const char*>(xhat);
+  kept.h = reinterpret_cast<char*>(h);
+  return true;
+}
+
 PyObject* backward(PyObject*, PyObject* args) {
   Py_ssize_t grad = 0, y = 0, invstd = 0, out = 0;
-  PyObject *weight = nullptr, *bias = nullptr, *layer_object = nullptr, *layout = nullptr;
+  PyObject *weight = nullptr, *bias = nullptr, *kept_object = nullptr, *layer_object = nullptr, *layout = nullptr;
   NormData data{};
   LayerArguments arguments;
+  KeptChannels kept_channels{};
   Numbers grad_weight, grad_bias;
-  if (!PyArg_ParseTuple(args, "nnnnOOO!O!", &grad, &y, &invstd, &out, &weight, &bias, &PyTuple_Type, &layer_object,
-                        &PyTuple_Type, &layout) ||
+  if (!PyArg_ParseTuple(args, "nnnnOOOO!O!", &grad, &y, &invstd, &out, &weight, &bias, &kept_object, &PyTuple_Type,
+                        &layer_object, &PyTuple_Type, &layout) ||
       !take_layout(layout, data) || !arguments.take(layer_object, data) || !grad_weight.take(weight) ||
-      !grad_bias.take(bias))
+      !grad_bias.take(bias) || !take_kept(kept_object, kept_channels))
     return nullptr;
   const NormLayer& layer = arguments.layer;
   const auto work = [&] {
@@ -332,8 +252,8 @@ PyObject* backward(PyObject*, PyObject* args) {
     std::vector<double> of_weight(static_cast<std::size_t>(data.channels)), of_bias(of_weight.size());
     auto* grad_x = reinterpret_cast<char*>(out);
     if (grad_x != nullptr) advise_huge_pages(grad_x, data.size() * size_of(data.dtype));
-    run_backward(data, layer, scale.data(), reinterpret_cast<const char*>(grad), reinterpret_cast<const char*>(y),
-                 of_weight.data(), of_bias.data(), grad_x);
+    run_backward(data, layer, scale.data(), kept_channels, reinterpret_cast<const char*>(grad),
+                 reinterpret_cast<const char*>(y), of_weight.data(), of_bias.data(), grad_x);
     for (std::ptrdiff_t c = 0; c < data.channels; ++c) {
       if (grad_weight) grad_weight.write(c, of_weight[static_cast<std::size_t>(c)]);
       if (grad_bias) grad_bias.write(c, of_bias[static_cast<std::size_t>(c)]);
@@ -349,11 +269,7 @@ PyMethodDef norm_methods[] = {
     {"norm_forward", forward, METH_VARARGS,
      "norm_forward(x, y, invstd, running, eps, bounds, layer, layout, /) -> mean, or None where all is invertible"},
     {"norm_backward", backward, METH_VARARGS,
-     "norm_backward(grad, y, invstd, out, grad_weight, grad_bias, layer, layout, /)"},
-    {"norm_moments", moments, METH_VARARGS, "norm_moments(x, layout, /) -> (mean, squares)"},
-    {"norm_activate", activate, METH_VARARGS, "norm_activate(x, mean_scale_bias, alpha, y, layout, /)"},
-    {"norm_sums", sums, METH_VARARGS, "norm_sums(grad, y, bias, alpha, layout, /) -> (h, hu)"},
-    {"norm_combine", combine, METH_VARARGS, "norm_combine(grad, y, bias_p_q_r, alpha, out, layout, /)"},
+     "norm_backward(grad, y, invstd, out, grad_weight, grad_bias, kept, layer, layout, /)"},
     {nullptr, nullptr, 0, nullptr},
 };
 

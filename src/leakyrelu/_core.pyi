@@ -62,12 +62,11 @@ def add_census_at(
 ) -> None: ...
 def shortcut(function: Callable[_P, _R], name: str, /) -> Callable[_P, _R]: ...
 
-# Normalization followed by a Leaky ReLU (core/norm_kernel.h). 16-bit types come as int16 arrays; the layout names the
-# dtype, then samples, channels, positions, whether the channels come last, and at most how many threads, if that is not
-# all that are allowed. Tables: float64, (k, 1 or samples, channels), and results one table each, (samples, channels).
+# Normalization followed by a Leaky ReLU (core/ops/norm.h). The layout names the dtype, then samples, channels,
+# positions, whether the channels come last, and at most how many threads, if that is not all that are allowed.
 _Layout = tuple[str, int, int, int, bool] | tuple[str, int, int, int, bool, int]
 
-# For whole layers: numbers as (dtype, address), where dtype is an index of the enumeration DType (core/kernel.h).
+# Numbers as (dtype, address), where dtype is an index of the enumeration DType (core/kernel.h).
 _Numbers = tuple[int, int] | None
 
 # (groups, or 0 for statistics of a channel over all samples; estimate; alpha; weight; bias)
@@ -75,7 +74,8 @@ _Layer = tuple[int, bool, float, _Numbers, _Numbers]
 
 # Data by address. running: mean, variance, and the weight with which the batch enters them; bounds: the smallest and
 # largest |weight| and the largest |bias / weight| of a channel that can be told from its output. Where one cannot, the
-# means come back, and else None.
+# means come back, and else None. kept: indices (int64) of the channels whose normalized input was kept, that input, and
+# grad * f'(y) in these channels, over which the gradient is written; the last two contiguous, in the compute type.
 def norm_forward(
     x: int,
     y: int,
@@ -94,17 +94,10 @@ def norm_backward(
     out: int,
     grad_weight: _Numbers,
     grad_bias: _Numbers,
+    kept: tuple[int, int, int, _Layout] | None,
     layer: _Layer,
     layout: _Layout,
     /,
-) -> None: ...
-def norm_moments(x: np.ndarray, layout: _Layout, /) -> tuple[np.ndarray, np.ndarray]: ...
-def norm_activate(x: np.ndarray, tables: np.ndarray, alpha: float, y: np.ndarray, layout: _Layout, /) -> None: ...
-def norm_sums(
-    grad: np.ndarray, y: np.ndarray, bias: np.ndarray, alpha: float, layout: _Layout, /
-) -> tuple[np.ndarray, np.ndarray]: ...
-def norm_combine(
-    grad: np.ndarray, y: np.ndarray, tables: np.ndarray, alpha: float, out: np.ndarray, layout: _Layout, /
 ) -> None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(count: int, /) -> None: ...

@@ -148,17 +148,18 @@ def test_threads_that_cannot_be_started():
         ),
         (
             "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9); invstd = np.ones(4, np.float32)",
-            "_core.norm_backward(x.ctypes.data, x.ctypes.data, invstd.ctypes.data, out.ctypes.data, None, None, "
+            "_core.norm_backward(x.ctypes.data, x.ctypes.data, invstd.ctypes.data, out.ctypes.data, None, None, None, "
             "(0, True, 0.5, None, None), ('float16', 1 << 19, 4, 2, False))",
             KEPT,
         ),
         (
-            "x = np.full(1 << 20, -2, np.float16); out = np.full_like(x, 9); tables = np.zeros((4, 1, 1 << 20))",
-            "_core.norm_combine(x, x, tables, 0.5, out, ('float16', 1, 1 << 20, 1, True))",
+            "x = np.full(1 << 20, -2, np.float16); out = np.full_like(x, 9); invstd = np.ones(1 << 20, np.float32)",
+            "_core.norm_forward(x.ctypes.data, out.ctypes.data, invstd.ctypes.data, None, 1e-5, (0.0, 1.0, 1.0), "
+            "(0, True, 0.5, None, None), ('float16', 1, 1 << 20, 1, True))",
             KEPT,
         ),
     ],
-    ids=["census", "norm_forward", "norm_backward", "norm_combine"],
+    ids=["census", "norm_forward", "norm_backward", "norm_forward_of_many_channels"],
 )
 def test_memory_of_the_core_itself(prepare, call, untouched):
     """A failed allocation in C++ must not end the process: an exception may not pass through Python's frames."""

@@ -1,4 +1,4 @@
-"""The native passes of a normalization followed by a Leaky ReLU, against NumPy in float64."""
+"""Normalization with Leaky ReLU in the core, as a whole layer, against NumPy in float64."""
 
 import ctypes
 import os
@@ -12,6 +12,7 @@ from leakyrelu import _core, get_num_threads, set_num_threads
 
 # samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest.
 SHAPES = [(1, 1, 1), (2, 3, 1), (3, 5, 7), (2, 16, 33), (1, 300, 130), (2, 7, 1025), (1, 2, 100_000), (3, 257, 64)]
+ALPHA = 0.2
 
 
 def stored(values, dtype):
@@ -39,7 +40,7 @@ def make(shape, last, dtype, seed):
     samples, channels, positions = shape
     order = (samples, positions, channels) if last else shape
     memory, values = stored(np.random.default_rng(seed).normal(0.5, 2, order), dtype)
-    return memory, np.swapaxes(values, 1, 2) if last else values, (dtype, *shape, last)
+    return memory, np.swapaxes(values, 1, 2) if last else values
 
 
 def as_data(memory, shape, last, dtype):
@@ -52,95 +53,163 @@ def is_within(got, bounds):
     assert (np.abs(got - expected) <= error).all()
 
 
+class Layer:
+    """A normalization with Leaky ReLU in the core, on data of one layout."""
+
+    def __init__(self, shape, last, dtype, *, groups=0, estimate=True, weight=None, bias=None, eps=0.1, threads=0):
+        self.shape, self.last, self.dtype, self.eps = shape, last, dtype, eps
+        self.layout = (dtype, *shape, last, threads)
+        self.numbers = [None if t is None else np.array(t, np.float64) for t in (weight, bias)]
+        self.description = (groups, estimate, ALPHA, *(numbers(t) for t in self.numbers))
+        rows = shape[0] if groups and estimate else 1
+        self.compute = np.float64 if dtype == "float64" else np.float32
+        self.invstd = np.full((rows, shape[1]), -1, self.compute)
+
+    def forward(self, memory, *, running=None, factor=0.0, bounds=(0.0, 1e300, 1e300)):
+        """The output as memory, and the means where a channel cannot be inverted; moves the running statistics."""
+        y = np.full_like(memory, -1)
+        tables = None if running is None else (*(numbers(table) for table in running), factor)
+        arguments = (memory.ctypes.data, y.ctypes.data, self.invstd.ctypes.data, tables, self.eps, bounds)
+        return y, _core.norm_forward(*arguments, self.description, self.layout)
+
+    def backward(self, grad, y, *, kept=None, wants_input=True):
+        """The gradients of x (as memory), weight and bias, and those of x in the kept channels."""
+        out = np.full_like(y, -1)
+        of_weight, of_bias = np.full((2, self.shape[1]), -1.0)
+        at, h = None, None
+        if kept is not None:
+            channels, xhat, h = kept
+            h = h.copy()
+            layout = (np.dtype(self.compute).name, *h.shape, False, self.layout[-1])
+            at = channels.ctypes.data, xhat.ctypes.data, h.ctypes.data, layout
+        data = (grad.ctypes.data, y.ctypes.data, self.invstd.ctypes.data, out.ctypes.data if wants_input else 0)
+        _core.norm_backward(*data, numbers(of_weight), numbers(of_bias), at, self.description, self.layout)
+        return out, of_weight, of_bias, h
+
+
+def numbers(table):
+    return None if table is None else (3, table.ctypes.data)
+
+
+def some_kept(channels, shape, compute, grad, y):
+    """A normalized input for these channels that has nothing to do with the output, and grad * f'(y) there."""
+    xhat = np.random.default_rng(5).normal(size=(shape[0], len(channels), shape[2])).astype(compute)
+    h = np.where(y > 0, grad, ALPHA * grad)[:, channels].astype(compute)
+    return channels, xhat, np.ascontiguousarray(h)
+
+
 @pytest.mark.parametrize("dtype", NORM_TOLERANCES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_passes(shape, last, dtype):
-    alpha = 0.2
-    memory, x, layout = make(shape, last, dtype, 1)
-    grad_memory, grad, _ = make(shape, last, dtype, 3)
-    for rows in (1, shape[0]):
-        tables = np.random.default_rng(2).normal(size=(4, rows, shape[1]))
-        y_memory, out = np.full_like(memory, -1), np.full_like(memory, -1)
-        mean, squares = _core.norm_moments(memory, layout)
-        _core.norm_activate(memory, np.ascontiguousarray(tables[:3]), alpha, y_memory, layout)
+def test_layer(shape, last, dtype):
+    tolerance = NORM_TOLERANCES[dtype]
+    memory, x = make(shape, last, dtype, 1)
+    grad_memory, grad = make(shape, last, dtype, 3)
+    channels = np.arange(0, shape[1], 3)
+    weight, bias = np.random.default_rng(2).uniform(0.5, 2, (2, shape[1])).astype(np.float32).astype(float)
+    weight[::2] *= -1
+    for groups in (0, 1, shape[1], None):
+        layer = Layer(shape, last, dtype, groups=groups or 0, estimate=groups is not None, weight=weight, bias=bias)
+        if groups is None:
+            running = mean, var = np.random.default_rng(4).uniform(0.5, 2, (2, shape[1]))
+            mean, var = mean[None], var[None]
+        else:
+            running = np.zeros((2, shape[1]))
+            mean = passes.shared_mean(x, groups)
+            var = passes.shared_mean((x - mean[:, :, None]) ** 2, groups)
+        y_memory, _ = layer.forward(memory, running=running)
+        np.testing.assert_allclose(layer.invstd, 1 / np.sqrt(var + layer.eps), rtol=min(tolerance, 3e-6))
         y = as_data(y_memory, shape, last, dtype)
-        sum_h, sum_hu = _core.norm_sums(grad_memory, y_memory, np.ascontiguousarray(tables[:1]), alpha, layout)
-        _core.norm_combine(grad_memory, y_memory, tables, alpha, out, layout)
+        expected = passes.norm_activate(x, mean, weight / np.sqrt(var + layer.eps), bias[None], ALPHA)
+        is_within(y, (expected, tolerance * (10 + np.abs(expected))))
 
-        expected = passes.norm_passes(x, grad, y, tables, alpha, NORM_TOLERANCES[dtype])
-        is_within(mean, expected["mean"])
-        is_within(squares, expected["squares"])
-        is_within(y, expected["activated"])
-        is_within(sum_h, expected["sum_h"])
-        is_within(sum_hu, expected["sum_hu"])
-        is_within(as_data(out, shape, last, dtype), expected["combined"])
+        for kept in (None, some_kept(channels, shape, layer.compute, grad, y)):
+            # (A weight of no use in a kept channel, where the input cannot be recovered.)
+            if kept is not None:
+                layer.numbers[0][channels[::2]] = 0
+            own = (slice(0), 0) if kept is None else kept[:2]
+            arguments = (layer.invstd.astype(float), layer.numbers[0], bias, ALPHA, groups, own, tolerance)
+            exact = passes.norm_gradients(grad, y, *arguments)
+            out, of_weight, of_bias, of_kept = layer.backward(grad_memory, y_memory, kept=kept)
+            got = as_data(out, shape, last, dtype)
+            if kept is not None:
+                got[:, channels] = of_kept
+            is_within(got, exact["x"])
+            is_within(of_weight, exact["weight"])
+            is_within(of_bias, exact["bias"])
+            _, *alone, _ = layer.backward(grad_memory, y_memory, kept=kept, wants_input=False)
+            np.testing.assert_array_equal(alone, (of_weight, of_bias))
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 3), (0, 3, 2), (2, 3, 0), (2, 0, 1), (0, 0, 0)])
 def test_nothing(shape, last):
-    memory, _, layout = make(shape, last, "float32", 1)
-    tables = np.ones((4, 1, shape[1]))
-    for numbers in (*_core.norm_moments(memory, layout), *_core.norm_sums(memory, memory, tables[:1], 0.1, layout)):
-        np.testing.assert_array_equal(numbers, np.zeros(shape[:2]))
-    _core.norm_activate(memory, tables[:3].copy(), 0.1, memory, layout)
-    _core.norm_combine(memory, memory, tables, 0.1, memory, layout)
+    memory, _ = make(shape, last, "float32", 1)
+    for groups in (0, 1):
+        layer = Layer(shape, last, "float32", groups=groups)
+        y, means = layer.forward(memory)
+        assert means is None
+        _, of_weight, of_bias, _ = layer.backward(memory, y)
+        np.testing.assert_array_equal((of_weight, of_bias), np.zeros((2, shape[1])))
+
+
+def moments(x, last, dtype):
+    """Mean and variance of each channel of each sample, by way of a layer."""
+    channels = x.shape[1]
+    memory = np.ascontiguousarray(np.swapaxes(x, 1, 2) if last else x)
+    layer = Layer(x.shape, last, dtype, groups=channels, weight=np.zeros(channels), eps=0.0)
+    _, means = layer.forward(stored(memory, dtype)[0], bounds=(1.0, 1e300, 1e300))
+    return means, layer.invstd.astype(float) ** -2.0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("shape", [(1, 3, 5000), (2, 1, 70), (1, 300, 40), (3, 257, 2)])
 def test_squares_beyond_the_type_that_computes(shape, last, dtype):
-    memory, x, layout = make(shape, last, dtype, 1)
-    huge = read(memory, dtype) * 2.0**110
-    memory, kept = stored(huge, dtype)
-    x = kept.swapaxes(1, 2) if last else kept
-    mean, squares = _core.norm_moments(memory, layout)
+    _, x = make(shape, last, dtype, 1)
+    x *= 2.0**110
+    mean, var = moments(x, last, dtype)
     np.testing.assert_allclose(mean, x.mean(2), rtol=1e-6, atol=1e-6 * np.abs(x).max())
-    np.testing.assert_allclose(squares, x.var(2) * shape[2], rtol=1e-5)
+    np.testing.assert_allclose(var, x.var(2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("shape", [(1, 3, 5000), (2, 3, 70), (1, 300, 40)])
 def test_what_is_not_finite_spoils_its_own_channel_alone(shape, last, value):
-    _, x, layout = make(shape, last, "float32", 1)
-    memory = (x.swapaxes(1, 2) if last else x).astype(np.float32)
-    expected_mean, expected_squares = _core.norm_moments(np.ascontiguousarray(memory), layout)
+    _, x = make(shape, last, "float32", 1)
+    expected_mean, expected_var = moments(x, last, "float32")
     x[0, 1, shape[2] // 2] = value
-    memory = np.ascontiguousarray((x.swapaxes(1, 2) if last else x).astype(np.float32))
-    mean, squares = _core.norm_moments(memory, layout)
+    mean, var = moments(x, last, "float32")
     assert not np.isfinite(mean[0, 1])
-    assert not np.isfinite(squares[0, 1])
+    assert not np.isfinite(var[0, 1])
     others = np.ones(shape[:2], bool)
     others[0, 1] = False
     np.testing.assert_allclose(mean[others], expected_mean[others], rtol=1e-6)
-    np.testing.assert_allclose(squares[others], expected_squares[others], rtol=1e-5)
-    y = np.empty_like(memory)
-    _core.norm_activate(memory, np.ones((3, 1, shape[1])), 0.1, y, layout)
-    v = memory.astype(float) - 1 + 1
-    np.testing.assert_allclose(y, np.where(v > 0, v, 0.1 * v), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(var[others], expected_var[others], rtol=1e-5)
+    memory = np.ascontiguousarray((x.swapaxes(1, 2) if last else x).astype(np.float32))
+    y, _ = Layer(shape, last, "float32", estimate=False, eps=0.0).forward(memory, running=np.ones((2, shape[1])))
+    v = memory.astype(float) - 1
+    np.testing.assert_allclose(y, np.where(v > 0, v, ALPHA * v), rtol=1e-5, atol=1e-6)
 
 
 def test_mean_a_million_times_the_deviation():
     x = np.random.default_rng(0).normal(1e6, 1.0, (1, 4, 9000))
-    for dtype in (np.float64, np.float32):
-        kept = x.astype(dtype)
-        mean, squares = _core.norm_moments(kept, (np.dtype(dtype).name, 1, 4, 9000, False))
-        np.testing.assert_allclose(mean, kept.astype(float).mean(2), rtol=1e-9)
-        np.testing.assert_allclose(squares, kept.astype(float).var(2) * 9000, rtol=1e-5)
+    for dtype in ("float64", "float32"):
+        kept = x.astype(dtype).astype(float)
+        mean, var = moments(kept, False, dtype)
+        np.testing.assert_allclose(mean, kept.mean(2), rtol=1e-9)
+        np.testing.assert_allclose(var, kept.var(2), rtol=1e-5)
 
 
 def test_the_number_of_threads_changes_no_bit(last):
     threads = get_num_threads()
-    memory, _, layout = make((2, 24, 50_000), last, "float32", 1)
-    tables = np.ones((4, 1, 24))
+    shape = (2, 24, 50_000)
+    memory, x = make(shape, last, "float32", 1)
+    layer = Layer(shape, last, "float32", groups=24, weight=np.ones(24))
+    kept = some_kept(np.arange(8), shape, np.float32, x, x)
     results = []
     try:
         for count in (1, threads):
             set_num_threads(count)
-            out = np.empty_like(memory)
-            _core.norm_combine(memory, memory, tables, 0.1, out, layout)
-            results.append(
-                [*_core.norm_moments(memory, layout), *_core.norm_sums(memory, memory, tables[:1], 0.1, layout), out]
-            )
+            y, means = layer.forward(memory, bounds=(2.0, 1e300, 1e300))
+            results.append([y, means, layer.invstd.copy(), *layer.backward(memory, y, kept=kept)])
     finally:
         set_num_threads(threads)
     for one, several in zip(*results, strict=True):
@@ -149,25 +218,28 @@ def test_the_number_of_threads_changes_no_bit(last):
 
 X = np.zeros((2, 3, 4), np.float32)
 LAYOUT = ("float32", 2, 3, 4, False)
-TABLES = np.zeros((3, 1, 3))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "text"),
+    ("layout", "error", "text"),
     [
-        ((X, TABLES, 0.1, X.copy(), ("int8", 2, 3, 4, False)), TypeError, "no dtype int8; there are float16, bfloat16"),
-        ((X[:, :, ::2], TABLES, 0.1, X.copy(), LAYOUT), ValueError, "expected an array in C order of 96 bytes"),
-        ((X, TABLES, 0.1, X[:1].copy(), LAYOUT), ValueError, "expected a writable array in C order of 96 bytes"),
-        ((X, TABLES, 0.1, X.copy(), ("float32", -2, 3, -4, False)), ValueError, "norm: -2 samples, 3 channels, -4"),
-        ((X, TABLES, 0.1, X.copy(), ("float32", 2**61 + 2, 3, 4, False)), ValueError, "norm: 2305843009213693954 samp"),
-        ((X, TABLES, 0.1, X.copy(), ("float32", 2**40, 2**40, 0, False)), ValueError, "norm: 1099511627776 samples"),
-        ((X, TABLES[:2], 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
-        ((X, TABLES.astype("f4"), 0.1, X.copy(), LAYOUT), ValueError, r"float64 tables of shape \(3, 1 or 2, 3\)"),
+        (("int8", 2, 3, 4, False), TypeError, "no dtype int8; there are float16, bfloat16"),
+        (("float32", -2, 3, -4, False), ValueError, "norm: -2 samples, 3 channels, -4"),
+        (("float32", 2**61 + 2, 3, 4, False), ValueError, "norm: 2305843009213693954 samp"),
+        (("float32", 2**40, 2**40, 0, False), ValueError, "norm: 1099511627776 samples"),
     ],
 )
-def test_wrong_memory_is_refused(arguments, error, text):
+def test_wrong_layouts_are_refused(layout, error, text):
+    layer = (0, True, 0.1, None, None)
     with pytest.raises(error, match=text):
-        _core.norm_activate(*arguments)
+        _core.norm_forward(0, 0, 0, None, 0.1, (0.0, 1.0, 1.0), layer, layout)
+    with pytest.raises(error, match=text):
+        _core.norm_backward(0, 0, 0, 0, None, None, (0, 0, 0, layout), layer, LAYOUT)
+
+
+def test_wrong_kept_channels_are_refused():
+    with pytest.raises(TypeError, match=r"norm: expected \(channels, xhat, h, layout\) or None, not array"):
+        _core.norm_backward(0, 0, 0, 0, None, None, X, (0, True, 0.1, None, None), LAYOUT)
 
 
 def test_wrong_layers_are_refused():
@@ -221,25 +293,26 @@ def calls():
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_shared_pool_does_the_work_and_a_fork_goes_back(calls):
-    memory, x, layout = make((1, 8, 1 << 18), False, "float32", 1)
-    mean, _ = _core.norm_moments(memory, layout)
+    memory, x = make((1, 8, 1 << 18), False, "float32", 1)
+    layer = Layer(x.shape, False, "float32", weight=np.zeros(8))
+    _, mean = layer.forward(memory, bounds=(1.0, 1e300, 1e300))
     before = len(calls)
     child = os.fork()
     if child == 0:
-        _core.norm_moments(memory, layout)
+        layer.forward(memory)
         os._exit(len(calls) - before)
     assert os.waitpid(child, 0)[1] == 0
     np.testing.assert_allclose(mean, x.mean(2), rtol=1e-5, atol=1e-6)
-    assert (calls == [get_num_threads()]) == (get_num_threads() > 1)
+    assert (calls == [get_num_threads()] * 2) == (get_num_threads() > 1)
 
 
 def test_at_most_as_many_threads_as_the_layout_says(calls, last):
-    memory, _, layout = make((2, 8, 1 << 17), last, "float32", 1)
-    tables = np.ones((4, 1, 8))
+    shape = (2, 8, 1 << 17)
+    memory, x = make(shape, last, "float32", 1)
+    kept = some_kept(np.arange(4), shape, np.float32, x, x)
     for threads in (1, 2):
-        described = (*layout, threads)
-        _core.norm_moments(memory, described)
-        _core.norm_activate(memory, tables[:3], 0.1, np.empty_like(memory), described)
-        _core.norm_sums(memory, memory, tables[:1], 0.1, described)
-        _core.norm_combine(memory, memory, tables, 0.1, np.empty_like(memory), described)
-        assert calls == ([2] * 4 if threads == 2 and get_num_threads() > 1 else [])
+        layer = Layer(shape, last, "float32", threads=threads)
+        y, _ = layer.forward(memory)
+        layer.backward(memory, y)
+        layer.backward(memory, y, kept=kept)
+        assert calls == ([2] * 8 if threads == 2 and get_num_threads() > 1 else [])

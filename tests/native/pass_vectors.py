@@ -16,7 +16,7 @@ from oracle import passes, reference
 # samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest, and nothing.
 NORM_SHAPES = [
     *((1, 1, 1), (2, 3, 1), (3, 5, 7), (2, 16, 33), (1, 300, 130), (2, 7, 1025), (1, 1, 255), (1, 256, 3)),
-    *((2, 0, 3), (0, 3, 2), (2, 3, 0)),
+    *((2, 0, 3), (0, 3, 2), (2, 3, 0), (2, 0, 1), (0, 0, 0)),
 ]
 LONG_NORM_SHAPES = [(1, 2, 100_000), (3, 257, 64), (2, 24, 9000)]
 CENSUS_SHAPES = [

@@ -43,6 +43,40 @@ def norm_passes(x, grad, y, tables, alpha, tolerance):
     }
 
 
+def shared_mean(values, groups):
+    """Means over `groups` groups of channels of each sample, or, for 0, over a channel of all samples; as a table."""
+    if groups == 0:
+        return values.mean((0, 2))[None]
+    samples, channels, _ = values.shape
+    return values.reshape(samples, groups, -1).mean(2).repeat(channels // groups, 1)
+
+
+def norm_gradients(grad, y, invstd, weight, bias, alpha, groups, kept, tolerance):
+    """The gradients of a whole layer, and how far from them ours may be.
+
+    `groups` as of `shared_mean`; None: the statistics are given. `kept`: channels that keep their normalized input, and
+    that input; in the others, it is recovered from the output.
+    """
+    w, b = weight[:, None], bias[:, None]
+    channels, xhat_of_channels = kept
+    with np.errstate(divide="ignore", invalid="ignore"):
+        xhat = (np.where(y > 0, y, y / alpha) - b) / w
+    xhat[:, channels] = xhat_of_channels
+    h = np.where(y > 0, grad, alpha * grad)
+    g = w * h
+    mean_g, mean_gx = (0, 0) if groups is None else (shared_mean(t, groups)[:, :, None] for t in (g, g * xhat))
+    size = 0 if groups is None else shared_mean(np.abs(g), groups)[:, :, None]
+    size_x = 0 if groups is None else shared_mean(np.abs(g * xhat), groups)[:, :, None]
+    scale = invstd[:, :, None]
+
+    def total(terms):
+        return terms.sum((0, 2)), min(tolerance, 3e-6) * (np.abs(terms).sum((0, 2)).max(initial=0.0))
+
+    grad_x = scale * (g - mean_g - xhat * mean_gx)
+    error = tolerance * (np.abs(scale) * (np.abs(g) + size + np.abs(xhat) * size_x) + 1)
+    return {"x": (grad_x, error), "weight": total(h * xhat), "bias": total(h)}
+
+
 def prelu_passes(x, grad, signs, weight, inverse):
     """Leaky ReLU with one slope per channel.
 

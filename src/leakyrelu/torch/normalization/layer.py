@@ -14,7 +14,7 @@ from leakyrelu.torch._compat import SharedState, in_forward_mode
 from leakyrelu.torch.activations.eager import _PLAIN, _is_eager, is_watched
 from leakyrelu.torch.activations.functional import leaky_relu
 from leakyrelu.torch.normalization.autograd import normalize
-from leakyrelu.torch.normalization.statistics import Rule, Running
+from leakyrelu.torch.normalization.statistics import Normalization, Running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,10 +138,10 @@ class NormLeakyReLU(SharedState):
             return leaky_relu(norm(input), self.negative_slope)
         if type(norm) is nn.GroupNorm and torch.is_autocast_enabled(input.device.type) and not input.is_cpu:
             input = input.float()  # noqa: A001  (autocast's rule for nn.GroupNorm on these devices)
-        rule, running = self._rule(norm, *statistics)
+        normalization, running = self._normalization(norm, *statistics)
         if input.ndim == 2:
-            return normalize(input.unsqueeze(2), weight, bias, rule, running).squeeze(2)
-        return normalize(input, weight, bias, rule, running)
+            return normalize(input.unsqueeze(2), weight, bias, normalization, running).squeeze(2)
+        return normalize(input, weight, bias, normalization, running)
 
     def _is_fused(self, x: Any, tables: tuple[Tensor | None, ...]) -> bool:
         """Whether memory can be saved here; all else, errors included, is the pair's business."""
@@ -191,15 +191,17 @@ class NormLeakyReLU(SharedState):
             return self.training or not norm.track_running_stats
         return self.training or running_mean is None
 
-    def _rule(self, norm: Any, mean: Tensor | None, var: Tensor | None) -> tuple[Rule, Running | None]:
+    def _normalization(
+        self, norm: Any, mean: Tensor | None, var: Tensor | None
+    ) -> tuple[Normalization, Running | None]:
         estimate = self._estimates(mean)
         factor = None
         if type(norm) is nn.GroupNorm:
-            return Rule("group", norm.eps, self.negative_slope, True, norm.num_groups), None
+            return Normalization("group", norm.eps, self.negative_slope, True, norm.num_groups), None
         if type(norm) in INSTANCE_NORMS:
             if estimate and mean is not None:
                 factor = 0.0 if norm.momentum is None else norm.momentum
-            rule = Rule("instance", norm.eps, self.negative_slope, estimate)
+            normalization = Normalization("instance", norm.eps, self.negative_slope, estimate)
         else:
             if self.training and norm.track_running_stats:
                 batches = self.num_batches_tracked
@@ -209,8 +211,10 @@ class NormLeakyReLU(SharedState):
                 factor = norm.momentum
                 if factor is None:
                     factor = 1.0 / float(cast("Tensor", self.num_batches_tracked))
-            rule = Rule("batch", norm.eps, self.negative_slope, estimate, process_group=self._process_group(norm))
-        return rule, None if mean is None or var is None else Running(mean, var, factor)
+            normalization = Normalization(
+                "batch", norm.eps, self.negative_slope, estimate, process_group=self._process_group(norm)
+            )
+        return normalization, None if mean is None or var is None else Running(mean, var, factor)
 
     def _process_group(self, norm: Any) -> Any:
         if not (type(norm) is nn.SyncBatchNorm and self.training and dist.is_available() and dist.is_initialized()):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import torch
+
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
-__all__ = ["Rule", "Running"]
+__all__ = ["Kept", "Normalization", "Running", "compute_dtype"]
 
 
-class Rule(NamedTuple):
-    """Which elements share a mean and a variance, and what is done with them.
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which such data are computed: float32 for the 16-bit types, else the type itself."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+class Normalization(NamedTuple):
+    """The settings of a normalization followed by a Leaky ReLU: which elements share a mean and a variance, and more.
 
     `batch`: a channel, over all samples; `instance`: a channel of one sample; `group`: `groups` channels' worth of one
     sample. `estimate` says that mean and variance are those of the input, and not given. `process_group` adds up the
@@ -55,3 +61,10 @@ class Running(NamedTuple):
             return
         for kept, new in ((self.mean, mean), (self.var, var * (count / (count - 1)))):
             kept.lerp_((new[0] if len(new) == 1 else new.mean(0)).to(kept.dtype), self.factor)
+
+
+class Kept(NamedTuple):
+    """The channels that cannot be recovered from the output, by their indices, and their normalized input."""
+
+    channels: Tensor
+    xhat: Tensor

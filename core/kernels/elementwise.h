@@ -29,11 +29,6 @@ namespace {
 template <class T>
 constexpr int block_length = line / static_cast<int>(sizeof(T));
 
-template <class T, class Operation>
-inline T one(T value, bool is_positive, Compute<T> alpha) {
-  return Number<T>::narrow(Operation::apply(Number<T>::widen(value), slope<T>(is_positive, alpha)));
-}
-
 // Where the sign comes from ------------------------------------------------------------------------------------------
 // at(i, value) is the sign of element i; Block answers the same within the block that begins at i, for a widened value.
 

@@ -50,5 +50,11 @@ struct Divide {
   }
 };
 
+// One element, computed in its compute type and rounded once.
+template <class T, class Operation>
+inline T one(T value, bool is_positive, Compute<T> alpha) {
+  return Number<T>::narrow(Operation::apply(Number<T>::widen(value), slope<T>(is_positive, alpha)));
+}
+
 }  // namespace
 }  // namespace leakyrelu

@@ -14,6 +14,27 @@ void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const
 // Where the output comes from decides how it is written (memory.h).
 enum class Output { callers, fresh };
 
+// One alpha, in the type in which data of that dtype are computed.
+class ScalarAlpha {
+ public:
+  ScalarAlpha(DType dtype, double value) {
+    if (dtype == DType::float64)
+      number_.twice = value;
+    else if (dtype == DType::longdouble)
+      number_.extended = value;
+    else
+      number_.single = static_cast<float>(value);
+  }
+  const char* bytes() const { return reinterpret_cast<const char*>(&number_); }
+
+ private:
+  union {
+    float single;
+    double twice;
+    long double extended;
+  } number_;
+};
+
 // On contiguous operands, alpha lying over them as `layout` says.
 void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const Layout& layout,
                std::ptrdiff_t n, Output output);

@@ -30,6 +30,12 @@ struct Table {
   std::ptrdiff_t rows;
 };
 
+// How one alpha a channel lies over the data.
+inline Layout channel_layout(const NormData& data) {
+  return data.channels_last ? Layout{data.samples * data.positions, data.channels, 1}
+                            : Layout{data.samples, data.channels, data.positions};
+}
+
 // How many elements a * b * c are, none of which is negative; -1 where that is more than can be counted.
 inline std::ptrdiff_t product(std::ptrdiff_t a, std::ptrdiff_t b, std::ptrdiff_t c) {
   std::ptrdiff_t of_two, all;

@@ -9,8 +9,7 @@
 namespace leakyrelu {
 
 void run_prelu_forward(const NormData& data, Table weight, const char* x, char* y, std::uint8_t* signs) {
-  const Layout layout = data.channels_last ? Layout{data.samples * data.positions, data.channels, 1}
-                                           : Layout{data.samples, data.channels, data.positions};
+  const Layout layout = channel_layout(data);
   const ThreadLimit limit(data.threads);
   const std::ptrdiff_t n = data.size();
   const Converted table(data, weight, 1);

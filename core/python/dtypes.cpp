@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "python/errors.h"
+
 namespace leakyrelu {
 namespace {
 
@@ -67,19 +69,18 @@ DType index_of(PyArray_DTypeMeta* dtype) {
 }
 
 int refuse_dtype(const char* function, const char* operand, PyArray_DTypeMeta* dtype) {
-  PyErr_Format(PyExc_TypeError,
-               "%s: %s of type %s is not supported, only real numbers are (bool, integers, float16, bfloat16, float32, "
-               "float64, longdouble); %s",
-               function, operand, name_of(dtype), remedy_for(dtype));
+  refuse(PyExc_TypeError, function,
+         "%s of type %s is not supported, only real numbers are (bool, integers, float16, bfloat16, float32, float64, "
+         "longdouble); %s",
+         operand, name_of(dtype), remedy_for(dtype));
   return -1;
 }
 
 int refuse_result(const char* function, PyArray_DTypeMeta* dtype) {
-  PyErr_Format(
-      PyExc_TypeError,
-      "%s: a result of type %s (dtype=) is not supported; the function computes in float16, bfloat16, float32, "
-      "float64 and longdouble, so ask for one of these and convert the result with .astype()",
-      function, name_of(dtype));
+  refuse(PyExc_TypeError, function,
+         "a result of type %s (dtype=) is not supported; the function computes in float16, bfloat16, float32, float64 "
+         "and longdouble, so ask for one of these and convert the result with .astype()",
+         name_of(dtype));
   return -1;
 }
 

@@ -3,7 +3,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/leaky_relu.h"
 #include "python/dtypes.h"
+#include "python/errors.h"
 #include "python/operands.h"
 #include "runtime/huge_pages.h"
 
@@ -28,19 +30,21 @@ constexpr Operation operations[] = {
     {"leaky_relu_backward_from_signs", Kind::from_signs, nullptr, 3, false},
 };
 
-struct Shortcut {
+struct FastPath {
   PyObject_HEAD vectorcallfunc call;
   PyObject* function;
   PyObject* attributes;
   const Operation* operation;
+  double default_alpha;  // that of the function
 };
 
 PyObject *alpha_keyword, *out_keyword;
 
-// What a call gives, by name; null where it is not given.
+// The arguments of a call, by name; null where one is not given.
 struct Arguments {
   PyObject* inputs[3] = {};  // alpha in the last place
   PyObject* out = nullptr;
+  double default_alpha;
 };
 
 bool read_arguments(const Operation& operation, PyObject* const* args, Py_ssize_t count, PyObject* names,
@@ -64,12 +68,10 @@ bool read_arguments(const Operation& operation, PyObject* const* args, Py_ssize_
 
 bool is_number(PyObject* object) { return PyFloat_CheckExact(object) || PyLong_CheckExact(object); }
 
-// alpha as a double, for an absent, float or int one. The kernels round it to their type; so that nothing is rounded
-// twice, integers that a double does not hold go the long way.
+// alpha as a double, for a float or an int. The kernels round it to their type; so that nothing is rounded twice,
+// integers that a double does not hold take the general path.
 bool read_number(PyObject* object, double& value) {
-  if (object == nullptr) {
-    value = 0.01;
-  } else if (PyFloat_CheckExact(object)) {
+  if (PyFloat_CheckExact(object)) {
     value = PyFloat_AS_DOUBLE(object);
   } else {
     constexpr long long exact = 1LL << 53;
@@ -113,7 +115,7 @@ struct Plain {
   PyArrayObject* x() const { return data.get(); }
   char* to() const { return PyArray_BYTES(out.array()); }
 
-  // These return false where the call must go the long way, and where there is a Python error.
+  // These return false where the call must take the general path, and where there is a Python error.
   bool take(const Operation& operation, const Arguments& given);
   bool take_out(const Arguments& given);
   // Whether the output is the caller's, and reaches into an operand without beginning where it does.
@@ -122,11 +124,7 @@ struct Plain {
   }
 
  private:
-  union {
-    float single;
-    double twice;
-    long double extended;
-  } number_;
+  ScalarAlpha number_{DType::float64, 0};
   Alpha array_;
 };
 
@@ -143,15 +141,14 @@ bool Plain::take(const Operation& operation, const Arguments& given) {
 
   PyObject* object = given.inputs[operation.inputs - 1];
   if (object == nullptr || is_number(object)) {
-    double value;
-    if (!read_number(object, value) || (operation.needs_positive_alpha && !(value > 0))) return false;
-    if (data.dtype == DType::float64)
-      number_.twice = value;
-    else if (data.dtype == DType::longdouble)
-      number_.extended = value;
-    else if (number_.single = static_cast<float>(value); std::isinf(number_.single) && !std::isinf(value))
+    double value = given.default_alpha;
+    if ((object != nullptr && !read_number(object, value)) || (operation.needs_positive_alpha && !(value > 0)))
+      return false;
+    const bool in_double = data.dtype == DType::float64 || data.dtype == DType::longdouble;
+    if (!in_double && std::isinf(static_cast<float>(value)) && !std::isinf(value))
       return false;  // the ufunc warns of it
-    alpha = reinterpret_cast<const char*>(&number_);
+    number_ = ScalarAlpha(data.dtype, value);
+    alpha = number_.bytes();
     layout = {1, 1, data.size()};
   } else {
     // A slope per channel. Only in C order does it lie over the memory as it lies over the axes.
@@ -168,7 +165,7 @@ bool Plain::take(const Operation& operation, const Arguments& given) {
 
 bool Plain::take_out(const Arguments& given) {
   if (given.out == nullptr) {
-    const Room room(PyArray_NBYTES(x()));
+    const HugePageHint hint(PyArray_NBYTES(x()));
     out = Ref(PyArray_NewLikeArray(x(), NPY_KEEPORDER, nullptr, 0));
     return static_cast<bool>(out);
   }
@@ -240,50 +237,50 @@ PyObject* run_signs(const Operation& operation, const Arguments& given, Plain& p
   return pack ? PyTuple_Pack(2, plain.out.get(), signs) : plain.out.release();
 }
 
-// The result, or null without a Python error where the call must go the long way.
+// The result, or null without a Python error where the call must take the general path.
 PyObject* run_array(const Operation& operation, const Arguments& given) {
   Plain plain;
   if (!plain.take(operation, given)) return nullptr;
   return operation.kind == Kind::ufunc ? run_ufunc(operation, given, plain) : run_signs(operation, given, plain);
 }
 
-PyObject* call(PyObject* self, PyObject* const* args, std::size_t count_and_flag, PyObject* names) {
-  auto* shortcut = reinterpret_cast<Shortcut*>(self);
-  const Operation& operation = *shortcut->operation;
+PyObject* call(PyObject* object, PyObject* const* args, std::size_t count_and_flag, PyObject* names) {
+  auto* self = reinterpret_cast<FastPath*>(object);
+  const Operation& operation = *self->operation;
   const Py_ssize_t count = PyVectorcall_NARGS(count_and_flag);
-  Arguments given;
+  Arguments given{{}, nullptr, self->default_alpha};
   if (read_arguments(operation, args, count, names, given)) {
     PyObject* first = given.inputs[0];
     if (PyFloat_CheckExact(first)) {
-      PyObject* alpha_object = given.inputs[1];
-      double alpha;
+      PyObject* number = given.inputs[1];
+      double alpha = given.default_alpha;
       if (&operation == &operations[0] && given.out == nullptr &&
-          (alpha_object == nullptr || is_number(alpha_object)) && read_number(alpha_object, alpha)) {
+          (number == nullptr || (is_number(number) && read_number(number, alpha)))) {
         const double x = PyFloat_AS_DOUBLE(first);
-        return PyFloat_FromDouble(x > 0 ? x : alpha * x);
+        return PyFloat_FromDouble(one<double, Multiply>(x, positive(x), alpha));
       }
     } else {
       PyObject* result = run_array(operation, given);
       if (result != nullptr || PyErr_Occurred()) return result;
     }
   }
-  return PyObject_Vectorcall(shortcut->function, args, count_and_flag, names);
+  return PyObject_Vectorcall(self->function, args, count_and_flag, names);
 }
 
 // As an object --------------------------------------------------------------------------------------------------------
 
 int traverse(PyObject* self, visitproc visit, void* arg) {
-  auto* shortcut = reinterpret_cast<Shortcut*>(self);
-  Py_VISIT(shortcut->function);
-  Py_VISIT(shortcut->attributes);
+  auto* fast_path = reinterpret_cast<FastPath*>(self);
+  Py_VISIT(fast_path->function);
+  Py_VISIT(fast_path->attributes);
   Py_VISIT(Py_TYPE(self));
   return 0;
 }
 
 int clear(PyObject* self) {
-  auto* shortcut = reinterpret_cast<Shortcut*>(self);
-  Py_CLEAR(shortcut->function);
-  Py_CLEAR(shortcut->attributes);
+  auto* fast_path = reinterpret_cast<FastPath*>(self);
+  Py_CLEAR(fast_path->function);
+  Py_CLEAR(fast_path->attributes);
   return 0;
 }
 
@@ -296,7 +293,7 @@ void dealloc(PyObject* self) {
 }
 
 PyObject* repr(PyObject* self) {
-  return PyUnicode_FromFormat("<function leakyrelu.%s>", reinterpret_cast<Shortcut*>(self)->operation->name);
+  return PyUnicode_FromFormat("<function leakyrelu.%s>", reinterpret_cast<FastPath*>(self)->operation->name);
 }
 
 // It never binds to an instance, as a ufunc does not; but what has no __get__ is no routine to `help`, which then
@@ -309,19 +306,32 @@ PyObject* get(PyObject* self, PyObject*, PyObject*) {
 // Pickled and copied by name, as functions are.
 PyObject* reduce(PyObject* self, PyObject*) { return PyObject_GetAttrString(self, "__qualname__"); }
 
-// shortcut(function, name): the object in the place of the function. functools.update_wrapper gives it the rest.
+// The default of alpha, which is the only default of a positional argument.
+bool read_default(PyObject* function, double& alpha) {
+  Ref defaults(PyObject_GetAttrString(function, "__defaults__"));
+  if (!defaults) return false;
+  if (!PyTuple_Check(defaults.get()) || PyTuple_GET_SIZE(defaults.get()) != 1)
+    return refuse(PyExc_TypeError, "fast_path", "%R must have one default, that of alpha", function);
+  alpha = PyFloat_AsDouble(PyTuple_GET_ITEM(defaults.get(), 0));
+  return PyErr_Occurred() == nullptr;
+}
+
+// fast_path(function, name): the object in the place of the function. functools.update_wrapper gives it the rest.
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject*) {
   PyObject* function;
   const char* name;
-  if (!PyArg_ParseTuple(args, "Os", &function, &name)) return nullptr;
+  double default_alpha = 0;
+  if (!PyArg_ParseTuple(args, "Os:fast_path", &function, &name) || !read_default(function, default_alpha))
+    return nullptr;
   for (const Operation& operation : operations) {
     if (std::strcmp(operation.name, name) != 0) continue;
-    auto* self = reinterpret_cast<Shortcut*>(type->tp_alloc(type, 0));
+    auto* self = reinterpret_cast<FastPath*>(type->tp_alloc(type, 0));
     if (self == nullptr) return nullptr;
     self->call = call;
     Py_INCREF(function);
     self->function = function;
     self->operation = &operation;
+    self->default_alpha = default_alpha;
     self->attributes = PyDict_New();
     if (self->attributes == nullptr) {
       Py_DECREF(self);
@@ -329,13 +339,14 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject*) {
     }
     return reinterpret_cast<PyObject*>(self);
   }
-  return PyErr_Format(PyExc_ValueError, "there is no operation named %s", name);
+  refuse(PyExc_ValueError, "fast_path", "there is no operation named %s", name);
+  return nullptr;
 }
 
 PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 PyMemberDef members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Shortcut, call), READONLY, nullptr},
-    {"__dictoffset__", T_PYSSIZET, offsetof(Shortcut, attributes), READONLY, nullptr},
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(FastPath, call), READONLY, nullptr},
+    {"__dictoffset__", T_PYSSIZET, offsetof(FastPath, attributes), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
 PyGetSetDef getset[] = {
@@ -356,8 +367,8 @@ PyType_Slot slots[] = {
     {0, nullptr},
 };
 PyType_Spec spec = {
-    "leakyrelu._core.shortcut",
-    sizeof(Shortcut),
+    "leakyrelu._core.fast_path",
+    sizeof(FastPath),
     0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     slots,
@@ -365,12 +376,12 @@ PyType_Spec spec = {
 
 }  // namespace
 
-int add_shortcut(PyObject* module) {
+int add_fast_path(PyObject* module) {
   alpha_keyword = PyUnicode_InternFromString("alpha");
   out_keyword = PyUnicode_InternFromString("out");
   if (alpha_keyword == nullptr || out_keyword == nullptr) return -1;
   Ref type(PyType_FromSpec(&spec));
-  return type ? PyModule_AddObjectRef(module, "shortcut", type.get()) : -1;
+  return type ? PyModule_AddObjectRef(module, "fast_path", type.get()) : -1;
 }
 
 }  // namespace leakyrelu

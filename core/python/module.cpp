@@ -3,9 +3,11 @@
 #include <cstdlib>
 #include <string>
 
+#include "python/errors.h"
 #include "python/fast_path.h"
 #include "python/numpy_api.h"
 #include "python/packed_signs.h"
+#include "python/tensor_args.h"
 #include "python/tensor_census.h"
 #include "python/tensor_elementwise.h"
 #include "python/tensor_norm.h"
@@ -39,11 +41,11 @@ PyObject* set_threads(PyObject*, PyObject* argument) {
   int overflow = 0;
   const long count = PyLong_AsLongAndOverflow(argument, &overflow);
   if (overflow == 0 && count == -1 && PyErr_Occurred()) return nullptr;
-  if (overflow < 0 || (overflow == 0 && count < 1))
-    return PyErr_Format(
-        PyExc_ValueError,
-        "set_num_threads: %S is not a number of threads; give 1 or more (1 to compute on the calling thread alone)",
-        argument);
+  if (overflow < 0 || (overflow == 0 && count < 1)) {
+    refuse(PyExc_ValueError, "set_num_threads",
+           "%S is not a number of threads; give 1 or more (1 to compute on the calling thread alone)", argument);
+    return nullptr;
+  }
   set_num_threads(static_cast<int>(overflow > 0 || count > many ? many : count));
   Py_RETURN_NONE;
 }
@@ -56,29 +58,14 @@ PyObject* share_openmp_at(PyObject*, PyObject* argument) {
 }
 
 PyMethodDef methods[] = {
-    {"leaky_relu_with_signs", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(leaky_relu_with_signs)),
-     METH_FASTCALL, "leaky_relu_with_signs(x, alpha, out=None, /) -> (y, signs)"},
-    {"leaky_relu_backward_from_signs",
-     reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(leaky_relu_backward_from_signs)), METH_FASTCALL,
-     "leaky_relu_backward_from_signs(grad, signs, alpha, out=None, /) -> grad_input"},
-    {"with_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(with_signs_at)), METH_FASTCALL,
-     "with_signs_at(dtype, slope, n, threads, x, y, signs, /): on addresses"},
-    {"make_room", make_room_for, METH_O, "make_room(size, /): the next mapping begins where huge pages do"},
-    {"leave_room", leave_room_again, METH_NOARGS, "leave_room(): ends what make_room began"},
-    {"from_signs_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(from_signs_at)), METH_FASTCALL,
-     "from_signs_at(dtype, slope, n, threads, grad, signs, out, /): on addresses"},
-    {"prelu_forward_at", prelu_forward_at, METH_VARARGS,
-     "prelu_forward_at(layout, threads, weight, x, y, signs, /): on addresses"},
-    {"prelu_backward_at", prelu_backward_at, METH_VARARGS,
-     "prelu_backward_at(layout, threads, weight and inverse, grad, given, signs, out, /) -> sums: on addresses"},
-    {"add_census", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_census)), METH_FASTCALL,
-     "add_census(x, bfloat16, outer, channels, inner, low, ceiling, counts, moments, /)"},
-    {"add_census_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_census_at)), METH_FASTCALL,
-     "add_census_at(dtype, address, outer, channels, inner, low, ceiling, counts, moments, threads, /)"},
-    {"get_num_threads", get_threads, METH_NOARGS, "get_num_threads() -> int"},
-    {"set_num_threads", set_threads, METH_O, "set_num_threads(count, /)"},
-    {"share_openmp", share_openmp_at, METH_O, "share_openmp(address of GOMP_parallel, or 0, /)"},
-    {"config", config, METH_NOARGS, "config() -> dict: instruction sets, threads, and the cache of a core."},
+    {"get_num_threads", get_threads, METH_NOARGS,
+     "get_num_threads($module, /)\n--\n\nThe number of threads that the next long run may use."},
+    {"set_num_threads", set_threads, METH_O,
+     "set_num_threads($module, count, /)\n--\n\nSet the largest number of threads of a run."},
+    {"share_openmp", share_openmp_at, METH_O,
+     "share_openmp($module, address, /)\n--\n\n"
+     "Compute on the threads of the OpenMP library whose GOMP_parallel lies at the address; 0 ends that."},
+    {"config", config, METH_NOARGS, "config($module, /)\n--\n\nInstruction sets, threads, and the cache of a core."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -91,8 +78,14 @@ int execute(PyObject* module) {
     PyErr_SetString(PyExc_ImportError, wrong.c_str());
     return -1;
   }
-  if (PyModule_AddFunctions(module, norm_methods) < 0) return -1;
-  return add_ufuncs(module) < 0 ? -1 : add_shortcut(module);
+  for (PyMethodDef* functions : {packed_signs_methods, tensor_elementwise_methods, tensor_norm_methods,
+                                 tensor_prelu_methods, tensor_census_methods}) {
+    if (PyModule_AddFunctions(module, functions) < 0) return -1;
+  }
+  if (PyModule_AddIntConstant(module, "HUGE_PAGES_FROM", huge_pages_from) < 0) return -1;
+  const Ref dtypes(tensor_dtypes());
+  if (!dtypes || PyModule_AddObjectRef(module, "DTYPES", dtypes.get()) < 0) return -1;
+  return add_ufuncs(module) < 0 ? -1 : add_fast_path(module);
 }
 
 PyModuleDef_Slot slots[] = {

@@ -7,6 +7,7 @@
 #endif
 
 #include "python/dtypes.h"
+#include "python/errors.h"
 #include "runtime/huge_pages.h"
 
 namespace leakyrelu {
@@ -39,10 +40,10 @@ bool broadcast_error(const char* function, PyArrayObject* alpha, PyArrayObject* 
   Ref alpha_shape(PyObject_GetAttrString(reinterpret_cast<PyObject*>(alpha), "shape"));
   Ref data_shape(PyObject_GetAttrString(reinterpret_cast<PyObject*>(data), "shape"));
   if (alpha_shape && data_shape)
-    PyErr_Format(PyExc_ValueError,
-                 "%s: alpha of shape %S does not broadcast to data of shape %S; give one number, or an array whose "
-                 "trailing axes match (a slope per channel of N, C, H, W data has shape (C, 1, 1))",
-                 function, alpha_shape.get(), data_shape.get());
+    refuse(PyExc_ValueError, function,
+           "alpha of shape %S does not broadcast to data of shape %S; give one number, or an array whose trailing axes "
+           "match (a slope per channel of N, C, H, W data has shape (C, 1, 1))",
+           alpha_shape.get(), data_shape.get());
   return false;
 }
 
@@ -130,22 +131,20 @@ bool Target::take(const char* function, PyObject* object, Data& data, Ref* alpha
   PyArrayObject* like = data.get();
   if (object == nullptr || object == Py_None) {
     Py_INCREF(PyArray_DESCR(like));
-    const Room room(PyArray_NBYTES(like));
+    const HugePageHint hint(PyArray_NBYTES(like));
     array_ = Ref(PyArray_NewFromDescr(&PyArray_Type, PyArray_DESCR(like), PyArray_NDIM(like), PyArray_DIMS(like),
                                       nullptr, nullptr, 0, nullptr));
     return static_cast<bool>(array_);
   }
-  if (!PyArray_Check(object)) {
-    PyErr_Format(PyExc_TypeError, "%s: out must be a NumPy array, not %s", function, Py_TYPE(object)->tp_name);
-    return false;
-  }
+  if (!PyArray_Check(object))
+    return refuse(PyExc_TypeError, function, "out must be a NumPy array, not %s", Py_TYPE(object)->tp_name);
   auto* out = reinterpret_cast<PyArrayObject*>(object);
   if (!PyArray_SAMESHAPE(out, like) || !PyArray_EquivTypes(PyArray_DESCR(out), PyArray_DESCR(like))) {
     Ref out_shape(PyObject_GetAttrString(object, "shape"));
     Ref shape(PyObject_GetAttrString(data.array.get(), "shape"));
     if (out_shape && shape)
-      PyErr_Format(PyExc_ValueError, "%s: out has shape %S and dtype %S, but the result has shape %S and dtype %S",
-                   function, out_shape.get(), PyArray_DESCR(out), shape.get(), PyArray_DESCR(like));
+      refuse(PyExc_ValueError, function, "out has shape %S and dtype %S, but the result has shape %S and dtype %S",
+             out_shape.get(), PyArray_DESCR(out), shape.get(), PyArray_DESCR(like));
     return false;
   }
   if (PyArray_FailUnlessWriteable(out, "out") < 0) return false;

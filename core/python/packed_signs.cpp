@@ -1,50 +1,41 @@
 #include "python/packed_signs.h"
 
+#include "python/errors.h"
 #include "python/operands.h"
 
 namespace leakyrelu {
 namespace {
 
-bool check_count(const char* function, Py_ssize_t count, Py_ssize_t least, Py_ssize_t most) {
-  if (count >= least && count <= most) return true;
-  PyErr_Format(PyExc_TypeError, "%s takes %zd to %zd positional arguments but %zd were given", function, least, most,
-               count);
-  return false;
-}
-
 // The signs of `size` elements, as a uint8 array of one axis in C order.
 Ref take_signs(const char* function, PyObject* object, std::ptrdiff_t size) {
   if (!PyArray_Check(object) || PyArray_TYPE(reinterpret_cast<PyArrayObject*>(object)) != NPY_UINT8) {
-    PyErr_Format(PyExc_TypeError,
-                 "%s: signs must be the uint8 array that leaky_relu_with_signs returned, not %s; pack a boolean mask "
-                 "with numpy.packbits(mask, bitorder='little')",
-                 function, Py_TYPE(object)->tp_name);
+    refuse(PyExc_TypeError, function,
+           "signs must be the uint8 array that leaky_relu_with_signs returned, not %s; pack a boolean mask with "
+           "numpy.packbits(mask, bitorder='little')",
+           Py_TYPE(object)->tp_name);
     return {};
   }
   auto* signs = reinterpret_cast<PyArrayObject*>(object);
   const std::ptrdiff_t needed = (size + 7) / 8;
   if (PyArray_NDIM(signs) != 1 || PyArray_SIZE(signs) != needed) {
-    PyErr_Format(
-        PyExc_ValueError,
-        "%s: signs has %d axes and %zd bytes, but a gradient of %zd elements needs 1 axis and %zd bytes; give the "
-        "signs that were returned for an input of the same shape",
-        function, PyArray_NDIM(signs), static_cast<Py_ssize_t>(PyArray_SIZE(signs)), static_cast<Py_ssize_t>(size),
-        static_cast<Py_ssize_t>(needed));
+    refuse(PyExc_ValueError, function,
+           "signs has %s and %s, but a gradient of %s needs 1 axis and %s; give the signs that were returned for an "
+           "input of the same shape",
+           counted(PyArray_NDIM(signs), "axis", "axes").text, counted(PyArray_SIZE(signs), "byte", "bytes").text,
+           counted(size, "element", "elements").text, counted(needed, "byte", "bytes").text);
     return {};
   }
   return Ref(PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO));
 }
 
-}  // namespace
-
-PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t count) {
+PyObject* leaky_relu_with_signs(PyObject*, PyObject* args) {
   constexpr const char* name = "leaky_relu_with_signs";
-  if (!check_count(name, count, 2, 3)) return nullptr;
-  PyObject* out = count > 2 ? args[2] : nullptr;
+  PyObject *x_object, *alpha_object, *out = nullptr;
+  if (!PyArg_ParseTuple(args, "OO|O:leaky_relu_with_signs", &x_object, &alpha_object, &out)) return nullptr;
   Data x;
   Alpha alpha;
   Target y;
-  if (!take_data(name, "x", args[0], x) || !take_alpha(name, args[1], x, alpha) ||
+  if (!take_data(name, "x", x_object, x) || !take_alpha(name, alpha_object, x, alpha) ||
       !y.take(name, out, x, &alpha.array, nullptr))
     return nullptr;
   const npy_intp bytes = (x.size() + 7) / 8;
@@ -63,16 +54,17 @@ PyObject* leaky_relu_with_signs(PyObject*, PyObject* const* args, Py_ssize_t cou
   return PyTuple_Pack(2, y.get(), signs.get());
 }
 
-PyObject* leaky_relu_backward_from_signs(PyObject*, PyObject* const* args, Py_ssize_t count) {
+PyObject* leaky_relu_backward_from_signs(PyObject*, PyObject* args) {
   constexpr const char* name = "leaky_relu_backward_from_signs";
-  if (!check_count(name, count, 3, 4)) return nullptr;
-  PyObject* out = count > 3 ? args[3] : nullptr;
+  PyObject *grad_object, *sign_object, *alpha_object, *out = nullptr;
+  if (!PyArg_ParseTuple(args, "OOO|O:leaky_relu_backward_from_signs", &grad_object, &sign_object, &alpha_object, &out))
+    return nullptr;
   Data grad;
   Alpha alpha;
   Target result;
-  if (!take_data(name, "grad", args[0], grad)) return nullptr;
-  Ref signs = take_signs(name, args[1], grad.size());
-  if (!signs || !take_alpha(name, args[2], grad, alpha) || !result.take(name, out, grad, &alpha.array, &signs))
+  if (!take_data(name, "grad", grad_object, grad)) return nullptr;
+  Ref signs = take_signs(name, sign_object, grad.size());
+  if (!signs || !take_alpha(name, alpha_object, grad, alpha) || !result.take(name, out, grad, &alpha.array, &signs))
     return nullptr;
 
   FloatingPointFlags flags(name, grad.dtype);
@@ -87,5 +79,15 @@ PyObject* leaky_relu_backward_from_signs(PyObject*, PyObject* const* args, Py_ss
   Py_INCREF(result.get());
   return result.get();
 }
+
+}  // namespace
+
+PyMethodDef packed_signs_methods[] = {
+    {"leaky_relu_with_signs", leaky_relu_with_signs, METH_VARARGS,
+     "leaky_relu_with_signs($module, x, alpha, out=None, /)\n--\n\nReturn y and the packed signs of x."},
+    {"leaky_relu_backward_from_signs", leaky_relu_backward_from_signs, METH_VARARGS,
+     "leaky_relu_backward_from_signs($module, grad, signs, alpha, out=None, /)\n--\n\nReturn the gradient of x."},
+    {nullptr, nullptr, 0, nullptr},
+};
 
 }  // namespace leakyrelu

@@ -1,16 +1,12 @@
-// Leaky ReLU on bare addresses, for tensors of a framework that Python knows by their data pointers.
+// Leaky ReLU with packed signs on the memory of tensors (tensor_args.h).
 #pragma once
 
 #include "python/numpy_api.h"
 
 namespace leakyrelu {
 
-// (dtype, slope, n, threads, x, y, signs): dtype is an index of the enumeration DType, the last three are addresses.
-PyObject* with_signs_at(PyObject*, PyObject* const* args, Py_ssize_t count);
-// make_room(bytes) and leave_room(): see memory.h
-PyObject* make_room_for(PyObject*, PyObject* bytes);
-PyObject* leave_room_again(PyObject*, PyObject*);
-// (dtype, slope, n, threads, grad, signs, out)
-PyObject* from_signs_at(PyObject*, PyObject* const* args, Py_ssize_t count);
+// with_signs_at(layout, slope, x, y, signs), from_signs_at(layout, slope, grad, signs, out),
+// begin_huge_page_hint(bytes) and end_huge_page_hint() (huge_pages.h)
+extern PyMethodDef tensor_elementwise_methods[];
 
 }  // namespace leakyrelu

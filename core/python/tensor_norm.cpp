@@ -265,7 +265,7 @@ PyObject* backward(PyObject*, PyObject* args) {
 
 }  // namespace
 
-PyMethodDef norm_methods[] = {
+PyMethodDef tensor_norm_methods[] = {
     {"norm_forward", forward, METH_VARARGS,
      "norm_forward(x, y, invstd, running, eps, bounds, layer, layout, /) -> mean, or None where all is invertible"},
     {"norm_backward", backward, METH_VARARGS,

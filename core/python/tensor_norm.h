@@ -5,6 +5,6 @@
 
 namespace leakyrelu {
 
-extern PyMethodDef norm_methods[];
+extern PyMethodDef tensor_norm_methods[];
 
 }  // namespace leakyrelu

@@ -1,12 +1,12 @@
-// Leaky ReLU with learned slopes on bare addresses, for tensors of a framework that Python knows by their data
-// pointers.
+// Leaky ReLU with learned slopes on the memory of tensors (tensor_args.h).
 #pragma once
 
 #include "python/numpy_api.h"
 
 namespace leakyrelu {
 
-PyObject* prelu_forward_at(PyObject*, PyObject* args);
-PyObject* prelu_backward_at(PyObject*, PyObject* args);
+// prelu_forward_at(layout, weight, x, y, signs) and prelu_backward_at(layout, weight and inverse, grad, given, signs,
+// out), which returns the sums a channel.
+extern PyMethodDef tensor_prelu_methods[];
 
 }  // namespace leakyrelu

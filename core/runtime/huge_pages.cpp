@@ -9,10 +9,6 @@ namespace leakyrelu {
 namespace {
 
 constexpr std::ptrdiff_t huge_page = 2 * 1024 * 1024;  // of x86-64, and of arm64 with pages of 4 KiB
-// Where the host of a virtual machine has its memory in small pages, a huge page of the guest costs more than the 512
-// small ones: on two cores of an AMD EPYC 25/17 (KVM) 2^20 fresh floats, forward plus backward, took 0.6 to 1.4 times
-// as long, depending on which memory the guest had. From here on the gain where it is well is worth that.
-constexpr std::ptrdiff_t huge_advice_from = 8 * 1024 * 1024;
 
 std::size_t page_size() {
   static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -23,7 +19,7 @@ std::size_t page_size() {
 
 void advise_huge_pages(void* begin, std::ptrdiff_t bytes) {
 #if defined(MADV_HUGEPAGE)
-  if (bytes < huge_advice_from) return;
+  if (bytes < huge_pages_from) return;
   const std::uintptr_t page = page_size();
   const auto address = reinterpret_cast<std::uintptr_t>(begin);
   // With what lies before and behind on the same pages: the header of malloc, above all.
@@ -42,12 +38,12 @@ namespace {
 thread_local struct {
   void* at = nullptr;
   std::size_t length = 0;
-} room;
+} reserved;
 }  // namespace
 
-void make_room(std::ptrdiff_t bytes) {
-  leave_room();
-  if (bytes < huge_advice_from) return;
+void begin_huge_page_hint(std::ptrdiff_t bytes) {
+  end_huge_page_hint();
+  if (bytes < huge_pages_from) return;
   // As malloc maps it, with its header and the alignment that PyTorch asks for. New mappings lie at the top of the
   // highest gap that is large enough, so the place of this one, with its own top left in the way, is the next one's.
   // The first page has the header on it, and is there before anybody asks for huge ones: these are to begin behind it.
@@ -60,16 +56,16 @@ void make_room(std::ptrdiff_t bytes) {
   if (probe == MAP_FAILED) return;
   const std::size_t off = (reinterpret_cast<std::uintptr_t>(probe) + page) % huge_page;
   munmap(probe, length - off);
-  if (off > 0) room = {static_cast<char*>(probe) + (length - off), off};
+  if (off > 0) reserved = {static_cast<char*>(probe) + (length - off), off};
 }
 
-void leave_room() {
-  if (room.at != nullptr) munmap(room.at, room.length);
-  room = {};
+void end_huge_page_hint() {
+  if (reserved.at != nullptr) munmap(reserved.at, reserved.length);
+  reserved = {};
 }
 #else
-void make_room(std::ptrdiff_t) {}
-void leave_room() {}
+void begin_huge_page_hint(std::ptrdiff_t) {}
+void end_huge_page_hint() {}
 #endif
 
 }  // namespace leakyrelu

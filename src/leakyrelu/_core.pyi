@@ -1,7 +1,7 @@
 """The native part: NumPy ufuncs and plain functions. `leakyrelu.arrays` is the public face."""
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypedDict, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypedDict, TypeVar, final
 
 import numpy as np
 
@@ -23,50 +23,41 @@ def leaky_relu_with_signs(x: Any, alpha: Any, out: np.ndarray | None = None, /) 
 def leaky_relu_backward_from_signs(
     grad: Any, signs: np.ndarray, alpha: Any, out: np.ndarray | None = None, /
 ) -> np.ndarray: ...
-def with_signs_at(dtype: int, slope: float, n: int, threads: int, x: int, y: int, signs: int, /) -> None: ...
-def from_signs_at(dtype: int, slope: float, n: int, threads: int, grad: int, signs: int, out: int, /) -> None: ...
-def make_room(size: int, /) -> None: ...
-def leave_room() -> None: ...
 
-# (dtype, samples, channels, positions, channels last) of data with a learned slope a channel (core/prelu_kernel.h).
-_Channels = tuple[int, int, int, int, bool]
+# Of functions on tensors, which know memory by its address: (dtype, samples, channels, positions, channels last,
+# threads). dtype is a value of DTYPES; threads is the largest number to compute on, 0 for as many as are allowed.
+_TensorLayout = tuple[int, int, int, int, bool, int]
 
-def prelu_forward_at(layout: _Channels, threads: int, weight: np.ndarray, x: int, y: int, signs: int, /) -> None: ...
+DTYPES: dict[str, int]
+
+# Bytes from which memory is worth huge pages, and so a hint.
+HUGE_PAGES_FROM: int
+
+def begin_huge_page_hint(size: int, /) -> None: ...
+def end_huge_page_hint() -> None: ...
+def with_signs_at(layout: _TensorLayout, slope: float, x: int, y: int, signs: int, /) -> None: ...
+def from_signs_at(layout: _TensorLayout, slope: float, grad: int, signs: int, out: int, /) -> None: ...
+
+# Of data with a learned slope a channel; tables: the slopes, and what the output is divided by to give the input.
+def prelu_forward_at(layout: _TensorLayout, weight: np.ndarray, x: int, y: int, signs: int, /) -> None: ...
 def prelu_backward_at(
-    layout: _Channels, threads: int, tables: np.ndarray, grad: int, given: int, signs: int, out: int, /
+    layout: _TensorLayout, tables: np.ndarray, grad: int, given: int, signs: int, out: int, /
 ) -> np.ndarray: ...
-def add_census(
-    x: np.ndarray,
-    bfloat16: bool,
-    outer: int,
-    channels: int,
-    inner: int,
-    low: float,
-    ceiling: float,
-    counts: np.ndarray,
-    moments: np.ndarray,
-    /,
-) -> None: ...
 def add_census_at(
-    dtype: int,
-    address: int,
-    outer: int,
-    channels: int,
-    inner: int,
-    low: float,
-    ceiling: float,
-    counts: np.ndarray,
-    moments: np.ndarray,
-    threads: int,
-    /,
+    layout: _TensorLayout, low: float, ceiling: float, x: int, counts: np.ndarray, moments: np.ndarray, /
 ) -> None: ...
-def shortcut(function: Callable[_P, _R], name: str, /) -> Callable[_P, _R]: ...
+
+# `function`, with the usual calls of the operation `name` answered natively.
+@final
+class fast_path(Generic[_P, _R]):  # noqa: N801
+    def __new__(cls, function: Callable[_P, _R], name: str, /) -> Self: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
 # Normalization followed by a Leaky ReLU (core/ops/norm.h). The layout names the dtype, then samples, channels,
 # positions, whether the channels come last, and at most how many threads, if that is not all that are allowed.
 _Layout = tuple[str, int, int, int, bool] | tuple[str, int, int, int, bool, int]
 
-# Numbers as (dtype, address), where dtype is an index of the enumeration DType (core/kernel.h).
+# Numbers as (dtype, address), where dtype is a value of DTYPES.
 _Numbers = tuple[int, int] | None
 
 # (groups, or 0 for statistics of a channel over all samples; estimate; alpha; weight; bias)

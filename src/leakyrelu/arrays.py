@@ -3,8 +3,8 @@
 The work is done by true NumPy ufuncs (``leakyrelu._core``), so every library that implements ``__array_ufunc__`` (Dask,
 xarray, pandas, sparse, masked arrays) is served without a line here. Three things are decided in this file:
 
-* the usual calls (a Python float, a plain dense array) are answered by a native shortcut, without the machinery below;
-  what the functions mean stands here, and the tests hold both ways to it;
+* the usual calls (a Python float, a plain dense array) take the fast path of the native core, which reads the default
+  of alpha here; what the functions mean stands here too, and the tests hold both paths to it;
 * a tensor of a framework without that protocol goes to the door of that framework. Frameworks are looked up in
   ``sys.modules``, never imported: whoever holds a tensor has imported its framework;
 * a type without a door is refused by name, also in a list. Converting it silently to NumPy would return another type
@@ -38,11 +38,11 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _with_shortcut(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    return functools.update_wrapper(_core.shortcut(function, function.__name__), function)
+def _with_fast_path(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    return functools.update_wrapper(_core.fast_path(function, function.__name__), function)
 
 
-@_with_shortcut
+@_with_fast_path
 def leaky_relu(
     x: Any,
     alpha: Any = 0.01,
@@ -105,7 +105,7 @@ def leaky_relu(
     return float(result) if type(x) is float and type(result) is np.float64 else result
 
 
-@_with_shortcut
+@_with_fast_path
 def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     """Gradient of Leaky ReLU: ``grad`` where ``x > 0``, ``alpha * grad`` elsewhere.
 
@@ -142,7 +142,7 @@ def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None
     return _core.leaky_relu_backward(grad, x, alpha, out=out)
 
 
-@_with_shortcut
+@_with_fast_path
 def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     """Inverse of Leaky ReLU for ``alpha > 0``: ``y`` where ``y > 0``, ``y / alpha`` elsewhere.
 
@@ -181,7 +181,7 @@ def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     return _core.leaky_relu_inverse(y, alpha, out=out)
 
 
-@_with_shortcut
+@_with_fast_path
 def leaky_relu_with_signs(x: Any, alpha: Any = 0.01, *, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Leaky ReLU and the packed signs of its input in one pass: what the backward pass needs, one bit an element.
 
@@ -219,7 +219,7 @@ def leaky_relu_with_signs(x: Any, alpha: Any = 0.01, *, out: np.ndarray | None =
     return _core.leaky_relu_with_signs(x, alpha, out)
 
 
-@_with_shortcut
+@_with_fast_path
 def leaky_relu_backward_from_signs(
     grad: Any, signs: np.ndarray, alpha: Any = 0.01, *, out: np.ndarray | None = None
 ) -> np.ndarray:

@@ -68,3 +68,18 @@ def test_a_function_in_a_class_binds_to_nothing():
 
     assert Holder.activation is leaky_relu
     assert Holder().activation is leaky_relu
+
+
+def test_the_fast_path_takes_the_default_of_alpha_from_the_function():
+    def function(x, alpha=0.25):
+        raise AssertionError("the general path")
+
+    fast = _core.fast_path(function, "leaky_relu")
+    assert fast(-2.0) == -0.5
+    np.testing.assert_array_equal(fast(np.array([-2.0, 3.0])), [-0.5, 3.0])
+    assert fast(-2.0, 0.5) == -1.0
+    for without in (lambda x: x, lambda x=1, alpha=0.1: x):
+        with pytest.raises(TypeError, match="must have one default, that of alpha"):
+            _core.fast_path(without, "leaky_relu")
+    with pytest.raises(ValueError, match="fast_path: there is no operation named relu"):
+        _core.fast_path(function, "relu")

@@ -81,9 +81,9 @@ def test_inverse_of_a_complex_alpha_names_the_type():
 
 
 def test_wrong_number_of_arguments():
-    with pytest.raises(TypeError, match="takes 2 to 3 positional arguments but 1 were given"):
+    with pytest.raises(TypeError, match=r"leaky_relu_with_signs\(\) takes at least 2 arguments \(1 given\)"):
         _core.leaky_relu_with_signs(np.zeros(1))
-    with pytest.raises(TypeError, match="takes 3 to 4 positional arguments but 5 were given"):
+    with pytest.raises(TypeError, match=r"leaky_relu_backward_from_signs\(\) takes at most 4 arguments \(5 given\)"):
         _core.leaky_relu_backward_from_signs(*[np.zeros(1)] * 5)
     with pytest.raises(TypeError):
         leaky_relu()

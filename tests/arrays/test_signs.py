@@ -66,7 +66,7 @@ def test_signs_by_the_fast_path_and_by_the_general_path(dtype, order, alpha):
 def test_wrong_signs_are_refused():
     grad = np.ones(17)
     with pytest.raises(
-        ValueError, match="signs has 1 axes and 2 bytes, but a gradient of 17 elements needs 1 axis and 3 bytes"
+        ValueError, match="signs has 1 axis and 2 bytes, but a gradient of 17 elements needs 1 axis and 3 bytes"
     ):
         leaky_relu_backward_from_signs(grad, np.zeros(2, np.uint8), 0.1)
     with pytest.raises(ValueError, match="signs has 2 axes and 3 bytes"):

@@ -137,7 +137,7 @@ def test_threads_that_cannot_be_started():
         (
             "x = np.full((1, 1 << 17, 1), -2, np.float16); out = np.zeros((5, 1 << 17), np.int64); "
             "moments = np.zeros((4, 1 << 17))",
-            "_core.add_census(x, False, 1, 1 << 17, 1, 0.0, 1.0, out, moments)",
+            "_core.add_census_at((0, 1, 1 << 17, 1, False, 0), 0.0, 1.0, x.ctypes.data, out, moments)",
             "not (out.any() or moments.any())",
         ),
         (

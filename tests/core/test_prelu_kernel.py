@@ -7,7 +7,7 @@ import pytest
 
 from leakyrelu import _core
 
-# In the order of the enumeration DType (core/kernel.h), with the error of a sum relative to that of its terms.
+# With the error of a sum relative to that of its terms.
 DTYPES = {"float16": 1e-6, "bfloat16": 1e-6, "float32": 1e-6, "float64": 1e-14}
 # samples, channels, positions: around vector and tile widths, several pieces, folded rows with a rest.
 SHAPES = [(1, 1, 1), (2, 3, 1), (3, 5, 7), (2, 16, 33), (1, 300, 130), (2, 7, 1025), (1, 2, 100_000), (3, 257, 64)]
@@ -33,7 +33,7 @@ def read(memory, dtype):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_both_passes(shape, last, dtype):
     samples, channels, positions = shape
-    layout = (list(DTYPES).index(dtype), *shape, last)
+    layout = (_core.DTYPES[dtype], *shape, last, 2)
     generator = np.random.default_rng(3)
     order = (samples, positions, channels) if last else shape
     over = (1, 1, channels) if last else (1, channels, 1)
@@ -46,7 +46,7 @@ def test_both_passes(shape, last, dtype):
     for wanted in (False, True):
         y = np.full_like(x, 7)
         found = np.full_like(bits, 255)
-        _core.prelu_forward_at(layout, 2, slopes, x.ctypes.data, y.ctypes.data, found.ctypes.data if wanted else 0)
+        _core.prelu_forward_at(layout, slopes, x.ctypes.data, y.ctypes.data, found.ctypes.data if wanted else 0)
         np.testing.assert_allclose(
             read(y, dtype), np.where(positive, x_values, scaled), rtol=2.0**-8 if dtype[0] == "b" else 1e-3, atol=1e-7
         )
@@ -65,7 +65,6 @@ def test_both_passes(shape, last, dtype):
             out = np.full_like(x, 7)
             sums = _core.prelu_backward_at(
                 layout,
-                2,
                 tables,
                 grad.ctypes.data,
                 x.ctypes.data,
@@ -86,11 +85,12 @@ def test_both_passes(shape, last, dtype):
 @pytest.mark.parametrize(
     ("layout", "text"),
     [
-        ((4, 1, 1, 1, False), "there is no dtype 4, or no layout of 1 x 1 x 1"),
-        ((2, 1, 0, 1, False), "there is no dtype 2, or no layout of 1 x 0 x 1"),
-        ((2, 1, 3, 1, False), "expected 3 numbers, not array"),
+        ((2, 1, 0, 1, False, 1), "there is no channel, and so no slope"),
+        ((2, 1, 3, 1, False, 1), "expected 3 numbers, not array"),
     ],
 )
 def test_refused_with_the_reason(layout, text):
     with pytest.raises(ValueError, match=f"prelu_forward_at: {text}"):
-        _core.prelu_forward_at(layout, 1, np.ones(1), 0, 0, 0)
+        _core.prelu_forward_at(layout, np.ones(1), 0, 0, 0)
+    with pytest.raises(ValueError, match="prelu_forward_at: expected 1 number, not"):
+        _core.prelu_forward_at((2, 1, 1, 1, False, 1), np.ones(3), 0, 0, 0)

@@ -91,9 +91,9 @@ def tally(
 def _native(x: NDArray[Any], slope: NDArray[np.float64], entries: int) -> Counts:
     """Count in one pass of the native census; the output follows from the moments above 0 and of the rest."""
     counts, moments = np.zeros((5, x.shape[1]), np.int64), np.zeros((4, x.shape[1]))
-    outer, units, inner = x.shape
     aligned = np.require(x, requirements=["C", "A"])
-    _core.add_census(aligned, False, outer, units, inner, 0.0, math.inf, counts, moments)
+    layout = (_core.DTYPES[x.dtype.name], *x.shape, False, 0)
+    _core.add_census_at(layout, 0.0, math.inf, aligned.ctypes.data, counts, moments)
     positive, nan, _, above, rest = counts
     mean, m2, rest_mean, rest_m2 = moments
     _, output_mean, output_m2 = merge_moments(

@@ -76,7 +76,7 @@ def test_special_values_times_special_gradients(dtype, slope):
 def test_a_million_values(dtype, slope, road, monkeypatch):
     if road == "plain":
         # What a device without a native kernel runs.
-        monkeypatch.setattr("leakyrelu.torch.activations.kernels._NATIVE", {})
+        monkeypatch.setattr("leakyrelu.torch.activations.kernels.NATIVE_DTYPES", {})
     generator = torch.Generator().manual_seed(1)
     # Every bit pattern is as likely as another: all exponents, subnormals, infinities and NaN.
     x = torch.randint(-(2**63), 2**63 - 1, (1_000_003,), generator=generator).to(BITS[dtype]).view(dtype)
@@ -91,7 +91,7 @@ def test_a_million_values(dtype, slope, road, monkeypatch):
 @pytest.mark.parametrize("road", ["native", "plain"])
 def test_all_sixteen_bit_values(dtype, slope, road, monkeypatch):
     if road == "plain":
-        monkeypatch.setattr("leakyrelu.torch.activations.kernels._NATIVE", {})
+        monkeypatch.setattr("leakyrelu.torch.activations.kernels.NATIVE_DTYPES", {})
     x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     for grad in (x.flip(0), torch.ones_like(x), torch.full_like(x, 1 / 3)):
         ours, theirs = gradient(leaky_relu, x, grad, slope), gradient(F.leaky_relu, x, grad, slope)

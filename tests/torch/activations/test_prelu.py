@@ -37,7 +37,7 @@ def _no_tensor_is_small(monkeypatch):
 def road(request, monkeypatch):
     """On the native kernels, and on what a device without them runs."""
     if request.param == "plain":
-        monkeypatch.setattr("leakyrelu.torch.activations.parametric._NATIVE", {})
+        monkeypatch.setattr("leakyrelu.torch.activations.parametric.NATIVE_DTYPES", {})
     return request.param
 
 
@@ -176,12 +176,12 @@ def test_tensors_at_any_address(dtype, monkeypatch):
     class Core:
         @staticmethod
         def prelu_forward_at(*arguments):
-            seen.extend(arguments[3:5])
+            seen.extend(arguments[2:4])
             return _core.prelu_forward_at(*arguments)
 
         @staticmethod
         def prelu_backward_at(*arguments):
-            seen.extend((arguments[3], arguments[4], arguments[6]))
+            seen.extend((arguments[2], arguments[3], arguments[5]))
             return _core.prelu_backward_at(*arguments)
 
     def anywhere(values):

@@ -17,20 +17,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_ROOM_FROM = 1 << 23  # bytes from which huge pages are asked for (core/memory.cpp)
-# In the order of the enumeration DType (core/kernel.h).
-_NATIVE = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+NATIVE_DTYPES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in _core.DTYPES.items()}
 
 
 def empty_like(x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
     """Return `torch.empty_like(x)` of a CPU tensor; large memory fresh from the system begins where huge pages do."""
-    if (size := x.numel() * x.element_size()) < _ROOM_FROM:
+    if (size := x.numel() * x.element_size()) < _core.HUGE_PAGES_FROM:
         return torch.empty_like(x, memory_format=layout)
-    _core.make_room(size)
+    _core.begin_huge_page_hint(size)
     try:
         return torch.empty_like(x, memory_format=layout)
     finally:
-        _core.leave_room()
+        _core.end_huge_page_hint()
+
+
+def native_layout(
+    x: Tensor, samples: int = 1, channels: int = 1, positions: int | None = None, channels_last: bool = False
+) -> tuple[int, int, int, int, bool, int]:
+    """Describe dense memory of a CPU tensor to the native core, as that many samples, channels and positions."""
+    positions = x.numel() if positions is None else positions
+    return NATIVE_DTYPES[x.dtype], samples, channels, positions, channels_last, torch.get_num_threads()
 
 
 def aligned(x: Tensor) -> Tensor:
@@ -40,7 +46,7 @@ def aligned(x: Tensor) -> Tensor:
 
 def with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Return the output, the signs, and the strides of the dense layout in which the signs were taken."""
-    if not x.is_cpu or x.dtype not in _NATIVE or x.is_neg():
+    if not x.is_cpu or x.dtype not in NATIVE_DTYPES or x.is_neg():
         mask = x > 0
         return F.leaky_relu(x, slope, inplace), pack(mask), mask.stride()
 
@@ -62,24 +68,21 @@ def with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, 
 
 
 def _take_signs(x: Tensor, slope: float, out: Tensor) -> Tensor:
-    n = x.numel()
-    signs = x.new_empty((n + 7) // 8, dtype=torch.uint8)
-    threads = torch.get_num_threads()
-    _core.with_signs_at(_NATIVE[x.dtype], slope, n, threads, x.data_ptr(), out.data_ptr(), signs.data_ptr())
+    signs = x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8)
+    _core.with_signs_at(native_layout(x), slope, x.data_ptr(), out.data_ptr(), signs.data_ptr())
     return signs
 
 
 def from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
     """Return grad where the bit is 1, slope * grad elsewhere, in the layout in which the signs were taken."""
-    if not grad.is_cpu or grad.dtype not in _NATIVE or grad.is_neg() or not signs.is_cpu:
+    if not grad.is_cpu or grad.dtype not in NATIVE_DTYPES or grad.is_neg() or not signs.is_cpu:
         return from_signs_plain(grad, signs, slope, shape, strides)
     if grad.stride() == strides:
         result = empty_like(grad)
     else:
         result = torch.empty_strided(shape, strides, dtype=grad.dtype, device="cpu")
         grad = result.copy_(grad)
-    n, threads = grad.numel(), torch.get_num_threads()
-    _core.from_signs_at(_NATIVE[grad.dtype], slope, n, threads, grad.data_ptr(), signs.data_ptr(), result.data_ptr())
+    _core.from_signs_at(native_layout(grad), slope, grad.data_ptr(), signs.data_ptr(), result.data_ptr())
     return result
 
 

@@ -24,7 +24,7 @@ from leakyrelu import _core
 from leakyrelu.torch._compat import apply_of, in_forward_mode, is_batched_gradient, is_scripting
 from leakyrelu.torch.activations.eager import _DTYPES, _PLAIN, _is_eager, is_watched
 from leakyrelu.torch.activations.invertible import bounds, numbers
-from leakyrelu.torch.activations.kernels import _NATIVE, aligned
+from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, aligned, native_layout
 from leakyrelu.torch.activations.packed_signs import pack, unpack
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _SMALL = 1 << 16
 # shorter runs are PyTorch's. Chosen, not tuned.
 _RUN = 64
 
-_Layout = tuple[int, int, int, int, bool]
+_Layout = tuple[int, int, int, bool]
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
@@ -199,29 +199,28 @@ def _what_to_keep(slopes: Any, dtype: torch.dtype) -> tuple[bool, bool]:
 
 
 def _layout(x: Tensor, w: Tensor) -> _Layout | None:
-    """Say how the memory lies to the native kernels (core/norm_run.h); None where they do not know it."""
-    if not x.is_cpu or x.dtype not in _NATIVE:
+    """Return samples, channels, positions and whether the channels lie last; None where no native kernel fits."""
+    if not x.is_cpu or x.dtype not in NATIVE_DTYPES:
         return None
     last = not x.is_contiguous()
     if last and not (
         x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous(memory_format=torch.channels_last_3d)
     ):
         return None
-    dtype = _NATIVE[x.dtype]
     if w.numel() == 1:
-        return dtype, 1, 1, x.numel(), False
+        return 1, 1, x.numel(), False
     samples, channels = x.shape[:2]
     positions = x.shape[2:].numel()
     if last or positions == 1:
-        return dtype, 1, channels, samples * positions, True
-    return dtype, samples, channels, positions, False
+        return 1, channels, samples * positions, True
+    return samples, channels, positions, False
 
 
 def _forward(
     x: Tensor, w: Tensor, slopes: Any, layout: _Layout | None, signs: bool
 ) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
     """Return the output, the signs if they are wanted, and the strides of both."""
-    if layout is None or (layout[2] > 1 and (layout[4] or layout[3] < _RUN)):
+    if layout is None or (layout[1] > 1 and (layout[3] or layout[2] < _RUN)):
         y = F.prelu(x, w)
         if not signs:
             return y, None, y.stride()
@@ -231,7 +230,7 @@ def _forward(
     y = torch.empty_like(x)
     bits = x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8) if signs else None
     to = 0 if bits is None else bits.data_ptr()
-    _core.prelu_forward_at(layout, torch.get_num_threads(), slopes, x.data_ptr(), y.data_ptr(), to)
+    _core.prelu_forward_at(native_layout(x, *layout), slopes, x.data_ptr(), y.data_ptr(), to)
     return y, bits, y.stride()
 
 
@@ -261,8 +260,7 @@ def _backward(
     slopes = numbers(w).reshape(-1)
     tables = np.stack((slopes, 1 / slopes if inverted else np.ones_like(slopes)))
     sums = _core.prelu_backward_at(
-        ctx.layout,
-        torch.get_num_threads(),
+        native_layout(grad, *ctx.layout),
         tables,
         grad.data_ptr(),
         given.data_ptr(),

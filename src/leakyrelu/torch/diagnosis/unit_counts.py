@@ -17,6 +17,7 @@ import torch
 
 from leakyrelu import _core
 from leakyrelu.diagnosis.counts import Counts, merge_moments
+from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, native_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Tally", "slope_of"]
 
 
-# In the order of the enumeration DType (core/kernel.h), with the bytes of an element.
-_NATIVE = {torch.float16: (0, 2), torch.bfloat16: (1, 2), torch.float32: (2, 4), torch.float64: (3, 8)}
 _ABOVE, _NAN, _SATURATED, _MIDDLE, _REST = range(5)
 
 
@@ -57,7 +56,7 @@ class Tally:
     def add(self, x: Tensor, axis: int, rule: Rule) -> None:
         """Count the input of one call, whose units lie on `axis`."""
         self.calls += 1
-        if self._arrays is not None and x.is_cpu and x.dtype in _NATIVE and x.layout is torch.strided:
+        if self._arrays is not None and x.is_cpu and x.dtype in NATIVE_DTYPES and x.layout is torch.strided:
             self._add_native(x, axis, rule, *self._arrays)
             return
         x, axis = _with_samples(x.detach(), axis)
@@ -67,16 +66,15 @@ class Tally:
         self._add_anywhere(x, axis, rule)
 
     def _add_native(self, x: Tensor, axis: int, rule: Rule, counts: NDArray[Any], moments: NDArray[Any]) -> None:
-        dtype, size = _NATIVE[x.dtype]
         extent = _extent(x.shape, x.stride(), axis)
-        while extent is None or x.is_neg() or x.data_ptr() % size:  # torch.frombuffer takes any offset
+        while extent is None or x.is_neg() or x.data_ptr() % x.element_size():  # torch.frombuffer takes any offset
             x = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
             extent = _extent(x.shape, x.stride(), axis)
         outer, units, inner, samples, entries = extent
         self.samples += samples
         self.entries += entries
-        threads = torch.get_num_threads()
-        _core.add_census_at(dtype, x.data_ptr(), outer, units, inner, rule.low, rule.ceiling, counts, moments, threads)
+        layout = native_layout(x, outer, units, inner)
+        _core.add_census_at(layout, rule.low, rule.ceiling, x.data_ptr(), counts, moments)
 
     def _add_anywhere(self, x: Tensor, axis: int, rule: Rule) -> None:
         others = [other for other in range(x.ndim) if other != axis]

@@ -29,12 +29,13 @@ arm64: .venv/installed-dev ## the kernel battery on an emulated arm64 processor 
 exhaustive: .venv/installed-dev ## all 2^32 float32 values against PyTorch and NumPy (2 to 7 minutes; docs/proof.md)
 	$(python) tests/native/exhaustive.py
 
-lint: .venv/installed-dev ## format, lint, strict types, direction of imports, private names of PyTorch
+lint: .venv/installed-dev ## format, lint, strict types, stubs, direction of imports, private names of PyTorch
 	$(python) -m ruff format --check $(python_sources)
 	$(python) -m ruff check $(python_sources)
 	.venv/bin/clang-format --dry-run -Werror $(cpp_sources)
 	$(python) tools/private_names.py
 	$(python) -m mypy
+	$(python) -m mypy.stubtest leakyrelu._core
 	PYTHONPATH=src .venv/bin/lint-imports --no-cache
 
 format: .venv/installed-dev ## write the format that lint checks

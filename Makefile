@@ -7,7 +7,7 @@ workers := 2
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format picture picture-diagnosis dist wheels bench bench-torch bench-watch sanitize arm64 exhaustive clean
+.PHONY: help demo test lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch sanitize arm64 exhaustive clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -44,21 +44,26 @@ format: .venv/installed-dev ## write the format that lint checks
 	.venv/bin/clang-format -i $(cpp_sources)
 
 picture: .venv/installed-study ## docs/study.png and docs/study.json: the study at its defaults, as the README shows it
-	.venv/bin/leakyrelu study --png docs/study.png --json docs/study.json
+	@mkdir -p build
+	.venv/bin/leakyrelu study --png docs/study.png --json build/study.json
+	$(python) -m benchmarks study build/study.json
 
 picture-diagnosis: .venv/installed-all ## docs/ocr.png: a trained network from PyPI, as docs/diagnosis.md shows it
 	$(python) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/ocr rapidocr-onnxruntime==1.4.4
-	$(python) tools/diagnose_ocr.py build/ocr
+	$(python) examples/diagnose_ocr.py build/ocr docs/ocr.png
+
+figures: .venv/installed-dev ## write the figures of README, docs and result tables from benchmarks/results
+	$(python) -m benchmarks figures
 
 bench: .venv/installed-bench ## measure here; results go to benchmarks/results
 	$(python) -m benchmarks
 
-bench-torch: .venv/installed-bench ## measure training, ours beside every way that PyTorch has (half an hour)
+bench-torch: .venv/installed-bench ## measure training, ours beside what PyTorch has (half an hour)
 	$(python) -m pip install --quiet --no-deps dynamic-network-architectures timm # their dependencies replace torch
-	$(python) -m benchmarks torch
+	$(python) -m benchmarks training
 
 bench-watch: .venv/installed-bench ## what a census costs beside the network that it watches
-	$(python) -m benchmarks.watch
+	$(python) -m benchmarks census
 
 dist: .venv/installed-dev ## sdist and wheel in dist/
 	$(python) -m build --outdir dist .

@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from typing import Any
 
 import leakyrelu
 
@@ -35,7 +36,7 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def describe() -> dict[str, object]:
+def describe() -> dict[str, Any]:
     """Processor, memory, system and versions, as stored beside every result."""
     cpu = _lscpu()
     huge_pages = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -57,6 +58,14 @@ def describe() -> dict[str, object]:
         "threads": config["num_threads"],
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
+
+
+def machine_table(machine: dict[str, Any]) -> list[str]:
+    """Lay the description out as a Markdown list."""
+    lines = ["### Machine", ""]
+    for key, value in machine.items():
+        lines += [f"- {key}:", *(f"  - `{each}`" for each in value)] if key == "commands" else [f"- {key}: {value}"]
+    return lines
 
 
 def name() -> str:

@@ -17,56 +17,73 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_small_run_stores_every_row(tmp_path):
-    arguments = ["sizes", "calls", "threads", "instruction-sets", "--powers", "4,10,14", "--repeats", "1"]
+def load(path):
+    """The stored results of a run; no entry of them takes more than one line."""
+    text = path.read_text()
+    results = json.loads(text)
+    entries = [len(value) + 2 for value in results.values() if isinstance(value, list | dict) and value]
+    assert len(text.splitlines()) <= 2 + sum(entries) + len(results)
+    return results
+
+
+def of(results, **wanted):
+    """Seconds by candidate, in the one measurement that answers to `wanted`."""
+    (row,) = [row for row in results if all(row[key] == value for key, value in wanted.items())]
+    return row["seconds"]
+
+
+def test_small_run_stores_every_measurement(tmp_path):
+    arguments = ["sizes", "calls", "layouts", "threads", "instruction-sets", "--powers", "4,10,14", "--repeats", "2"]
     done = run(*arguments, "--modes", "out,in place", "--dtypes", "float32,bfloat16", "--save", str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
-    results = json.loads((tmp_path / "array.json").read_text())
+    results = load(tmp_path / "arrays.json")
     for operation, dtype, mode, n in (
         ("forward", "float32", "out", 16),
         ("forward", "float32", "in place", 1024),
         ("backward", "bfloat16", "out", 1024),
         ("both", "float32", "out", 1024),
     ):
-        rows = [
-            row
-            for row in results["sizes"]
-            if (row["operation"], row["dtype"], row["mode"], row["n"]) == (operation, dtype, mode, n)
-        ]
-        assert any(row["name"].startswith("leakyrelu") for row in rows)
-        assert all(row["seconds"] > 0 for row in rows)
-    assert "PyTorch out=" in {row["name"] for row in results["sizes"]}
-    assert any(row["name"].startswith("limit") for row in results["sizes"])
+        seconds = of(results["sizes"], operation=operation, dtype=dtype, mode=mode, n=n)
+        assert any(name.startswith("leakyrelu") for name in seconds)
+        assert all(0 < first <= median <= third for median, first, third in seconds.values())
+    forward = of(results["sizes"], operation="forward", dtype="float32", mode="out", n=1024)
+    assert "PyTorch out=" in forward
+    assert any(name.startswith("limit") for name in forward)
     assert results["machine"]["packages"]["numpy"] != "not installed"
-    assert set(results["instruction_sets"]) >= {"baseline"}
-    table = (tmp_path / "array.md").read_text()
+    assert set(results["calls"]["seconds"]) >= {"leakyrelu, array", "PyTorch leaky_relu"}
+    table = (tmp_path / "arrays.md").read_text()
     assert "### forward, float32, out" in table
     assert "share of the limit" in table
-    threads = {(row["mode"], row["name"]): row["seconds"] for row in results["threads"]}
     all_ = str(leakyrelu.get_num_threads())
-    assert set(threads) == {(mode, name) for mode in ("out", "fresh", "in place") for name in ("1", all_)}
-    times = " | ".join(f"{threads['out', name] * 1e6:.2f}" for name in sorted({"1", all_}, key=int))
-    assert f"| 2^14 | out | {times} | {threads['out', '1'] / threads['out', all_]:.2f} |" in table
-    baseline = results["instruction_sets"]["baseline"][0]
-    assert baseline["n"] == 2**10
-    assert f"| 2^10 | {baseline['mode']} | {baseline['seconds'] * 1e6:.2f} |" in table
+    counts = sorted({"1", all_}, key=int)
+    threads = {row["mode"]: row["seconds"] for row in results["threads"]}
+    assert {mode: set(seconds) for mode, seconds in threads.items()} == dict.fromkeys(
+        ("out", "fresh", "in place"), set(counts)
+    )
+    times = [threads["out"][name][0] for name in counts]
+    cells = " | ".join(f"{each * 1e6:.2f}" for each in times)
+    assert f"| 2^14 | out | {cells} | {times[0] / times[-1]:.2f} |" in table
+    baseline = of(results["instruction_sets"], n=2**10, mode="out")
+    cells = " | ".join(f"{median * 1e6:.2f}" for median, _, _ in baseline.values())
+    assert "baseline" in baseline
+    assert f"| 2^10 | out | {cells} |" in table
+    contiguous = of(results["layouts"], layout="contiguous, fresh")
+    best = min(contiguous["NumPy maximum"][0], contiguous["NumPy where"][0])
+    assert f"| contiguous, fresh, against NumPy's best | faster | {best / contiguous['leakyrelu'][0]:.2f} |" in table
     for picture in ("relative.png", "limit.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_update_keeps_what_is_not_measured_again(tmp_path):
     arguments = ["--repeats", "1", "--dtypes", "float32", "--operations", "forward", "--save", str(tmp_path)]
-    assert run("sizes", "--powers", "4,10", "--modes", "out", *arguments).returncode == 0
-    first = json.loads((tmp_path / "array.json").read_text())
+    assert run("arrays", "sizes", "--powers", "4,10", "--modes", "out", *arguments).returncode == 0
+    first = load(tmp_path / "arrays.json")
     done = run("sizes", "--powers", "10", "--modes", "out,in place", "--update", *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
-    second = json.loads((tmp_path / "array.json").read_text())
-    of = {(n, mode): [row for row in second["sizes"] if (row["n"], row["mode"]) == (n, mode)]
-          for n, mode in ((16, "out"), (1024, "out"), (1024, "in place"))}  # fmt: skip
-    assert of[16, "out"] == [row for row in first["sizes"] if row["n"] == 16]
-    names = [row["name"] for row in of[1024, "out"]]
-    assert len(names) == len(set(names)) > 3
-    assert of[1024, "in place"]
+    second = load(tmp_path / "arrays.json")
+    assert of(second["sizes"], n=16, mode="out") == of(first["sizes"], n=16, mode="out")
+    assert len(of(second["sizes"], n=1024, mode="out")) > 3
+    assert of(second["sizes"], n=1024, mode="in place")
     assert [each["command"] for each in second["machine"]["before"]] == [first["machine"]["command"]]
 
 
@@ -74,11 +91,10 @@ def test_new_memory_is_measured_in_a_process_of_its_own(tmp_path):
     arguments = ["sizes", "--powers", "10,18", "--repeats", "1", "--modes", "out,new", "--dtypes", "float32"]
     done = run(*arguments, "--operations", "forward,backward", "--save", str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = json.loads((tmp_path / "array.json").read_text())["sizes"]
-    new = {(row["operation"], row["n"]) for row in rows if row["mode"] == "new"}
-    assert new == {("forward", 2**18), ("backward", 2**18)}
-    assert {"leakyrelu", "PyTorch", "NumPy maximum"} <= {row["name"] for row in rows if row["mode"] == "new"}
-    assert "### forward, float32, new" in (tmp_path / "array.md").read_text()
+    new = [row for row in load(tmp_path / "arrays.json")["sizes"] if row["mode"] == "new"]
+    assert [(row["operation"], row["n"]) for row in new] == [("forward", 2**18), ("backward", 2**18)]
+    assert {"leakyrelu", "PyTorch", "NumPy maximum"} <= set(new[0]["seconds"])
+    assert "### forward, float32, new" in (tmp_path / "arrays.md").read_text()
 
 
 @pytest.mark.parametrize("part", ["everything", "size"])
@@ -89,29 +105,97 @@ def test_unknown_part_is_refused(part):
 
 
 def test_small_run_of_training(tmp_path):
-    arguments = ["torch", "lone", "--powers", "10,18", "--rounds", "2", "--no-compile", "--save", str(tmp_path)]
-    for more in (["--dtypes", "float32"], ["--dtypes", "bfloat16", "--memory", "fresh"], ["--append"]):
+    arguments = ["training", "layer", "--powers", "10,18", "--no-compile", "--save", str(tmp_path)]
+    for more in (["--dtypes", "float32", "--rounds", "3"], ["--memory", "fresh", "--dtypes", "bfloat16", "--rounds", "2"],
+                 ["--memory", "reused", "--dtypes", "float32", "--rounds", "2"]):  # fmt: skip
         done = run(*arguments, *more)
         assert done.returncode == 0, done.stderr[-3000:]
-    results = json.loads((tmp_path / "torch.json").read_text())
-    rounds = {(row["work"], row["size"]): len(row["times"]) for row in results["rows"] if row["name"] == "leakyrelu"}
-    assert rounds == {
-        (f"lone, {dtype}, {memory}", size): 2 if (dtype, memory) == ("bfloat16", "reused") else 4
-        for dtype in ("float32", "bfloat16")
-        for memory in ("fresh", "reused")
+    results = load(tmp_path / "training.json")
+    ours = [row for row in results["measured"] if row["name"] == "leakyrelu"]
+    assert {(row["work"], row["size"]): row["rounds"] for row in ours} == {
+        (f"single layer, {work}", size): rounds
+        for work, rounds in (("float32, fresh", 3), ("float32, reused", 2), ("bfloat16, fresh", 2))
         for size in ("2^10", "2^18")
     }
+    assert all(0 < first <= median <= third for median, first, third in (row["seconds"] for row in ours))
     kept = {
-        (row["name"], row["size"]): row["bytes"] for row in results["rows"] if row["work"] == "lone, float32, fresh"
+        (row["name"], row["size"]): row["bytes"]
+        for row in results["measured"]
+        if row["work"] == "single layer, float32, fresh"
     }
     assert kept["PyTorch", "2^18"] == 2**20
     assert kept["leakyrelu", "2^18"] == 2**15
     assert len(results["machine"]["commands"]) == 3
-    assert "| lone, float32, fresh, 1 MiB and more: bytes kept" in (tmp_path / "torch.md").read_text()
-    assert (tmp_path / "torch.png").read_bytes().startswith(b"\x89PNG")
+    assert "| single layer, float32, fresh, 1 MiB and more: bytes kept" in (tmp_path / "training.md").read_text()
+    assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_unknown_part_of_training_is_refused():
-    done = run("torch", "everything")
+    done = run("training", "everything")
     assert done.returncode == 2
-    assert "unknown part: everything; choose from lone, chains" in done.stderr
+    assert "unknown part: everything; choose from layer, chains" in done.stderr
+
+
+def test_small_run_of_learned_slopes(tmp_path):
+    done = run("prelu", "--data", "2^16", "--repeats", "2", "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    measured = load(tmp_path / "prelu.json")["measured"]
+    assert [(row["dtype"], row["slopes"]) for row in measured] == [
+        (dtype, slopes) for dtype in ("float32", "bfloat16") for slopes in ("shared", "each", "negative")
+    ]
+    shared = measured[0]
+    assert shared["ratio"][0] == pytest.approx(shared["seconds"]["leakyrelu"][0] / shared["seconds"]["PyTorch"][0])
+    assert shared["bytes"] == {"leakyrelu": 8, "PyTorch": 4 * 2**16 + 4}
+    assert f"| {shared['ratio'][0]:.2f} | 8 | 262,148 |" in (tmp_path / "prelu.md").read_text()
+
+
+def test_small_run_of_the_census(tmp_path):
+    sizes = [
+        "--rounds",
+        "2",
+        "--size",
+        "8",
+        "--batch",
+        "2",
+        "--batches",
+        "2",
+        "--threads",
+        "1",
+        "--layouts",
+        "contiguous",
+    ]
+    done = run("census", *sizes, "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    measured = load(tmp_path / "census.json")["measured"]
+    assert [(row["network"], row["what"]) for row in measured] == [
+        (network, what) for network in ("plain", "residual") for what in ("diagnose", "watch every 10")
+    ]
+    assert all(0 < first <= median <= third for median, first, third in (row["ratio"] for row in measured))
+    assert f"| {measured[0]['ratio'][0]:.3f} | 1.25 |" in (tmp_path / "census.md").read_text()
+
+
+def test_two_versions_are_compared(tmp_path):
+    works = "one element, array;2^10, fresh;import;single layer, 2^20"
+    sides = ["--before", sys.executable, "--after", sys.executable]
+    done = run("compare", *sides, "--works", works, "--rounds", "2", "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    measured = load(tmp_path / "compare.json")["measured"]
+    assert sorted(row["work"] for row in measured) == [
+        "2^10, fresh",
+        "import, NumPy imported before",
+        "import, with NumPy",
+        "one element, array",
+        "single layer, 2^20",
+    ]
+    for row in measured:
+        assert set(row["seconds"]) == {"before", "after"}
+        assert 0 < row["ratio"][1] <= row["ratio"][0] <= row["ratio"][2]
+    table = (tmp_path / "compare.md").read_text()
+    assert f"Before: leakyrelu {leakyrelu.__version__}" in table
+    assert f"| {measured[0]['ratio'][0]:.3f} |" in table
+
+
+def test_unknown_workload_is_refused():
+    done = run("compare", "--before", "python", "--after", "python", "--works", "2^99, out")
+    assert done.returncode == 2
+    assert "unknown workload: 2^99; " in done.stderr

@@ -51,7 +51,7 @@ _is_compiling = torch.compiler.is_compiling
 # some 10 microseconds more, and only where memory is slower than arithmetic do fewer bytes win them back. On two cores
 # of an AMD EPYC (family 25, model 17), forward plus backward in memory that is used again, ours took 1.9, 1.5, 1.4,
 # 0.95 to 1.5, and 0.97 times PyTorch's time for 2^10, 2^14, 2^16, 2^17 and 2^18 floats, and 1.3, 1.2, 1.1 and 1.0 times
-# for 2^16 to 2^19 of bfloat16: python -m benchmarks torch lone --small 0 --memory reused --no-compile
+# for 2^16 to 2^19 of bfloat16: python -m benchmarks training layer --small 0 --memory reused --no-compile
 _SMALL = 1 << 20
 
 

@@ -38,7 +38,7 @@ __all__ = ["prelu"]
 
 # Elements below which PyTorch's own function is called, which keeps its input: an autograd function in Python costs 100
 # to 400 microseconds more a step there. On two busy cores of an AMD EPYC (family 25, model 17), one thread, ours took
-# 0.1 to 0.9 times PyTorch's time at 2^16, and 0.9 to 6.5 times at 2^14: python -m benchmarks.torch_prelu --small 0
+# 0.1 to 0.9 times PyTorch's time at 2^16, and 0.9 to 6.5 times at 2^14: python -m benchmarks prelu --small 0
 _SMALL = 1 << 16
 # Elements of a run with one slope from which our own forward kernel is called, since each run is a call of its own;
 # shorter runs are PyTorch's. Chosen, not tuned.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -11,6 +11,15 @@ from benchmarks import harness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from benchmarks.storage import Timing
+
+
+class Measurement(TypedDict):
+    """Seconds a call of each candidate for one layout."""
+
+    layout: str
+    seconds: dict[str, Timing]
 
 
 def cases() -> dict[str, tuple[np.ndarray, np.ndarray | np.float32]]:
@@ -33,12 +42,16 @@ def cases() -> dict[str, tuple[np.ndarray, np.ndarray | np.float32]]:
     }
 
 
-def measure(repeats: int) -> dict[str, dict[str, float]]:
-    results = {}
+def measure(repeats: int) -> list[Measurement]:
+    results: list[Measurement] = []
     for name, (x, alpha) in cases().items():
         out, scratch = np.empty_like(x), np.empty_like(x)
-        results[f"{name}, fresh"] = harness.interleave(_fresh(x, alpha), repeats)
-        results[f"{name}, caller's output"] = harness.interleave(_into(x, alpha, out, scratch), repeats)
+        fresh = harness.interleave(_fresh(x, alpha), repeats)
+        into = harness.interleave(_into(x, alpha, out, scratch), repeats)
+        results += [
+            {"layout": f"{name}, fresh", "seconds": fresh},
+            {"layout": f"{name}, caller's output", "seconds": into},
+        ]
         print(f"  layout {name}", flush=True)
     return results
 

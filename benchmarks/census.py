@@ -1,18 +1,16 @@
-"""``python -m benchmarks.watch``: what a census costs beside the network that it watches.
+"""``python -m benchmarks census``: what ``diagnose`` and ``watch`` cost beside the network that they count in.
 
 Two figures, on convolutional networks on the CPU: the time of ``diagnose`` over several batches over that of the plain
 forward pass over the same, all that happens once included; and the time of ten training steps under
-``watch(model, every=10)`` over that of ten steps alone. Results go to ``benchmarks/results/<machine>/``: ``watch.md``
-and ``watch.json``.
+``watch(model, every=10)`` over that of ten steps alone. Results: ``census.json`` and
+``census.md``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import statistics
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import leakyrelu
-from benchmarks import machine
+from benchmarks import machine, storage
+from benchmarks.storage import Timing
 from leakyrelu.torch import diagnose, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 LIMITS = {"diagnose": 1.25, "watch every 10": 1.05}
 
 
@@ -68,8 +66,8 @@ def residual() -> nn.Module:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
 
 
-def ratio(one: Callable[[], object], other: Callable[[], object], rounds: int) -> dict[str, float]:
-    """Time both in turn; the median of the ratios within each round, and the quickest of each."""
+def compare(one: Callable[[], object], other: Callable[[], object], rounds: int) -> dict[str, Any]:
+    """Time both in turn: the ratios within each round, and the quickest of each."""
     one(), other()
     times: list[tuple[float, float]] = []
     for number in range(rounds):
@@ -82,8 +80,7 @@ def ratio(one: Callable[[], object], other: Callable[[], object], rounds: int) -
     return {
         "plain_seconds": min(first for first, _ in times),
         "watched_seconds": min(second for _, second in times),
-        "median_ratio": statistics.median(second / first for first, second in times),
-        "ratio_of_quickest": min(second for _, second in times) / min(first for first, _ in times),
+        "ratio": Timing.of(second / first for first, second in times),
     }
 
 
@@ -109,7 +106,7 @@ def measure(
         "layout": layout,
         "batch": [batch, 3, size, size],
     }
-    diagnosed = ratio(forward, lambda: diagnose(model, [x] * batches), rounds)
+    diagnosed = compare(forward, lambda: diagnose(model, [x] * batches), rounds)
     rows = [{**what, "what": "diagnose", "count": batches, **diagnosed}]
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
@@ -126,7 +123,7 @@ def measure(
         with census:
             train()
 
-    rows.append({**what, "what": "watch every 10", "count": 10, **ratio(train, watched, rounds)})
+    rows.append({**what, "what": "watch every 10", "count": 10, **compare(train, watched, rounds)})
     return rows
 
 
@@ -137,23 +134,53 @@ def render(results: dict[str, Any]) -> str:
         "# What a census costs",
         "",
         f"{host['processor']}, PyTorch {host['packages']['torch']}, {host['system']}; commit {host['commit']}; "
-        f"`{results['command']}`. Plain is one batch forward, or one training step, at its quickest. A ratio is the "
+        f"`{host['command']}`. Plain is one batch forward, or one training step, at its quickest. A ratio is the "
         "median over rounds in which both took turns; the last column is the quickest round of each.",
         "",
         "| what | network | layout | batch | threads | plain (ms) | ratio | at most | of the quickest |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(results["rows"], key=lambda row: row["what"]):
+    for row in sorted(results["measured"], key=lambda row: row["what"]):
         lines.append(
             f"| {row['what']} | {row['network']} | {row['layout']} | {row['batch'][0]} | {row['threads']} "
-            f"| {1e3 * row['plain_seconds'] / row['count']:.1f} | {row['median_ratio']:.3f} | {LIMITS[row['what']]} "
-            f"| {row['ratio_of_quickest']:.3f} |"
+            f"| {1e3 * row['plain_seconds'] / row['count']:.1f} | {row['ratio'].median:.3f} | {LIMITS[row['what']]} "
+            f"| {row['watched_seconds'] / row['plain_seconds']:.3f} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.watch", description=__doc__)
+def _range(values: Iterable[float], digits: int = 2) -> str:
+    values = list(values)
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
+def figures(results: dict[str, Any]) -> dict[str, str]:
+    """Name and text of each figure that the docs quote."""
+    measured = results["measured"]
+    batches = sorted({row["batch"][0] for row in measured})
+    works = {
+        "diagnose": "`diagnose` over ten batches, against the forward pass",
+        "watch every 10": "ten training steps under `watch(model, every=10)`",
+    }
+    table = ["| work | " + " | ".join(f"batch of {batch}" for batch in batches) + " |"]
+    table.append("|---" * (1 + len(batches)) + "|")
+    found = {}
+    middles = []
+    for what, title in works.items():
+        cells = []
+        for batch in batches:
+            rows = [row for row in measured if row["what"] == what and row["batch"][0] == batch]
+            cells.append(_range(row["ratio"].median for row in rows))
+            middles.append((what, statistics.median(row["ratio"].median for row in rows)))
+            milliseconds = [1e3 * row["plain_seconds"] / row["count"] for row in rows]
+            found[f"census, {what}, plain, {batch}"] = _range(milliseconds, 1)
+        table.append(f"| {title} | " + " | ".join(cells) + " |")
+    found["census, watch, middle"] = _range(value for what, value in middles if what.startswith("watch"))
+    return found | {"census": "\n".join(table)}
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks census", description=__doc__)
     parser.add_argument("--threads", default="1,2", help="numbers of threads, such as 1,2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=32, help="height and width of the images")
@@ -161,26 +188,21 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=10, help="batches that diagnose takes")
     parser.add_argument("--layouts", default="contiguous,channels last")
     parser.add_argument("--print-only", action="store_true", help="store nothing")
-    options = parser.parse_args()
-    rows = []
+    parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
+    options = parser.parse_args(arguments)
+    measured = []
     for threads in (int(text) for text in options.threads.split(",")):
         torch.set_num_threads(threads)
         leakyrelu.set_num_threads(threads)
         for make in (plain, residual):
             for layout in options.layouts.split(","):
                 for batch in (int(text) for text in options.batch.split(",")):
-                    rows += measure(make, options.size, batch, layout, options.rounds, options.batches)
-    command = " ".join(["python -m benchmarks.watch", *sys.argv[1:]])
-    results = {"machine": machine.describe(), "command": command, "rows": rows}
+                    measured += measure(make, options.size, batch, layout, options.rounds, options.batches)
+    results = {"machine": machine.describe(), "measured": measured}
     print(render(results))
     if options.print_only:
         return
-    folder = RESULTS / machine.name()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "watch.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "watch.md").write_text(render(results) + "\n")
+    folder = options.save or storage.RESULTS / machine.name()
+    storage.save(results, folder / "census.json")
+    (folder / "census.md").write_text(render(results))
     print(f"stored in {folder}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""One picture of training: networks above (bytes kept, time of a step), the lone layer below (time against size)."""
+"""One plot of training: networks above (bytes kept, time of a step), the single layer below (time against size)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
-from benchmarks.torch_rows import median
-from benchmarks.torch_table import IN_PLACE, OURS, lone_ratios, works
+from benchmarks.training.measurement import median
+from benchmarks.training.single_layer import WORK
+from benchmarks.training.table import IN_PLACE, NETWORKS, OURS, layer_ratios, works
 
 if TYPE_CHECKING:
     import pathlib
 
-    from benchmarks.torch_rows import Row
+    from benchmarks.training.measurement import Measurement
 
 alt: Any = altair  # its annotations describe neither Data nor keyword dictionaries
 # Okabe and Ito's palette, which color-blind readers can tell apart; ours stands out.
@@ -26,20 +27,20 @@ COLORS = {
 WIDTH, HEIGHT = 300, 150
 
 
-def _bars(rows: list[Row], value: str) -> list[dict[str, Any]]:
+def _bars(measured: list[Measurement], value: str) -> list[dict[str, Any]]:
     found = []
-    for work, here in works(rows, "").items():
+    for work, here in works(measured, NETWORKS).items():
         base = next(row for row in here if row["name"] == IN_PLACE)
         for row in here:
-            if row["times"] and row["name"] in COLORS:
+            if row["seconds"] and row["name"] in COLORS:
                 share = (row["bytes"] or 0) / (base["bytes"] or 1) if value == "bytes" else median(row) / median(base)
                 found.append({"work": work.split(",")[0], "name": row["name"], "share": share})
     return found
 
 
-def _networks(rows: list[Row], value: str, title: str) -> Any:
+def _networks(measured: list[Measurement], value: str, title: str) -> Any:
     scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
-    base = alt.Chart(alt.Data(values=_bars(rows, value))).encode(
+    base = alt.Chart(alt.Data(values=_bars(measured, value))).encode(
         y=alt.Y("name:N", sort=list(COLORS), axis=None),
         x=alt.X("share:Q", axis=alt.Axis(title=None, grid=False, values=[0, 0.5, 1, 1.5], format="~g")),
         color=alt.Color("name:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=5)),
@@ -61,12 +62,12 @@ def _networks(rows: list[Row], value: str, title: str) -> Any:
     )
 
 
-def _lone(rows: list[Row], memory: str, title: str) -> Any:
+def _single_layer(measured: list[Measurement], memory: str, title: str) -> Any:
     both: dict[str, list[dict[str, Any]]] = {}
-    for work, here in works(rows, "lone").items():
+    for work, here in works(measured, WORK).items():
         _, dtype, where = work.split(", ")
         both.setdefault(where, []).extend(
-            {"n": 2**n, "dtype": dtype, "times": value} for n, name, value in lone_ratios(here) if name == "PyTorch"
+            {"n": 2**n, "dtype": dtype, "times": value} for n, name, value in layer_ratios(here) if name == "PyTorch"
         )
     points = both.get(memory, [])
     top = max([3.5, *(1.05 * point["times"] for each in both.values() for point in each)])  # of either panel
@@ -100,22 +101,22 @@ def _lone(rows: list[Row], memory: str, title: str) -> Any:
     )
 
 
-def training(rows: list[Row]) -> dict[str, Any]:
-    """Vega-Lite: the whole picture."""
+def training(measured: list[Measurement]) -> dict[str, Any]:
+    """Vega-Lite: the whole plot."""
     parts = []
-    if works(rows, ""):
+    if works(measured, NETWORKS):
         parts.append(
             alt.hconcat(
-                _networks(rows, "bytes", "Bytes kept for the backward pass, of PyTorch in place"),
-                _networks(rows, "seconds", "Time of a training step, of PyTorch in place"),
+                _networks(measured, "bytes", "Bytes kept for the backward pass, of PyTorch in place"),
+                _networks(measured, "seconds", "Time of a training step, of PyTorch in place"),
                 spacing=50,
             )
         )
-    if works(rows, "lone"):
+    if works(measured, WORK):
         parts.append(
             alt.hconcat(
-                _lone(rows, "fresh", "A lone layer against PyTorch's: fresh memory"),
-                _lone(rows, "reused", "The same, in memory that is used again"),
+                _single_layer(measured, "fresh", "A single layer against PyTorch's: fresh memory"),
+                _single_layer(measured, "reused", "The same, in memory that is used again"),
                 spacing=50,
             ).resolve_legend(strokeDash="independent")
         )
@@ -137,7 +138,7 @@ def training(rows: list[Row]) -> dict[str, Any]:
     return spec
 
 
-def write(rows: list[Row], folder: pathlib.Path) -> None:
+def write(results: dict[str, Any], folder: pathlib.Path) -> None:
     from leakyrelu._page.page import write_png
 
-    write_png(training(rows), folder / "torch.png")
+    write_png(training(results["measured"]), folder / "training.png")

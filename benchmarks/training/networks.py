@@ -1,6 +1,6 @@
 """Parts ``chains``, ``unet``, ``mlp`` and ``losses``: networks before and after `leakyrelu.torch.save_memory`.
 
-Every contestant is a copy of the same network, in the same process, and they take turns: PyTorch with its activations
+Every candidate is a copy of the same network, in the same process, and they take turns: PyTorch with its activations
 in place (what networks of this kind are shipped with) and apart, `torch.utils.checkpoint` around every block of
 convolution, normalization and activation, `torch.compile`, and the network after `save_memory`.
 """
@@ -17,13 +17,14 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.harness import turns
+from benchmarks.harness import round_robin
+from benchmarks.storage import Timing
 from leakyrelu.torch import activation_memory, save_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benchmarks.torch_rows import Row
+    from benchmarks.training.measurement import Measurement
 
 PEER = "dynamic-network-architectures"
 
@@ -112,7 +113,7 @@ def _checkpointed(model: nn.Module) -> None:
                 setattr(parent, name, _Checkpointed(child))
 
 
-def contestants(make: Callable[[], nn.Module], compiled: bool) -> dict[str, nn.Module]:
+def candidates(make: Callable[[], nn.Module], compiled: bool) -> dict[str, nn.Module]:
     torch.manual_seed(0)
     in_place = make()
     found = {IN_PLACE: in_place}
@@ -138,43 +139,44 @@ def step(model: nn.Module, x: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def measure(part: str, rounds: int, compiled: bool) -> list[Row]:
-    rows: list[Row] = []
+def measure(part: str, rounds: int, compiled: bool) -> list[Measurement]:
+    measured: list[Measurement] = []
     for work, (make, shape) in NETWORKS[part].items():
-        models = contestants(make, compiled)
+        models = candidates(make, compiled)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         notes = dict.fromkeys(models, "")
         for name, model in models.items():
             try:
                 step(model, x)  # compiles
-            except Exception as error:  # whatever a compiler may raise
+            except Exception as error:  # a compiler may raise anything
                 notes[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         running = {name: model for name, model in models.items() if not notes[name]}
         kept = {name: activation_memory(model, x).bytes for name, model in running.items()}
         for model in running.values():
             step(model, x)
         times: dict[str, list[float]] = {name: [] for name in models}
-        for name in turns(running, rounds):
+        for name in round_robin(running, rounds):
             times[name].append(step(running[name], x))
         for name in models:
-            row: Row = {
+            row: Measurement = {
                 "work": work,
                 "size": "x".join(map(str, shape)),
                 "name": name,
-                "times": times[name],
+                "rounds": len(times[name]),
+                "seconds": Timing.of(times[name]) if times[name] else None,
                 "bytes": kept.get(name),
                 "note": notes[name],
             }
-            rows.append(row)
+            measured.append(row)
         base = min(times[IN_PLACE])
         summary = ", ".join(f"{name} {min(times[name]) / base:.2f}" for name in running)
         print(f"  {work}: in place {base * 1e3:.1f} ms; {summary}", flush=True)
-    return rows
+    return measured
 
 
-def losses(steps: int = 20) -> dict[str, dict[str, list[float]]]:
-    """Losses of the U-Net in training, as it is and after save_memory, in two dtypes."""
-    found: dict[str, dict[str, list[float]]] = {}
+def losses(steps: int = 20) -> dict[str, float]:
+    """Largest relative difference of the U-Net's losses in training, before and after save_memory, by dtype."""
+    found: dict[str, float] = {}
     for dtype in (torch.float32, torch.float64):
         torch.manual_seed(0)
         plain = unet().to(dtype)
@@ -183,9 +185,8 @@ def losses(steps: int = 20) -> dict[str, dict[str, list[float]]]:
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(1, 1, 16, 16, 16, generator=generator, dtype=dtype)
         target = (x.roll(1, -1) > 0).long()[:, 0]
-        found[str(dtype).removeprefix("torch.")] = {
-            name: _train(model, x, target, steps) for name, model in ((IN_PLACE, plain), ("leakyrelu", ours))
-        }
+        pairs = zip(_train(plain, x, target, steps), _train(ours, x, target, steps), strict=True)
+        found[str(dtype).removeprefix("torch.")] = max(abs(a - b) / abs(a) for a, b in pairs)
     return found
 
 

@@ -1,19 +1,18 @@
-"""Part ``lone``: a Leaky ReLU by itself, forward plus backward, and the bytes that it keeps.
+"""Part ``layer``: a Leaky ReLU by itself, forward plus backward, and the bytes that it keeps.
 
 As in a network, several layers run before the first backward pass, each on an input of its own, and all their outputs
-are alive at once; one backward pass then goes through all of them. Two ways to get memory, since which of them a layer
-meets depends on what else the process does:
+are alive at once; one backward pass then goes through all of them. Two ways to get memory, since it depends on
+what else the process does which of them a layer meets:
 
 * ``fresh``: every tensor of 128 KiB and more is taken from the system, touched for the first time and given back, and
   the memory of the smaller ones is given back after each block. Outputs, gradients and what is kept count as fresh.
-  Before the clock, memory is brought in (`harness.bring_in_memory`) and the same block runs once.
+  Before the clock, memory is prefaulted (`harness.prefault`) and the same block runs once.
 * ``reused``: the allocator gives nothing back, so that every tensor lies where an older one was.
 """
 
 from __future__ import annotations
 
 import ctypes
-import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +21,17 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks import harness
+from benchmarks.storage import Timing
 from leakyrelu.torch import LeakyReLU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from benchmarks.torch_rows import Row
+    from benchmarks.training.measurement import Measurement
 
     Layer = Callable[[torch.Tensor], torch.Tensor]
 
-DTYPES = ("float32", "bfloat16")
-MEMORY = ("fresh", "reused")
+WORK = "single layer"
 POWERS = (10, 12, 14, 16, 17, 18, 19, 20, 22, 24, 26)
 COMPILED = (10, 14, 18, 22, 26)  # sizes for torch.compile, which takes up to half a minute for each
 # Of mallopt(3).
@@ -52,7 +51,7 @@ def _allocator(memory: str) -> Any:
     return library
 
 
-def _contestants(compiled: bool) -> dict[str, Layer]:
+def _candidates(compiled: bool) -> dict[str, Layer]:
     layer = nn.LeakyReLU(SLOPE)
     found: dict[str, Layer] = {
         "PyTorch": layer,
@@ -91,42 +90,42 @@ def bytes_kept(layer: Layer, x: torch.Tensor) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def measure(dtype: str, memory: str, powers: Iterable[int], rounds: int, compiled: bool) -> list[Row]:
-    rows: list[Row] = []
+def measure(dtype: str, memory: str, powers: Iterable[int], rounds: int, compiled: bool) -> list[Measurement]:
+    measured: list[Measurement] = []
     library = _allocator(memory)
     for power in powers:
         x = torch.randn(2**power).to(getattr(torch, dtype))
         grad = torch.randn(2**power).to(x.dtype)
         layers = max(LAYERS[0], min(LAYERS[1], ALIVE_BYTES // x.nbytes))
-        contestants = _contestants(compiled and power in COMPILED)
+        candidates = _candidates(compiled and power in COMPILED)
         blocks = {}
-        for name, layer in contestants.items():
+        for name, layer in candidates.items():
             _block(layer, x, grad, 2)  # compiles
-            seconds = layers * _block(layer, x, grad, layers)
-            blocks[name] = max(1, int(BLOCK_SECONDS / seconds))
-        times: dict[str, list[float]] = {name: [] for name in contestants}
-        for name in harness.turns(contestants, rounds):
+            blocks[name] = max(1, int(BLOCK_SECONDS / (layers * _block(layer, x, grad, layers))))
+        times: dict[str, list[float]] = {name: [] for name in candidates}
+        for name in harness.round_robin(candidates, rounds):
             taken = 0.0
-            if memory == "fresh" and power >= harness.BRING_IN_FROM:
-                harness.bring_in_memory(harness.KEPT_BYTES)
-            _block(contestants[name], x, grad, layers)
+            if memory == "fresh" and power >= harness.PREFAULT_FROM:
+                harness.prefault(harness.PREFAULT_BYTES)
+            _block(candidates[name], x, grad, layers)
             for _ in range(blocks[name]):
-                taken += _block(contestants[name], x, grad, layers)
+                taken += _block(candidates[name], x, grad, layers)
                 if memory == "fresh":
                     library.malloc_trim(0)
             times[name].append(taken / blocks[name])
-        for name, layer in contestants.items():
-            row: Row = {
-                "work": f"lone, {dtype}, {memory}",
+        seconds = {name: Timing.of(samples) for name, samples in times.items()}
+        for name, layer in candidates.items():
+            row: Measurement = {
+                "work": f"{WORK}, {dtype}, {memory}",
                 "size": f"2^{power}",
                 "name": name,
-                "times": times[name],
+                "rounds": rounds,
+                "seconds": seconds[name],
                 "bytes": bytes_kept(layer, x),
                 "note": "",
             }
-            rows.append(row)
-        middle = {name: statistics.median(values) for name, values in times.items()}
-        ours = middle["leakyrelu"]
-        summary = ", ".join(f"{name} {value / ours:.2f}" for name, value in middle.items())
-        print(f"  lone {dtype} {memory} 2^{power}: {ours * 1e6:.1f} us; {summary}", flush=True)
-    return rows
+            measured.append(row)
+        ours = seconds["leakyrelu"].median
+        summary = ", ".join(f"{name} {timing.median / ours:.2f}" for name, timing in seconds.items())
+        print(f"  layer {dtype} {memory} 2^{power}: {ours * 1e6:.1f} us; {summary}", flush=True)
+    return measured

@@ -1,4 +1,4 @@
-"""Two pictures that read at a glance: time relative to ours against size, and share of the limit against size."""
+"""Two plots: time relative to ours against size, and share of the limit against size."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
-from benchmarks.peers import OURS
-from benchmarks.table import limit_of
+from benchmarks.arrays.peers import OURS
+from benchmarks.arrays.table import limit_of, select
 
 if TYPE_CHECKING:
     import pathlib
 
-    from benchmarks.sizes import Row
+    from benchmarks.arrays.sizes import Measurement
 
 alt: Any = altair  # its annotations describe neither Data nor keyword dictionaries
 MODES = {
@@ -29,7 +29,7 @@ SIZE_AXIS = {
     "values": [2**power for power in range(0, 28, 4)],
     "grid": False,
 }
-# Who offers the operation in two ways is drawn once, at the faster of them.
+# A peer with several ways to write the operation is drawn once, at the fastest of them.
 FAMILIES = {
     "NumPy": "NumPy (faster idiom)",
     "Numba": "Numba (faster way)",
@@ -41,22 +41,22 @@ FAMILIES = {
 }
 
 
-def _relative(rows: list[Row]) -> list[dict[str, Any]]:
-    times: dict[tuple[str, int, str], float] = {}
-    ours: dict[tuple[str, int], float] = {}
-    for row in rows:
-        if row["operation"] != "forward" or row["dtype"] != "float32" or row["mode"] == "in place":
+def _relative(measured: list[Measurement]) -> list[dict[str, Any]]:
+    points = []
+    for row in select(measured, operation="forward", dtype="float32"):
+        if row["mode"] == "in place":
             continue
-        if row["name"] == OURS:
-            ours[row["mode"], row["n"]] = row["seconds"]
-        family = next((name for start, name in FAMILIES.items() if row["name"].startswith(start)), None)
-        if family is not None:
-            key = (row["mode"], row["n"], family)
-            times[key] = min(row["seconds"], times.get(key, row["seconds"]))
-    return [
-        {"n": n, "where": MODES[mode], "name": family, "times": seconds / ours[mode, n]}
-        for (mode, n, family), seconds in times.items()
-    ]
+        times: dict[str, float] = {}
+        for name, timing in row["seconds"].items():
+            family = next((family for start, family in FAMILIES.items() if name.startswith(start)), None)
+            if family is not None:
+                times[family] = min(timing.median, times.get(family, timing.median))
+        ours = row["seconds"][OURS].median
+        points += [
+            {"n": row["n"], "where": MODES[row["mode"]], "name": family, "times": median / ours}
+            for family, median in times.items()
+        ]
+    return points
 
 
 def _panels(lines: Any, places: list[str], size: tuple[int, int], title: str, subtitle: str) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def _panels(lines: Any, places: list[str], size: tuple[int, int], title: str, su
     return spec
 
 
-def relative(rows: list[Row]) -> dict[str, Any]:
+def relative(measured: list[Measurement]) -> dict[str, Any]:
     """Vega-Lite: time of every peer as a multiple of ours."""
-    base = alt.Chart(alt.Data(values=_relative(rows))).encode(
+    base = alt.Chart(alt.Data(values=_relative(measured))).encode(
         x=alt.X("n:Q", scale=alt.Scale(type="log", base=2), axis=alt.Axis(**SIZE_AXIS)),
         y=alt.Y(
             "times:Q",
@@ -100,32 +100,21 @@ def relative(rows: list[Row]) -> dict[str, Any]:
     )
 
 
-def _shares(rows: list[Row]) -> list[dict[str, Any]]:
+def _shares(measured: list[Measurement]) -> list[dict[str, Any]]:
     points = []
-    for mode in ("out", "in place"):
-        for n in sorted({row["n"] for row in rows if row["n"] >= 2**12}):
-            here = [
-                row
-                for row in rows
-                if row["operation"] == "forward" and row["dtype"] == "float32" and row["mode"] == mode and row["n"] == n
-            ]
-            if not here:
-                continue
-            limit = limit_of(here)
-            for row in here:
-                if not row["name"].startswith("limit"):
-                    family = (
-                        "leakyrelu"
-                        if row["name"] == OURS
-                        else row["name"].replace(" out=", "").replace(" in place", "")
-                    )
-                    points.append({"n": n, "where": MODES[mode], "name": family, "share": limit / row["seconds"]})
+    for row in select(measured, operation="forward", dtype="float32"):
+        limit = limit_of(row["seconds"])
+        if row["mode"] not in ("out", "in place") or row["n"] < 2**12 or limit is None:
+            continue
+        for name, timing in row["seconds"].items():
+            family = name.replace(" out=", "").replace(" in place", "")
+            points.append({"n": row["n"], "where": MODES[row["mode"]], "name": family, "share": limit / timing.median})
     return points
 
 
-def shares(rows: list[Row]) -> dict[str, Any]:
+def shares(measured: list[Measurement]) -> dict[str, Any]:
     """Vega-Lite: the speed of ours and of the peers as a share of that of merely moving the bytes."""
-    points = _shares(rows)
+    points = _shares(measured)
     ranked = ["leakyrelu", "PyTorch", "NumPy maximum"]
     points = [point for point in points if point["name"] in ranked]
     base = alt.Chart(alt.Data(values=points)).encode(
@@ -144,8 +133,8 @@ def shares(rows: list[Row]) -> dict[str, Any]:
     )
 
 
-def write(rows: list[Row], folder: pathlib.Path) -> None:
+def write(results: dict[str, Any], folder: pathlib.Path) -> None:
     from leakyrelu._page.page import write_png
 
-    write_png(relative(rows), folder / "relative.png")
-    write_png(shares(rows), folder / "limit.png")
+    write_png(relative(results["sizes"]), folder / "relative.png")
+    write_png(shares(results["sizes"]), folder / "limit.png")

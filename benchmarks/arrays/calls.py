@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 
@@ -11,9 +10,10 @@ import torch
 
 import leakyrelu
 from benchmarks import harness
+from benchmarks.storage import Timing
 
 
-def small_calls(repeats: int) -> dict[str, float]:
+def small_calls(repeats: int) -> dict[str, Timing]:
     """Seconds a call: one element through the public functions, beside what users would write."""
     x = np.array([-1.5], np.float32)
     out = np.empty_like(x)
@@ -39,8 +39,8 @@ def small_calls(repeats: int) -> dict[str, float]:
     )
 
 
-def import_seconds(repeats: int) -> dict[str, float]:
-    """Seconds to import, in fresh interpreters, interleaved: the median and what leakyrelu adds to NumPy."""
+def import_seconds(repeats: int) -> dict[str, Timing]:
+    """Seconds to import, in fresh interpreters, interleaved, and what leakyrelu adds to NumPy."""
     code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
     times: dict[str, list[float]] = {"numpy": [], "leakyrelu": []}
     for round_ in range(2 * repeats + 2):
@@ -49,5 +49,6 @@ def import_seconds(repeats: int) -> dict[str, float]:
             if round_ > 0:  # the first one reads from the disk
                 values.append(float(done.stdout))
     added = [ours - numpy for ours, numpy in zip(times["leakyrelu"], times["numpy"], strict=True)]
-    medians = {f"import {name}": statistics.median(values) for name, values in times.items()}
-    return medians | {"leakyrelu over numpy": statistics.median(added)}
+    return {f"import {name}": Timing.of(values) for name, values in times.items()} | {
+        "leakyrelu over numpy": Timing.of(added)
+    }

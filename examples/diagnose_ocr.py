@@ -1,8 +1,10 @@
-#!/usr/bin/env python
 """Diagnose a real trained network: the text orientation classifier that the package rapidocr-onnxruntime ships.
 
-Called by `make picture-diagnosis`, with the folder that the package lies in. Writes docs/ocr.png and, in that
-folder, the page. The model is not part of this repository (Apache-2.0, from PaddleOCR by way of RapidOCR).
+    pip install --no-deps --target FOLDER rapidocr-onnxruntime==1.4.4
+    python examples/diagnose_ocr.py FOLDER ocr.png
+
+Prints the report, and writes its plot and, into the folder, its page (ocr.html). The model is not part of this repository
+(Apache-2.0, from PaddleOCR by way of RapidOCR).
 
 Its data: 600 lines of one to three words of LICENSE in Pillow's own font, in dark colors on light, every second one
 upside down, as the classifier sees them in use: 48 x 192 pixels from -1 to 1.
@@ -17,12 +19,10 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 
-from leakyrelu.diagnosis.render.terminal import print_report
 from leakyrelu.onnx import diagnose
 
 LINES = 600
 HEIGHT, WIDTH = 48, 192
-DOCS = Path(__file__).parents[1] / "docs"
 
 
 def lines() -> np.ndarray:
@@ -43,19 +43,19 @@ def lines() -> np.ndarray:
     return np.stack(images)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, picture: Path) -> None:
     """Diagnose the model below this folder."""
     (model,) = folder.glob("rapidocr_onnxruntime/models/*cls*.onnx")
     x = lines()
     upside_down = onnxruntime.InferenceSession(model).run(None, {"x": x})[0][:, 1] > 0.5
     right = np.mean(upside_down == (np.arange(LINES) % 2 == 1))
     report = diagnose(model, x)
-    report.to_png(DOCS / "ocr.png", title=f"{model.name} on {LINES} lines of text")
-    report.to_html(folder / "ocr.html", title=f"{model.name} on {LINES} lines of text")
+    title = f"{model.name} on {LINES} lines of text"
+    report.to_png(picture, title=title)
+    report.to_html(folder / "ocr.html", title=title)
     print(f"{right:.1%} of the lines classified right")
-    print_report(report)
-    print(f"Wrote {DOCS / 'ocr.png'} and {folder / 'ocr.html'}")
+    print(report)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

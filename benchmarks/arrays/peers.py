@@ -1,4 +1,4 @@
-"""The contestants: how a user of each library writes the same operation.
+"""The candidates: how a user of each library writes the same operation.
 
 Each function returns ``{name: call}`` for one operation, dtype, size and way of giving output (``mode``): ``fresh``
 output allocated by the call, the caller's output (``out``), or ``in place``. ``new`` is ``fresh`` in a process whose
@@ -45,7 +45,7 @@ def mixed_signs(n: int, dtype: str, seed: int = 0) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def operands(n: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Input and output, the same memory for every contestant and for the limit.
+    """Input and output, the same memory for every candidate and for the limit.
 
     Where an array lies, and on which pages, is worth 30 % while it fits the cache.
     """

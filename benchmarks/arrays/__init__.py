@@ -1,0 +1,1 @@
+"""Measurements of the array functions beside every peer: ``python -m benchmarks arrays``."""

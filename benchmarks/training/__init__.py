@@ -1,0 +1,1 @@
+"""Measurements of training with PyTorch: ``python -m benchmarks training``."""

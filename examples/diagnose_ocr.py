@@ -3,8 +3,8 @@
     pip install --no-deps --target FOLDER rapidocr-onnxruntime==1.4.4
     python examples/diagnose_ocr.py FOLDER ocr.png
 
-Prints the report, and writes its plot and, into the folder, its page (ocr.html). The model is not part of this repository
-(Apache-2.0, from PaddleOCR by way of RapidOCR).
+Prints the report, and writes its plot and, into the folder, its page (ocr.html). The model is not part of this
+repository (Apache-2.0, from PaddleOCR by way of RapidOCR).
 
 Its data: 600 lines of one to three words of LICENSE in Pillow's own font, in dark colors on light, every second one
 upside down, as the classifier sees them in use: 48 x 192 pixels from -1 to 1.

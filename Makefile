@@ -17,7 +17,7 @@ demo: .venv/installed-study ## train the study on real digits, print its table, 
 	.venv/bin/leakyrelu study --html demo/study.html --json demo/study.json
 
 test: lint ## lint, then every test, in two processes side by side (workers=N: another number)
-	OMP_WAIT_POLICY=passive $(python) -m pytest -n $(workers) --dist worksteal
+	OMP_WAIT_POLICY=passive $(python) -m pytest -n $(workers) --dist loadfile --no-loadscope-reorder
 
 sanitize: .venv/installed-dev ## the core's tests under the address, undefined-behavior and thread sanitizers (5 minutes)
 	tools/sanitize -q

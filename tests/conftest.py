@@ -17,6 +17,11 @@ settings.register_profile("leakyrelu", deadline=None)
 settings.load_profile("leakyrelu")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that processes side by side end together; each runs whole files, with their fixtures."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One headless Chromium for a test module."""

@@ -11,8 +11,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from oracle.binary import BINARY64
 from support import ROOT, need
+
+pytestmark = pytest.mark.long
 
 
 def run(*command, **environment):

@@ -18,6 +18,8 @@ from support import ROOT
 
 import leakyrelu
 
+pytestmark = pytest.mark.long
+
 
 def run(*command, **keywords):
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **keywords)

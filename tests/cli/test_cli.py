@@ -237,7 +237,7 @@ def test_study_refuses_before_any_training(capsys, monkeypatch, arguments, messa
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (np.r_[[np.nan], np.zeros(29), np.ones(30)], "bad.npz: y has 1 NaN labels; leave these samples out"),
+        (np.r_[[np.nan], np.zeros(29), np.ones(30)], "bad.npz: y has 1 NaN label; leave these samples out"),
         (np.zeros(60), "bad.npz: every label is 0.0; there must be at least two classes"),
         (np.ones(59), "bad.npz: X has 60 samples and y has 59 labels; the numbers must agree"),
     ],

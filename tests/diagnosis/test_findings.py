@@ -131,7 +131,7 @@ def deviations(silent):
 def test_a_bias_that_drifted_is_seen_through_a_slope():
     far = layer(silent=20, slope=0.1, mean=means(-0.5), m2=deviations(0.1))
     (finding,) = find(Report([far]))
-    assert "The inputs of 20 of them lie 5.0 standard deviations below zero: their bias has left" in finding.evidence
+    assert "The inputs of 20 of them lie 5.0 standard deviations below zero: their bias has drifted" in finding.evidence
     assert "layer.bias.data" in finding.code
     near = layer(silent=20, slope=0.1, mean=means(-0.2), m2=deviations(0.1))
     (finding,) = find(Report([near]))
@@ -207,7 +207,7 @@ def test_rare_units():
 def test_outputs_that_are_alike():
     # Means 0.4 and deviations 0.1 a unit: norms 4 to 1, so the cosine of two samples is 16/17.
     (finding,) = find(Report([layer(m2=np.full(100, 1000 * 0.1**2))]))
-    assert finding.title == "Layer act: its outputs are hardly told apart"
+    assert finding.title == "Layer act: its outputs are nearly alike"
     assert "4.0 times" in finding.evidence
     assert "0.941 alike" in finding.evidence
     generator = np.random.default_rng(0)

@@ -30,7 +30,7 @@ from leakyrelu.study import (
     run_study,
     training,
 )
-from leakyrelu.study.conclusion import reading
+from leakyrelu.study.conclusion import concluding_sentence
 from leakyrelu.study.network import build, hidden
 from leakyrelu.study.output import write_json
 from leakyrelu.study.runner import best_learning_rate
@@ -117,8 +117,8 @@ NAN = np.full((60, 4), np.nan)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"X": NAN}, "X has 240 values that are NaN or infinite; fill them or leave them out"),
-        ({"X": np.full((60, 4), np.inf)}, "X has 240 values that are NaN or infinite"),
+        ({"X": NAN}, "X has 240 NaN or infinite values; fill in finite values or leave those samples out"),
+        ({"X": np.full((60, 4), np.inf)}, "X has 240 NaN or infinite values"),
         ({"X": np.ones(60)}, r"X has shape \(60,\); it must have samples first and at least one more dimension"),
         ({"X": np.ones((60, 0))}, r"X has shape \(60, 0\) and holds nothing"),
         ({"X": np.ones((59, 4))}, "X has 59 samples and y has 60 labels; the numbers must agree"),
@@ -141,7 +141,9 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"none\.npz does not exist"):
         load(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("x,y\n1,2\n")
-    with pytest.raises(DataError, match=r"text\.npz is no .npz of plain arrays: it would have to be unpickled"):
+    with pytest.raises(
+        DataError, match=r"text\.npz is not an .npz file of plain arrays: it would have to be unpickled"
+    ):
         load(tmp_path / "text.npz")
     (tmp_path / "empty.npz").write_bytes(b"")
     with pytest.raises(DataError, match=r"empty\.npz is not a file written by np\.savez"):
@@ -346,7 +348,7 @@ def test_a_diverging_run_is_reported_and_not_counted_as_silent(data):
     assert lost
     assert all(math.isnan(row.silent_after) for row in lost)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["rows"][0]["diverged"] == result.rows[0].diverged
-    assert "diverged" in reading(result)
+    assert "diverged" in concluding_sentence(result)
 
 
 # --- the whole
@@ -425,7 +427,7 @@ def test_summaries_follow_from_the_single_numbers(result):
 def test_json_is_strict_and_has_the_sentence(result, tmp_path):
     write_json(result, tmp_path / "s.json")
     document = json.loads((tmp_path / "s.json").read_text("utf-8"), parse_constant=lambda word: pytest.fail(word))
-    assert document["reading"] == reading(result)
+    assert document["reading"] == concluding_sentence(result)
 
 
 def test_the_table_fits_eighty_columns(result):
@@ -509,7 +511,7 @@ def made_up(accuracies: dict[str, list[float]], silent: dict[str, float] | None 
     ids=["centered", "overlap", "relu", "tie", "one seed", "diverged"],
 )
 def test_the_sentence_is_right_whoever_wins(study, sentence):
-    assert reading(study) == sentence
+    assert concluding_sentence(study) == sentence
 
 
 def test_the_learning_rate_is_chosen_by_the_median():

@@ -12,7 +12,7 @@ from support.browser import DESKTOP, PHONE, open_page
 
 from leakyrelu.study import Settings, StudyResult, digits, run_study
 from leakyrelu.study.charts import _HEIGHT, _LABEL, _spread, label, picture
-from leakyrelu.study.conclusion import reading
+from leakyrelu.study.conclusion import concluding_sentence
 from leakyrelu.study.output import write_html, write_picture
 from leakyrelu.study.table import cells
 
@@ -79,7 +79,7 @@ def test_the_page_says_what_the_terminal_says(chromium, page, result):
     with open_page(chromium, page) as opened:
         opened.wait_drawn()
         text = opened.page.inner_text("body")
-        assert reading(result) in text
+        assert concluding_sentence(result) in text
         assert "14 layers of 16 units" in text
         assert "1087 training, 355 validation and 355 test samples" in text
         rows = opened.page.locator("table").first.locator("tbody tr")

@@ -7,13 +7,13 @@ whose data would have to be fetched is refused. Nothing here knows what the char
 from __future__ import annotations
 
 import importlib
-import math
 import re
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu._json import to_plain
 from leakyrelu._page.theme import DARK, LIGHT
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def write_page(
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    specs = {chart.id: _plain(chart.spec) for chart in charts}
+    specs = {chart.id: to_plain(chart.spec) for chart in charts}
     html = environment.get_template("page.html.jinja").render(
         title=title,
         summary=_paragraphs(summary),
@@ -158,7 +158,7 @@ def write_page(
         charts=charts,
         notices=notices,
         tables=[(table, _numeric_columns(table)) for table in tables],
-        data={"specs": specs, "themes": {"light": _plain(LIGHT), "dark": _plain(DARK)}},
+        data={"specs": specs, "themes": {"light": to_plain(LIGHT), "dark": to_plain(DARK)}},
         style=_asset("page.css"),
         script=_asset("page.js"),
         strips=_asset("strips.js") if any(isinstance(chart, Strips) for chart in charts) else "",
@@ -191,7 +191,7 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be a finite number above 0, got {scale!r}: 1 is a pixel a unit")
     vl_convert = require("vl_convert")
-    plain = _plain(spec)
+    plain = to_plain(spec)
     if plain.get("width") == "container":
         plain["width"] = _PNG_WIDTH
     config = {**LIGHT, "background": "white"}
@@ -256,19 +256,6 @@ def _find(node: Any, key: str) -> Iterator[dict[str, Any]]:
     elif isinstance(node, list | tuple):
         for child in node:
             yield from _find(child, key)
-
-
-def _plain(node: Any) -> Any:
-    """Python containers and scalars only; what JSON cannot say (NaN, infinity) becomes null, a missing value."""
-    if isinstance(node, dict):
-        return {str(name): _plain(child) for name, child in node.items()}
-    if isinstance(node, list | tuple):
-        return [_plain(child) for child in node]
-    if hasattr(node, "tolist"):  # a NumPy array or scalar
-        return _plain(node.tolist())
-    if isinstance(node, float) and not math.isfinite(node):
-        return None
-    return node
 
 
 def _vegalite_version(specs: Sequence[dict[str, Any]]) -> str | None:

@@ -111,7 +111,7 @@ def _with_progress(data: Data, settings: Settings) -> StudyResult:
 def _print(result: StudyResult) -> None:
     from rich.console import Console
 
-    from leakyrelu.study.conclusion import reading
+    from leakyrelu.study.conclusion import concluding_sentence
     from leakyrelu.study.table import LEGEND, sources, terminal_table
 
     console = Console(highlight=False)
@@ -120,7 +120,7 @@ def _print(result: StudyResult) -> None:
     for line in (LEGEND, f"Slopes: {sources(result)}.", *result.left_out):
         console.print(line, style="dim", markup=False)
     console.print()
-    console.print(reading(result), markup=False)
+    console.print(concluding_sentence(result), markup=False)
 
 
 def _write(result: StudyResult, *, html: Path | None, json: Path | None, png: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Counts of one layer: exact integers and float64 moments, one number a unit."""
+"""The counts of one layer: exact integers and float64 moments, one number a unit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from leakyrelu._text import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +61,7 @@ def _any(value: object) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """What is held of a layer: one number a unit, whatever the number of samples. Two of them add up.
+    """The counts of one layer: one number a unit, however many samples there were. Two of them add up.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ class Counts:
         for name, dtype in _ARRAYS.items():
             if (value := getattr(self, name)) is None:
                 continue
-            array = np.array(value, dtype=dtype)  # our own copy: nobody changes a report afterwards
+            array = np.array(value, dtype=dtype)  # a copy, so that no later change of the array reaches a report
             array.setflags(write=False)
             object.__setattr__(self, name, array)
             shapes[name] = array.shape
@@ -109,12 +111,14 @@ class Counts:
             (self.positive + self.nan).max(initial=0) > self.samples
         ):
             raise ValueError(
-                f"impossible counts: each unit saw {self.samples} inputs, but some count is negative or beyond that"
+                f"impossible counts: each unit saw {counted(self.samples, 'input')}, but some count is negative or "
+                "beyond that"
             )
         if self.entries is not None and not min(self.samples, 1) <= self.entries <= self.samples:
             raise ValueError(
-                f"impossible counts: {self.samples} inputs a unit cannot come from {self.entries} entries of the batch "
-                "axis: each entry has at least one (None says that they were not counted)"
+                f"impossible counts: {counted(self.samples, 'input')} a unit cannot come from "
+                f"{counted(self.entries, 'entry', 'entries')} of the batch axis: each entry has at least "
+                "one (None says that they were not counted)"
             )
 
     @property
@@ -126,7 +130,9 @@ class Counts:
         if not isinstance(other, Counts):
             return NotImplemented
         if self.units != other.units:
-            raise ValueError(f"counts of {self.units} and of {other.units} units cannot be added: not the same layer")
+            raise ValueError(
+                f"counts of {self.units} and of {counted(other.units, 'unit')} cannot be added: not the same layer"
+            )
         _, mean, m2 = merge_moments(
             (self.outputs.astype(np.float64), self.mean, self.m2),
             (other.outputs.astype(np.float64), other.mean, other.m2),

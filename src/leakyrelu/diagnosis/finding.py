@@ -1,4 +1,4 @@
-"""A finding: one thing that the numbers of a census say, and what to do about it."""
+"""One thing that the numbers of a census say, and what to do about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEVERITIES: Final = ("critical", "warning", "note", "healthy")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the numbers say.
+    """A conclusion from the numbers of a census, with its evidence and a remedy.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class Finding:
     remedy
         What to do, and why that.
     code
-        The same in PyTorch; empty where there is nothing to run. `model`, `report` and `optimizer` are the reader's.
-        Comments stand on lines of their own and lines are at most 76 columns, so that a terminal of 80 breaks none.
+        The remedy in PyTorch; empty where there is nothing to run. `model`, `report` and `optimizer` are the reader's.
+        Comments have lines of their own and lines are at most 76 columns, so that a terminal of 80 breaks none.
     source
         Where the remedy comes from.
     """

@@ -1,15 +1,16 @@
-"""What the numbers of a report mean, and what to do about it: evidence, a remedy in code, and its source.
+"""The rules that derive findings from the numbers of a census, and their thresholds, each with its reason.
 
-Every threshold stands here, with its reason. They are conservative: what is not worth an action is not a finding, and
-where too few inputs were seen to know, the finding is that more are needed. NumPy only; `Report.findings` calls it.
+The thresholds are conservative: what is not worth an action is not a finding, and where too few inputs were seen to
+know, the finding is that more are needed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from leakyrelu._text import counted, few
 from leakyrelu.diagnosis.finding import SEVERITIES, Finding
 from leakyrelu.slope import centered, tailored
 
@@ -34,15 +35,15 @@ not counted.
 MOST: Final = 0.5
 """Share of a layer's units, silent or always on, from which most of the layer is gone."""
 MANY: Final = 0.1
-"""Share of a layer's units from which it is more than a few strays: below, a silent unit is only a note."""
+"""Share of a layer's units from which silent units are more than isolated cases; below, they are only a note."""
 LINEAR: Final = 0.25
-"""Share of a layer's units always on that is worth a note: a quarter of it is a straight line."""
+"""Share of a layer's units always on that is worth a note: a quarter of it is linear on the data."""
 RARE: Final = 0.01
 """A unit positive this seldom or less gets a hundredth of the gradients that reach the layer."""
 ALIKE: Final = 0.9
-"""Mean cosine similarity of the outputs of two samples from which a layer hardly tells samples apart."""
+"""Mean cosine similarity of the outputs of two samples from which a layer hardly separates samples."""
 FAR: Final = 3.0
-"""Standard deviations between a unit's mean input and zero from which its bias has left the data."""
+"""Standard deviations between a unit's mean input and zero from which its bias counts as drifted."""
 
 _REVIVE = "Sokar et al., The Dormant Neuron Phenomenon in Deep RL, ICML 2023, arXiv:2302.12902"
 _DYING = "Lu et al., Dying ReLU and Initialization, 2020, arXiv:1903.06733"
@@ -59,7 +60,7 @@ _TAILORED_FROM = 13  # the least depth at which a ReLU network makes unrelated i
 
 
 def find(census: Census) -> tuple[Finding, ...]:
-    """Everything worth an action, the worst first; a single finding of severity "healthy" where there is nothing.
+    """Return what is worth an action, the worst first; a single finding of severity "healthy" where nothing is.
 
     Examples
     --------
@@ -92,7 +93,7 @@ def find(census: Census) -> tuple[Finding, ...]:
 
 
 def slope_for(depth: int) -> tuple[float, str, str]:
-    """Slope for a network of this many rectifiers, why that one, and where it comes from."""
+    """Return the slope for a network of this many rectifiers, why that one, and its source."""
     if depth >= _TAILORED_FROM:
         slope = round(float(tailored(depth)), 4)
         return (
@@ -103,8 +104,8 @@ def slope_for(depth: int) -> tuple[float, str, str]:
         )
     return (
         0.01,
-        f"slope 0.01: {depth} {'layer keeps' if depth == 1 else 'layers keep'} unrelated inputs apart at any slope, "
-        "so the usual one is enough to let gradients through",
+        f"slope 0.01: {counted(depth, 'layer')} {'keeps' if depth == 1 else 'keep'} unrelated inputs apart at any "
+        "slope, so the usual one is enough to let gradients through",
         _LEAKY,
     )
 
@@ -113,19 +114,19 @@ def _network(census: Census) -> Iterator[Finding]:
     layers = [layer for layer in census.layers if layer.units]
     short = [layer for layer in layers if _known(layer) < ENOUGH]
     if short:
-        counted = all(layer.entries is not None for layer in short)
-        least = min(_known(layer) if counted else layer.samples for layer in short)
+        by_samples = all(layer.entries is not None for layer in short)
+        least = min(_known(layer) if by_samples else layer.samples for layer in short)
         bound = ""
-        if counted:
+        if by_samples:
             most = f"{min(3 / max(least, 1), 1):.0%}"
-            bound = f" Of a unit never positive in {_number(least, 'sample')}, p may still be up to {most}."
+            bound = f" Of a unit never positive in {counted(least, 'sample')}, p may still be up to {most}."
         yield Finding(
             "note",
             "More data first",
             None,
             (),
-            f"{_number(len(short), 'layer')} of {len(layers)} saw fewer than {ENOUGH} "
-            f"{'samples' if counted else 'inputs a unit'} (the least: {least}).{bound}",
+            f"{counted(len(short), 'layer')} of {len(layers)} saw fewer than {ENOUGH} "
+            f"{'samples' if by_samples else 'inputs a unit'} (the least: {least}).{bound}",
             f"Run at least {ENOUGH} samples before calling a unit of these layers silent or always on.",
             "",
             _THREE,
@@ -147,11 +148,11 @@ def _network(census: Census) -> Iterator[Finding]:
     if census.unused:
         yield Finding(
             "note",
-            f"{_number(len(census.unused), 'activation')} never called",
+            f"{counted(len(census.unused), 'activation')} never called",
             None,
             (),
-            f"Never called: {_few(census.unused)}.",
-            "Check that the data takes the path on which they stand; nothing is known of them.",
+            f"Never called: {few(census.unused, 6)}.",
+            "Check that the data takes the path on which they lie; nothing is known of them.",
             "",
             "",
         )
@@ -164,7 +165,7 @@ def _layer(layer: Layer, depth: int) -> Iterator[Finding]:
             f"Layer {layer.name}: NaN",
             layer.name,
             _tuple(layer.nan_units),
-            f"{_number(int(layer.counts.nan.sum()), 'input')} of {_number(len(layer.nan_units), 'unit')} were NaN, "
+            f"{counted(int(layer.counts.nan.sum()), 'input')} of {counted(len(layer.nan_units), 'unit')} were NaN, "
             f"of {layer.samples} each.",
             "Look for NaN in the data first, then for the step at which the weights became NaN: a smaller learning "
             "rate and clipped gradients prevent it.",
@@ -197,15 +198,15 @@ def _silent(layer: Layer, depth: int) -> Iterator[Finding]:
     if dead:
         slope, why, source = slope_for(depth)
         everything = " Nothing passes the layer." if len(units) == layer.units else ""
-        few = rank == 2
+        isolated = rank == 2
         yield Finding(
             SEVERITIES[rank],
             f"Layer {layer.name}: {len(units)} of {layer.units} units silent",
             layer.name,
             _tuple(units),
             evidence + everything + " Under ReLU no gradient reaches them.",
-            ("A few strays: act only if there are more with every epoch. " if few else "")
-            + "Start them anew while training goes on; to keep it from happening again, give them a slope. "
+            ("They are few: act only if their number grows with every epoch. " if isolated else "")
+            + "Reinitialize them during training; to keep it from happening again, give them a slope. "
             + _capital(why)
             + ".",
             f"revive(model, report, optimizer)\nreplace_relu(model, {slope})",
@@ -217,17 +218,17 @@ def _silent(layer: Layer, depth: int) -> Iterator[Finding]:
     if len(drifted) >= max(1, len(units) / 2):
         evidence += (
             f" The inputs of {len(drifted)} of them lie {np.median(far[far >= FAR]):.1f} standard deviations below "
-            "zero: their bias has left the data."
+            "zero: their bias has drifted."
         )
         remedy = (
-            "They learn, as fast as the slope says. Put the biases back to zero, or a batch norm in front of the "
-            "activation, and lower the learning rate of the biases."
+            "They learn, at a rate proportional to the slope. Set the biases to zero, or put a batch norm in front of "
+            "the activation, and lower the learning rate of the biases."
         )
-        code, source = "# layer: what feeds the activation\nlayer.bias.data[list(finding.units)] = 0.0", _DYING
+        code, source = "# layer: the one in front of the activation\nlayer.bias.data[list(finding.units)] = 0.0", _DYING
     else:
         remedy = (
             f"They learn, {float(slopes[slopes != 0].min()):.3g} times as fast as the others at the least. Train on; "
-            "if they stay silent, a larger slope shortens it."
+            "if they stay silent, a larger slope speeds it up."
         )
         code, source = "census.report().silent  # again, some epochs later", _LEAKY
     yield Finding(
@@ -250,17 +251,18 @@ def _always_on(layer: Layer) -> Iterator[Finding]:
     far = _distance(layer, units)
     text = ""
     if np.isfinite(far).any():
-        text = f" In the middle their inputs lie {np.median(far[np.isfinite(far)]):.1f} standard deviations above zero."
+        middle = np.median(far[np.isfinite(far)])
+        text = f" In the median their mean inputs lie {middle:.1f} standard deviations above zero."
     yield Finding(
         "warning" if share >= MOST else "note",
         f"Layer {layer.name}: {len(units)} of {layer.units} units always on",
         layer.name,
         _tuple(units),
         f"{len(units)} of {layer.units} units ({share:.0%}) were positive in all of {layer.samples} inputs: on this "
-        f"data they are straight lines.{text}",
-        "They add nothing that the layer behind could not do. Check that the inputs are centered and biases start at "
-        "zero; a batch norm in front of the activation brings its inputs back around zero.",
-        "# layer: what feeds the activation\n"
+        f"data they are linear.{text}",
+        "They add nothing that the next linear layer could not compute. Check that the inputs are centered and "
+        "biases start at zero; a batch norm in front of the activation brings its inputs back around zero.",
+        "# layer: the one in front of the activation\n"
         f"nn.init.zeros_(layer.bias)\nnn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
         f"{_REGIONS}; {_HE}",
     )
@@ -297,7 +299,8 @@ def _saturated(layer: Layer) -> Iterator[Finding]:
         f"{len(units)} of {layer.units} units ({share:.0%}) were at or above {layer.ceiling:g} in all of "
         f"{layer.samples} inputs: no gradient reaches them.",
         "Their inputs are too large: scale the data, lower the learning rate, or put a batch norm in front.",
-        f"# layer: what feeds the activation\nnn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
+        "# layer: the one in front of the activation\n"
+        f"nn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
         _SATURATED,
     )
 
@@ -310,13 +313,14 @@ def _alike(layer: Layer, depth: int) -> Iterator[Finding]:
     slope = round(float(centered(max(depth, 2))), 4)
     yield Finding(
         "note",
-        f"Layer {layer.name}: its outputs are hardly told apart",
+        f"Layer {layer.name}: its outputs are nearly alike",
         layer.name,
         (),
         f"The norm of the mean outputs is {ratio:.1f} times that of their standard deviations: two samples are "
         f"{similarity:.3f} alike on average (cosine).",
-        "What all samples share drowns what tells them apart. Center: a batch norm in front, or the centered slope "
-        f"for {_number(max(depth, 2), 'layer')}, {slope} (leakyrelu.slope.centered), for a network to be trained anew.",
+        "What all samples share outweighs what separates them. Center: a batch norm in front, or the centered slope "
+        f"for {counted(max(depth, 2), 'layer')}, {slope} (leakyrelu.slope.centered), for a network trained from "
+        "scratch.",
         f"CenteredLeakyReLU({slope})",
         _TAILORED,
     )
@@ -330,7 +334,7 @@ def _healthy(census: Census) -> Finding:
         "Healthy",
         None,
         (),
-        f"{_number(len(layers), 'layer')}, {_number(census.units, 'unit')}, at least {least} inputs each: none "
+        f"{counted(len(layers), 'layer')}, {counted(census.units, 'unit')}, at least {least} inputs each: none "
         f"silent, fewer than {LINEAR:.0%} of any layer always on.",
         "Nothing to do.",
         "",
@@ -344,7 +348,7 @@ def _nothing(census: Census) -> Finding:
         "No units",
         None,
         (),
-        f"{_number(len(census.layers), 'layer')}, but nothing in them is a unit: there is nothing to say.",
+        f"{counted(len(census.layers), 'layer')}, but nothing in them is a unit: there is nothing to say.",
         "Check the shapes: the axis of the units has length 0.",
         "",
         "",
@@ -352,20 +356,20 @@ def _nothing(census: Census) -> Finding:
 
 
 def _distance(layer: Layer, units: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Count standard deviations from mean input to zero; the output tells, of units that never cross it."""
+    """Return the standard deviations between mean input and zero; of units that never cross it, the output has both."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.abs(layer.output_mean[units]) / layer.output_std[units])
 
 
 def _known(layer: Layer) -> int:
-    """Count the samples that a layer saw, or its inputs, where those were not counted."""
+    """Return the number of samples that a layer saw, or of its inputs, where samples were not counted."""
     return layer.samples if layer.entries is None else layer.entries
 
 
 def _seen(layer: Layer) -> str:
     if layer.entries in (None, layer.samples):
         return f"{layer.samples} inputs"
-    return f"{_number(layer.entries or 0, 'sample')} ({layer.samples} inputs)"
+    return f"{counted(layer.entries or 0, 'sample')} ({layer.samples} inputs)"
 
 
 def _bound(layer: Layer) -> str:
@@ -380,14 +384,6 @@ def _one_slope(layer: Layer) -> float:
 
 def _tuple(units: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(int(unit) for unit in units)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def _few(names: Any) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _capital(text: str) -> str:

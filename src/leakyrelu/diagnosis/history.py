@@ -1,7 +1,4 @@
-"""What every unit did over a training: when it was last positive, when it fell silent, whether it came back.
-
-Nothing here imports a framework: NumPy is all.
-"""
+"""The units of a model over a training: when each was last positive, when it fell silent, whether it came back."""
 
 from __future__ import annotations
 
@@ -10,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from leakyrelu._text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,8 +69,8 @@ class UnitHistory:
 
     def __repr__(self) -> str:
         return (
-            f"<UnitHistory {self.name!r}: {self.units} units, {len(self.silent_units)} silent, "
-            f"{len(self.revived_units)} revived at least once, {self.observations} steps counted>"
+            f"<UnitHistory {self.name!r}: {counted(self.units, 'unit')}, {len(self.silent_units)} silent, "
+            f"{len(self.revived_units)} revived at least once, {counted(self.observations, 'step')} counted>"
         )
 
 
@@ -119,6 +118,9 @@ class History:
         return np.array([report.silent / max(report.units, 1) for report in self.reports], dtype=np.float64)
 
     def __repr__(self) -> str:
-        lines = [f"History of {len(self.layers)} layers; the latest {len(self.steps)} counted steps are held"]
+        lines = [
+            f"History of {counted(len(self.layers), 'layer')}; "
+            f"the latest {counted(len(self.steps), 'counted step')} {'is' if len(self.steps) == 1 else 'are'} held"
+        ]
         lines += [f"  {layer!r}" for layer in self.layers]
         return "\n".join(lines)

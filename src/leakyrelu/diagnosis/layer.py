@@ -1,4 +1,4 @@
-"""A layer of a report: everything that follows from its counts."""
+"""One activation of a network, and everything that follows from its counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from leakyrelu._text import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,14 +24,14 @@ __all__ = ["Layer"]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One activation of a network, and what its units did.
+    """One activation of a network, with what its units did.
 
     Parameters
     ----------
     name
-        Where it stands in the model.
+        Its path in the model.
     kind
-        What it is, such as ``"ReLU"``.
+        Its type, such as ``"ReLU"``.
     negative_slope
         alpha; an array of shape (units,) where each unit has its own (PReLU).
     counts
@@ -51,7 +53,7 @@ class Layer:
             return
         if slope.shape != (self.units,):
             raise ValueError(
-                f"layer {self.name!r} has {self.units} units but slopes of shape {slope.shape}: "
+                f"layer {self.name!r} has {counted(self.units, 'unit')} but slopes of shape {slope.shape}: "
                 "give one slope, or one for each unit"
             )
         slope.flags.writeable = False
@@ -117,7 +119,7 @@ class Layer:
 
     @cached_property
     def always_on_units(self) -> IntArray:
-        """Units always positive (p = 1) and never at the ceiling: on this data they are a straight line."""
+        """Units always positive (p = 1) and never at the ceiling: on this data they are linear."""
         return np.flatnonzero((self.counts.positive == self._known) & (self._known > 0) & (self.counts.saturated == 0))
 
     @cached_property
@@ -204,12 +206,12 @@ class Layer:
 
     @property
     def _identity(self) -> str:
-        return f"{self.name!r} ({self.kind}, {self.units} units)"
+        return f"{self.name!r} ({self.kind}, {counted(self.units, 'unit')})"
 
     def __repr__(self) -> str:
         return (
             f"<Layer {self._identity}: {len(self.silent_units)} silent, {len(self.always_on_units)} always on, "
-            f"{self.samples} inputs a unit>"
+            f"{counted(self.samples, 'input')} a unit>"
         )
 
 

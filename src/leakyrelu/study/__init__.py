@@ -5,7 +5,7 @@ the same batches in the same order and the same optimizer. Every row is reported
 on validation data; the test data are looked at once, by the chosen runs alone.
 """
 
-from leakyrelu.study.conclusion import reading
+from leakyrelu.study.conclusion import concluding_sentence
 from leakyrelu.study.data import Data, DataError, Part, digits, load
 from leakyrelu.study.result import Examination, RowResult, Run, Snapshot, StudyResult
 from leakyrelu.study.runner import run_study
@@ -25,8 +25,8 @@ __all__ = [
     "Snapshot",
     "StudyResult",
     "choose_rows",
+    "concluding_sentence",
     "digits",
     "load",
-    "reading",
     "run_study",
 ]

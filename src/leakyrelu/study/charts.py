@@ -1,4 +1,4 @@
-"""The charts of the study, as Vega-Lite specifications, and the words for those who do not see them.
+"""The charts of a study: Vega-Lite specifications, and descriptions in words for screen readers.
 
 No chart names a color: rows are colored by the theme, in the order of `_order`, so that the centered row and ReLU stand
 out everywhere. Lines are labeled at their ends; the labels are moved apart here, since Vega-Lite cannot.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from leakyrelu._text import counted
 from leakyrelu.study.conclusion import percent
 
 if TYPE_CHECKING:
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
 
 _HEIGHT = 260  # of a plot, in pixels
 _LABEL = 15  # height of a line of text, in pixels
-_ROOM = 0.3  # of the width, kept free for the labels at the line ends
+_LABEL_SHARE = 0.3  # of the width, kept free for the labels at the line ends
 
 
 def accuracy(result: StudyResult) -> dict[str, Any]:
     """Median, range and single seeds of the test accuracy, one line a row."""
-    return _plain(_accuracy(result).properties(width="container"))
+    return _spec(_accuracy(result).properties(width="container"))
 
 
 def describe_accuracy(result: StudyResult) -> str:
-    """Say in words what `accuracy` shows."""
+    """Return in words what `accuracy` shows."""
     rows = ", ".join(f"{label(row)} {percent(row.test_accuracy)}" for row in result.rows)
     return (
         f"Share of test samples classified right, in percent. Large dot: median of {_seeds(result)}; line: range; "
@@ -40,11 +41,11 @@ def describe_accuracy(result: StudyResult) -> str:
 def silent(result: StudyResult) -> dict[str, Any]:
     """Share of silent units against the number of the layer, one line a row."""
     series = {row.row.name: _share_by_layer(row) for row in result.rows}
-    return _plain(_lines(series, x="layer", y="silent units after training (%)", low=0.0, order=_order(result)))
+    return _spec(_lines(series, x="layer", y="silent units after training (%)", low=0.0, order=_order(result)))
 
 
 def describe_silent(result: StudyResult) -> str:
-    """Say in words what `silent` shows."""
+    """Return in words what `silent` shows."""
     rows = ", ".join(f"{label(row)} {percent(row.silent_after)}" for row in result.rows)
     return (
         "Share of a layer's units that are positive for no training sample, after training, in percent (median of "
@@ -55,11 +56,11 @@ def describe_silent(result: StudyResult) -> str:
 def gradient(result: StudyResult) -> dict[str, Any]:
     """Norm of the gradient against the number of the layer, on a logarithmic axis."""
     series = {row.row.name: row.by_layer(lambda e: e.before.gradient_norm) for row in result.rows}
-    return _plain(_lines(series, x="layer", y="gradient norm (log scale)", log=True, order=_order(result)))
+    return _spec(_lines(series, x="layer", y="gradient norm (log scale)", log=True, order=_order(result)))
 
 
 def describe_gradient(result: StudyResult) -> str:
-    """Say in words what `gradient` shows."""
+    """Return in words what `gradient` shows."""
     rows = ", ".join(f"{label(row)} {row.gradient_ratio:.2g}" for row in result.rows)
     return (
         f"Frobenius norm of the gradient of the loss by a layer's weights, before training (median of "
@@ -70,11 +71,11 @@ def describe_gradient(result: StudyResult) -> str:
 def curves(result: StudyResult) -> dict[str, Any]:
     """Median validation accuracy against the epoch, one line a row."""
     series = {row.row.name: [100 * value for value in row.by_epoch()] for row in result.rows}
-    return _plain(_lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0, order=_order(result)))
+    return _spec(_lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0, order=_order(result)))
 
 
 def describe_curves(result: StudyResult) -> str:
-    """Say in words what `curves` shows."""
+    """Return in words what `curves` shows."""
     rows = ", ".join(f"{label(row)} {percent(row.validation_accuracy)}" for row in result.rows)
     return (
         "Share of validation samples classified right after each epoch, in percent, at each row's own learning rate "
@@ -113,7 +114,7 @@ def picture(result: StudyResult) -> dict[str, Any]:
         subtitleFontSize=13,
         offset=14,
     )
-    return _plain(alt.hconcat(left, right, spacing=24, title=heading))
+    return _spec(alt.hconcat(left, right, spacing=24, title=heading))
 
 
 def label(row: RowResult) -> str:
@@ -147,7 +148,7 @@ def _accuracy(result: StudyResult) -> Any:
         for e in row.examinations
     ]
     lowest = min(record["low"] for record in records)
-    # Dots need no axis from zero, but the right edge is what is possible, and room for the label around it.
+    # Dots need no axis from zero, but the right edge is the largest possible value, with space for its label.
     left = max(0, 10 * math.floor(lowest / 10 - 0.3))
     scale = alt.Scale(domain=[left, 100 + 0.12 * (100 - left)], nice=False)
     axis = alt.Axis(values=list(range(left, 101, 10 if left >= 30 else 20)))
@@ -216,7 +217,7 @@ def _lines(
     across = alt.X(
         "x:Q",
         title=x,
-        scale=alt.Scale(domain=[1, 1 + span / (1 - _ROOM)], nice=False),
+        scale=alt.Scale(domain=[1, 1 + span / (1 - _LABEL_SHARE)], nice=False),
         axis=alt.Axis(values=ticks, format="d", grid=False),
     )
     scale = (
@@ -299,10 +300,10 @@ def _tip(field: str, title: str, form: str | None = None) -> Any:
 
 
 def _seeds(result: StudyResult) -> str:
-    return f"{result.settings.seeds} seed{'s' if result.settings.seeds > 1 else ''}"
+    return counted(result.settings.seeds, "seed")
 
 
-def _plain(chart: Any) -> dict[str, Any]:
+def _spec(chart: Any) -> dict[str, Any]:
     spec: dict[str, Any] = chart.to_dict()
     spec.pop("config", None)  # altair's own defaults would win over the theme
     return spec

@@ -1,16 +1,18 @@
-"""One sentence of honest reading, computed from the numbers: it must come out right whoever wins."""
+"""The sentence that concludes a study, computed from its numbers: it holds whichever row is best."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+from leakyrelu._text import listed
+
 if TYPE_CHECKING:
     from leakyrelu.study.result import RowResult, StudyResult
 
 
-def reading(result: StudyResult) -> str:
-    """Return one sentence: who was most accurate, against ReLU, how sure that is, and how many units were silent."""
+def concluding_sentence(result: StudyResult) -> str:
+    """Return which row was most accurate, against ReLU, how sure that is, and how many units were silent."""
     rows = {row.row.name: row for row in result.rows}
     relu, centered = rows["ReLU"], rows.get("Centered")
     best = max(result.rows, key=lambda row: row.test_accuracy)  # the first among equals, and ReLU is first
@@ -30,7 +32,7 @@ def reading(result: StudyResult) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share as a percentage, a dash where it is unknown, and never 0 for what is not."""
+    """Return a share as a percentage with fixed digits, a dash for NaN; a share above 0 is never written as 0."""
     if math.isnan(share):
         return "–"
     if 0 < share < 0.5 * 10 ** (-digits - 2):
@@ -47,7 +49,7 @@ def _accuracy(row: RowResult) -> str:
 
 
 def _doubt(better: RowResult, other: RowResult) -> str:
-    """Say how far the seeds agree about the order of two rows."""
+    """Return how far the seeds agree about the order of two rows."""
     seeds = len(better.test_accuracies)
     if seeds == 1:
         return " (one seed: a hint, no more)"
@@ -59,15 +61,11 @@ def _doubt(better: RowResult, other: RowResult) -> str:
 
 
 def _silent(relu: RowResult, *others: RowResult) -> str:
-    """Say how many units ended silent under ReLU and under the others."""
+    """Return how many units ended silent under ReLU and under the others."""
     counted = [row for row in (relu, *others) if not math.isnan(row.silent_after)]
     lost = [row.row.name for row in (relu, *others) if math.isnan(row.silent_after)]
     shares = [f"{percent(row.silent_after)} under {row.row.name}" for row in counted]
-    parts = [f"after training the share of silent units was {_list(shares)}"] if shares else []
+    parts = [f"after training the share of silent units was {listed(shares)}"] if shares else []
     if lost:
-        parts.append(f"every run of {_list(lost)} diverged")
+        parts.append(f"every run of {listed(lost)} diverged")
     return ", and ".join(parts)
-
-
-def _list(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,4 +1,4 @@
-"""Real data for the study: the handwritten digits of scikit-learn, or a file of the user's.
+"""Classification data for a study: the handwritten digits of scikit-learn, or a file of the user.
 
 Split by class into 60 % training, 20 % validation and 20 % test, always the same way; features standardized with the
 mean and standard deviation of the training part.
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakyrelu._text import counted
+
 if TYPE_CHECKING:
     import os
 
@@ -23,7 +25,7 @@ _LEAST_PER_CLASS = 5  # one sample for validation, one for test, three to learn 
 
 
 class DataError(ValueError):
-    """Data that cannot be studied; the message says what is wrong with which file, and what would do."""
+    """Data that cannot be used; the message names the file, the cause and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -75,24 +77,24 @@ def load(path: str | os.PathLike[str]) -> Data:
     DataError
         The file is missing or is not that; the message says which.
     """
-    arrays = read_npz(path, ("X", "y"))
+    arrays = _read(path)
     return _split(Path(path).name, *_checked(arrays["X"], arrays["y"], str(path)))
 
 
-def read_npz(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Read the named arrays; never unpickles anything."""
+def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Read the arrays X and y without unpickling anything."""
     try:
         # Opened here: given a name, NumPy leaves the file open where it is no archive.
         with open(path, "rb") as file, contextlib.ExitStack() as stack:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds a single array; save with np.savez({_file(path)!r}, {_keywords(names)})")
+                raise DataError(f"{path} holds a single array; save with np.savez({_file(path)!r}, X=..., y=...)")
             stack.enter_context(archive)
-            for name in names:
+            for name in ("X", "y"):
                 if name not in archive.files:
                     found = ", ".join(archive.files) or "nothing"
-                    raise DataError(f"{path} has no array {name!r}, only {found}; save with {_keywords(names)}")
-            return {name: archive[name] for name in names}
+                    raise DataError(f"{path} has no array {name!r}, only {found}; save with X=..., y=...")
+            return {name: archive[name] for name in ("X", "y")}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, EOFError, zipfile.BadZipFile) as error:
@@ -104,7 +106,7 @@ def read_npz(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str, 
     except ValueError as error:
         if "pickle" in str(error).lower():
             raise DataError(
-                f"{path} is no .npz of plain arrays: it would have to be unpickled, which can run code; "
+                f"{path} is not an .npz file of plain arrays: it would have to be unpickled, which can run code; "
                 "save arrays of numbers or strings with np.savez"
             ) from None
         raise DataError(f"{path} is not a file written by np.savez: {error}") from None
@@ -118,19 +120,22 @@ def _checked(x: NDArray[Any], y: NDArray[Any], path: str) -> tuple[NDArray[Any],
     if y.ndim != 1:
         raise DataError(f"{path}: y has shape {y.shape}; it must have one dimension, a label per sample")
     if len(x) != len(y):
-        raise DataError(f"{path}: X has {len(x)} samples and y has {len(y)} labels; the numbers must agree")
+        raise DataError(
+            f"{path}: X has {counted(len(x), 'sample')} and y has {counted(len(y), 'label')}; the numbers must agree"
+        )
     if x.size == 0:
         raise DataError(f"{path}: X has shape {x.shape} and holds nothing")
     if y.dtype.kind == "f":
         if np.isnan(y).any():
-            raise DataError(f"{path}: y has {int(np.isnan(y).sum())} NaN labels; leave these samples out")
+            raise DataError(f"{path}: y has {counted(int(np.isnan(y).sum()), 'NaN label')}; leave these samples out")
         if not (np.isfinite(y).all() and (y == np.round(y)).all()):
             raise DataError(f"{path}: y holds fractions or infinity; labels must be classes, not measurements")
     elif y.dtype.kind not in "biuSU":
         raise DataError(f"{path}: y has dtype {y.dtype}; labels must be integers, strings or booleans")
     if not np.isfinite(x).all():
         raise DataError(
-            f"{path}: X has {int((~np.isfinite(x)).sum())} values that are NaN or infinite; fill them or leave them out"
+            f"{path}: X has {counted(int((~np.isfinite(x)).sum()), 'NaN or infinite value')}; fill in finite values or "
+            "leave those samples out"
         )
     return x, y
 
@@ -142,7 +147,7 @@ def _split(name: str, x: NDArray[Any], y: NDArray[Any]) -> Data:
     if counts.min() < _LEAST_PER_CLASS:
         scarce = labels[counts.argmin()]
         raise DataError(
-            f"{name}: class {scarce} has only {counts.min()} samples of {len(y)}; every class needs "
+            f"{name}: class {scarce} has only {counted(int(counts.min()), 'sample')} of {len(y)}; every class needs "
             f"{_LEAST_PER_CLASS}, to be in the training, validation and test data alike"
         )
     rng = np.random.default_rng(0)
@@ -165,7 +170,3 @@ def _split(name: str, x: NDArray[Any], y: NDArray[Any]) -> Data:
 
 def _file(path: str | os.PathLike[str]) -> str:
     return str(Path(path).with_suffix(".npz").name)
-
-
-def _keywords(names: tuple[str, ...]) -> str:
-    return ", ".join(f"{name}=..." for name in names)

@@ -1,4 +1,4 @@
-"""The deep plain network: linear layers and one activation, nothing that would help the signal along."""
+"""The network of a study: linear layers and one activation, without skip connections or normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study as one HTML page and as one picture."""
+"""A study as one HTML page, as one picture and as JSON."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leakyrelu._page.page import Chart, Table, write_page, write_png
+from leakyrelu._page import Chart, Table, write_page, write_png
+from leakyrelu._text import counted
 from leakyrelu.study import charts
-from leakyrelu.study.conclusion import reading
+from leakyrelu.study.conclusion import concluding_sentence
 from leakyrelu.study.table import COLUMNS, NOTE, cells
-
-if TYPE_CHECKING:
-    import os
-
-    from leakyrelu.study.result import StudyResult
 
 if TYPE_CHECKING:
     import os
@@ -26,19 +22,20 @@ def write_html(result: StudyResult, path: str | os.PathLike[str]) -> None:
     """Write the page: accuracy, silent units, gradients, learning curves, and the table. It works offline."""
     settings, data, machine = result.settings, result.data, result.machine
     rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    epochs, seeds = counted(settings.epochs, "epoch"), counted(settings.seeds, "seed")
     recipe = (
-        f"The same plain network ({settings.depth} layers of {settings.width} units, no skip connections, no "
-        f"normalization) trained on {data['name']} ({data['train']} training, {data['validation']} validation and "
-        f"{data['test']} test samples, {data['classes']} classes) with only the activation changed. Every row: the "
-        "same orthogonal matrices times the scale that preserves the signal for its slope, the same batches of "
-        f"{settings.batch_size}, Adam, {settings.epochs} epochs, {settings.seeds} seeds; learning rate the best of "
-        f"{rates} on the validation data. The test data were looked at once."
+        f"The same plain network ({counted(settings.depth, 'layer')} of {counted(settings.width, 'unit')}, no skip "
+        f"connections, no normalization) trained on {data['name']} ({data['train']} training, {data['validation']} "
+        f"validation and {data['test']} test samples, {data['classes']} classes) with only the activation changed. "
+        "Every row: the same orthogonal matrices times the scale that preserves the signal for its slope, the same "
+        f"batches of {settings.batch_size}, Adam, {epochs}, {seeds}; learning rate the best of {rates} on the "
+        "validation data. The test data were looked at once."
     )
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     write_page(
         path,
         title=f"One plain {settings.depth}-layer network, {len(result.rows)} activations",
-        summary=f"{reading(result)}\n\n{recipe}",
+        summary=f"{concluding_sentence(result)}\n\n{recipe}",
         charts=[
             Chart("accuracy", "Test accuracy", charts.describe_accuracy(result), charts.accuracy(result)),
             Chart(
@@ -63,9 +60,10 @@ def write_html(result: StudyResult, path: str | os.PathLike[str]) -> None:
         footnote="\n\n".join(
             [
                 *result.left_out,
-                f"Made by {machine['command']} in {result.seconds:.0f} s with {result.workers} worker processes on "
-                f"{machine['processor']} ({machine['cpus']} CPUs), {machine['system']}, Python {machine['python']}, "
-                f"{versions}, {machine['time']}.",
+                f"Made by {machine['command']} in {result.seconds:.0f} s with "
+                f"{counted(result.workers, 'worker process', 'worker processes')} on "
+                f"{machine['processor']} ({counted(machine['cpus'], 'CPU')}), {machine['system']}, "
+                f"Python {machine['python']}, {versions}, {machine['time']}.",
             ]
         ),
     )
@@ -77,6 +75,6 @@ def write_picture(result: StudyResult, path: str | os.PathLike[str]) -> None:
 
 
 def write_json(result: StudyResult, path: str | os.PathLike[str]) -> None:
-    """Write `StudyResult.to_dict`, with the sentence of `reading`, as strict JSON."""
-    document = {"reading": reading(result), **result.to_dict()}
+    """Write `StudyResult.to_dict`, with the concluding sentence under ``reading``, as strict JSON."""
+    document = {"reading": concluding_sentence(result), **result.to_dict()}
     Path(path).write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

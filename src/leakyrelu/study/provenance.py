@@ -1,8 +1,7 @@
-"""Where and how numbers were made, so that they can be made again."""
+"""The machine, versions and command of a study, so that it can be run again."""
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import sys
@@ -11,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import leakyrelu
+from leakyrelu import __version__, _core
 
 _PACKAGES = ("numpy", "torch", "scikit-learn")
 
@@ -20,20 +19,13 @@ def describe_machine() -> dict[str, Any]:
     """Return processor, CPUs this process may use, system, versions, command and time."""
     return {
         "processor": _processor(),
-        "cpus": usable_cpus(),
+        "cpus": _core.config()["usable_cpus"],
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {"leakyrelu": leakyrelu.__version__, **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"leakyrelu": __version__, **{name: _version(name) for name in _PACKAGES}},
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def usable_cpus() -> int:
-    """Return the number of CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""What the study found: every number an attribute, nothing drawn yet."""
+"""The numbers of a study, as data: no text, no picture."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakyrelu._json import to_plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a seed and a learning rate.
+    """One training, by seed and learning rate.
 
     Attributes
     ----------
@@ -40,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A network on the whole training data; tuples have one number a hidden layer, first to last.
+    """The units and gradients of a network on the training data; tuples have one number a hidden layer, in order.
 
     Attributes
     ----------
@@ -60,7 +62,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Examination:
-    """A chosen run before and after training, and the one look at the test data."""
+    """A chosen run before and after training, with its accuracy on the test data."""
 
     seed: int
     test_accuracy: float
@@ -195,7 +197,7 @@ class StudyResult:
             }
             for result in self.rows
         ]
-        plain: dict[str, Any] = _plain(
+        plain: dict[str, Any] = to_plain(
             {
                 "settings": dataclasses.asdict(self.settings),
                 "data": self.data,
@@ -207,13 +209,3 @@ class StudyResult:
             }
         )
         return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,4 +1,4 @@
-"""The whole study: trainings spread over worker processes, learning rates chosen, the chosen ones examined.
+"""A study from start to end: trainings spread over worker processes, learning rates chosen, the chosen ones examined.
 
 Each training runs on one thread of one process. Such small matrices gain nothing from more threads, and the numbers
 do not depend on how many workers there were.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from leakyrelu.study.provenance import describe_machine, usable_cpus
+from leakyrelu.study.provenance import describe_machine
 from leakyrelu.study.result import Examination, RowResult, Run, StudyResult
 from leakyrelu.study.settings import Settings
 from leakyrelu.study.training import examine, train
@@ -69,7 +69,7 @@ def run_study(
     machine = describe_machine()
     rows, left_out = choose_rows(settings.depth)
     trainings = len(rows) * settings.seeds * len(settings.learning_rates)
-    workers = min(workers or min(usable_cpus(), _MOST_WORKERS), trainings)
+    workers = min(workers or min(machine["cpus"], _MOST_WORKERS), trainings)
     with _pool(workers, data, settings) as submit:
         results = _schedule(rows, settings, submit, progress or (lambda done, total, name: None))
     return StudyResult(
@@ -93,7 +93,7 @@ def run_study(
 def _schedule(rows: tuple[Row, ...], settings: Settings, submit: Submit, progress: Progress) -> tuple[RowResult, ...]:
     """Queue every training, row by row, and the examinations of a row as soon as its trainings are over.
 
-    Weights are kept only from then to then: all of them at once could be too many for a wide network.
+    Weights are kept only until then: all of them at once could be too many for a wide network.
     """
     pending: dict[Future[Any], int] = {}
     runs: list[list[Run]] = [[] for _ in rows]
@@ -160,10 +160,10 @@ def _pool(workers: int, data: Data, settings: Settings) -> Iterator[Submit]:
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(workers, context, _start_worker, (data, settings))
-    resource_tracker.ensure_running()  # later, it would be started inside the shield, and end it
+    resource_tracker.ensure_running()  # started later, inside _sigint_blocked, it would unblock the signal
 
     def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        with _shielded():
+        with _sigint_blocked():
             return executor.submit(_work, function, arguments)
 
     try:
@@ -178,10 +178,10 @@ def _pool(workers: int, data: Data, settings: Settings) -> Iterator[Submit]:
 
 
 @contextlib.contextmanager
-def _shielded() -> Iterator[None]:
-    """Hold Ctrl-C back. Workers are started inside and inherit it, from their first instruction on.
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT, so that workers started inside inherit the mask from their first instruction on.
 
-    Ctrl-C reaches the whole process group; the parent alone decides what it means, and hears of it a moment later.
+    Ctrl-C reaches the whole process group, but the parent alone handles it, once the mask is lifted.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -210,7 +210,7 @@ _given: tuple[Data, Settings] | None = None
 
 
 def _start_worker(data: Data, settings: Settings) -> None:
-    """Once a process: the data come over once, and a worker ends with its parent, however that ended."""
+    """Initialize a worker: keep the data, which are sent once, and end with the parent, however it ends."""
     global _given
     _given = (data, settings)
     torch.set_num_threads(1)

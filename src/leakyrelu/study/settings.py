@@ -1,4 +1,4 @@
-"""What the study trains: sizes, length, seeds, learning rates."""
+"""The settings of a study: sizes, length, seeds, learning rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study as rows of text: one set of cells for the terminal and the page alike."""
+"""The table of a study: columns, cells and legends, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def terminal_table(result: StudyResult) -> Table:
 
 
 def sources(result: StudyResult) -> str:
-    """Return where each slope comes from, in one line."""
+    """Return the source of each slope, in one line."""
     return "; ".join(f"{row.row.name}: {row.row.source}" for row in result.rows)
 
 

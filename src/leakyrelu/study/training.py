@@ -1,4 +1,4 @@
-"""One training of one row, and the examination of a network; both run in a worker on one thread."""
+"""One training of one row, and the measurements of a network; both run in a worker on one thread."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def train(data: Data, settings: Settings, row: Row, seed: int, learning_rate: fl
 
 
 def examine(data: Data, settings: Settings, row: Row, seed: int, weights: NDArray[np.float32]) -> Examination:
-    """Look at a chosen run before and after training; the only place that sees the test data."""
+    """Measure a chosen run before and after training; only this function uses the test data."""
     network = _build(data, settings, row, seed)
     before = snapshot(network, data.train)
     nn.utils.vector_to_parameters(torch.from_numpy(weights), network.parameters())
@@ -76,7 +76,7 @@ def snapshot(network: nn.Sequential, part: Part) -> Snapshot:
 
 
 def accuracy(network: nn.Module, part: Part) -> float:
-    """Return the share of samples whose class is found."""
+    """Return the share of samples that are classified right."""
     with torch.no_grad():
         right = sum(int((network(x).argmax(1) == y).sum()) for x, y in _chunks(part))
     return right / len(part.y)

@@ -1,4 +1,4 @@
-"""The activations that are compared, and where their slopes come from."""
+"""The activations that a study compares, and the sources of their slopes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Row:
     Attributes
     ----------
     name
-        Short and unique.
+        A short, unique name.
     slope
         Slope for x <= 0.
     source
-        Where the slope comes from, in words.
+        The source of the slope, in words.
     kind
-        Which module computes it.
+        The module that computes it.
     """
 
     name: str

@@ -272,7 +272,7 @@ def test_in_a_notebook():
     assert "critical" in html
     root = ElementTree.fromstring(html)
     rows = [[cell.text for cell in row] for row in root.iter("tr")]
-    assert rows[1] == ["<b>", "ReLU", "0", "2", "1", "0", "25.0 %", "0.50"]
+    assert rows[1] == ["<b>", "ReLU", "0", "2", "1 (50%)", "0", "25.0 %", "0.50"]
     assert "<script" not in html
 
 
@@ -316,12 +316,12 @@ def test_json_of_before_samples_were_counted_is_read():
         ('{"schema": "leakyrelu.report"}', r"the report has version None"),
         (
             '{"schema": "leakyrelu.report", "version": 1, "unused": [], "layers": [{}]}',
-            r"the JSON is no whole report \('ceiling'\): give the text that Report\.to_json returned",
+            r"the JSON is not a complete report \('ceiling'\): give the text that Report\.to_json returned",
         ),
         (
             '{"schema": "leakyrelu.report", "version": 1, "unused": [], "layers": [{"name": "a", "kind": "ReLU", '
             '"negative_slope": 0.0, "ceiling": null, "counts": {"samples": 1}}]}',
-            r"the JSON is no whole report \(.*missing",
+            r"the JSON is not a complete report \(.*missing",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The charts of a report."""
+"""The charts of a census: what each shows, in words and as a specification."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu._page.page import Chart, Strip, Strips, require
-from leakyrelu.diagnosis.render.summary import headline, median_share, percent
+from leakyrelu._page import Chart, Strip, Strips, require
+from leakyrelu.diagnosis.render.summary import headline, median_share, number_text, percent
 
 if TYPE_CHECKING:
-    from leakyrelu.diagnosis.census import Census
+    from leakyrelu.diagnosis.census import Census, CensusSeries
     from leakyrelu.diagnosis.layer import Layer
+
+
+__all__ = ["BINS", "UNKNOWN", "bin_of", "centering", "distribution", "picture", "strips", "training"]
 
 
 # Bins of the positive share, from silent to always on; the two ends are exact, nothing else counts as them.
@@ -19,9 +22,12 @@ BINS = ("silent", "under 10 %", "10 to 35 %", "35 to 65 %", "65 to 90 %", "over 
 _EDGES = (0.10, 0.35, 0.65, 0.90)
 UNKNOWN = "only NaN"
 
+_LINES = 8  # layers drawn over a training
+_MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark background
+
 
 def bin_of(share: float) -> str:
-    """Name the bin of a positive share."""
+    """Return the name of the bin of a positive share."""
     if np.isnan(share):
         return UNKNOWN
     if share in (0.0, 1.0):
@@ -34,7 +40,8 @@ def _states(census: Census) -> list[str]:
     return [*BINS, *([UNKNOWN] if unknown else [])]
 
 
-def _strips(census: Census) -> Strips:
+def strips(census: Census) -> Strips:
+    """Return a strip a layer with a mark a unit, colored by its positive share."""
     states = _states(census)
     rows = []
     for layer in census.layers:
@@ -47,15 +54,16 @@ def _strips(census: Census) -> Strips:
                 order.tolist(),
                 [states.index(bin_of(p)) for p in share.tolist()],
                 [percent(p) for p in share.tolist()],
-                [_short(value) for value in layer.output_mean[order].tolist()],
-                [_short(value) for value in layer.output_std[order].tolist()],
+                [number_text(value) for value in layer.output_mean[order].tolist()],
+                [number_text(value) for value in layer.output_std[order].tolist()],
             )
         )
     words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(census)[-1]}."
     return Strips("units", "Units by how often they are positive", words, states, rows)
 
 
-def _picture(census: Census) -> dict[str, Any]:
+def picture(census: Census) -> dict[str, Any]:
+    """Return the specification of the strips as one chart, for a PNG."""
     alt = require("altair")
     rows: list[dict[str, Any]] = []
     states = _states(census)
@@ -92,7 +100,8 @@ def _picture(census: Census) -> dict[str, Any]:
     return document
 
 
-def _distribution(census: Census) -> Chart:
+def distribution(census: Census) -> Chart:
+    """Return the spread of the positive share of each layer's units."""
     alt = require("altair")
     rows = []
     for layer in census.layers:
@@ -119,13 +128,13 @@ def _distribution(census: Census) -> Chart:
     low, high = (f(median_share(layer) for layer in census.layers) for f in (min, max))
     words = (
         "Positive share of the units of each layer: line from least to most, bar for the middle half, yellow tick for "
-        f"the median. Medians lie between {percent(low)} and {percent(high)}; half is a unit that bends in the middle."
+        f"the median. Medians lie between {percent(low)} and {percent(high)}; at 50 % a unit bends in the middle."
     )
     return Chart("distribution", "Spread of the positive share", words, chart.to_dict())
 
 
-def _training(history: Any) -> Chart:
-    """Draw the share of silent units over the steps of a training, for the layers that ended worst."""
+def training(history: CensusSeries) -> Chart:
+    """Return the share of silent units over the steps of a training, for the layers that ended worst."""
     alt = require("altair")
 
     def share(layer: Layer) -> float:
@@ -162,11 +171,8 @@ def _training(history: Any) -> Chart:
     return Chart("training", "Silent units over the training", words, chart.to_dict())
 
 
-_LINES = 8
-_MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark ground
-
-
-def _centering(census: Census) -> Chart:
+def centering(census: Census) -> Chart:
+    """Return how far the outputs of each layer are off zero."""
     alt = require("altair")
     rows: list[dict[str, Any]] = [
         {"layer": layer.name, "ratio": layer.mean_over_std}
@@ -196,7 +202,3 @@ def _layer_axis(alt: Any, census: Census) -> Any:
 
 def _step(census: Census) -> int:
     return 26 if len(census.layers) <= 12 else 16
-
-
-def _short(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3g}"

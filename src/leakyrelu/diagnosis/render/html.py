@@ -1,30 +1,33 @@
-"""The diagnosis of a network as one HTML page: a strip per layer, a mark per unit, colored by its positive share."""
+"""A census as one HTML page, which works offline, and as one picture."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from leakyrelu._page.page import Notice, Table, check_png, write_page, write_png
+from leakyrelu._page import Notice, Table, check_png, write_page, write_png
+from leakyrelu._text import counted, few
 from leakyrelu.diagnosis.findings import find
-from leakyrelu.diagnosis.render.charts import _centering, _distribution, _picture, _short, _strips, _training
-from leakyrelu.diagnosis.render.summary import headline, median_share, notes, percent, ratio_text, slope_text
+from leakyrelu.diagnosis.render import charts
+from leakyrelu.diagnosis.render.summary import COLUMNS, headline, notes
 
 if TYPE_CHECKING:
     import os
 
-    from leakyrelu.diagnosis.census import Census
+    from leakyrelu.diagnosis.census import Census, CensusSeries
     from leakyrelu.diagnosis.layer import Layer
+
+
+__all__ = ["write_diagnosis", "write_picture"]
 
 
 _LISTED = 12  # unit numbers written out per layer; the JSON has all
 
 
-def write_diagnosis(census: Census, path: str | os.PathLike[str], *, title: str, history: Any = None) -> None:
+def write_diagnosis(
+    census: Census, path: str | os.PathLike[str], *, title: str, history: CensusSeries | None = None
+) -> None:
     """See `Report.to_html`."""
-    if not census.layers:
-        raise ValueError("the report has no layers, so there is nothing to draw")
+    _check_layers(census)
     if history is not None:
         _check_history(history)
     write_page(
@@ -36,10 +39,10 @@ def write_diagnosis(census: Census, path: str | os.PathLike[str], *, title: str,
             for each in find(census)
         ],
         charts=[
-            _strips(census),
-            *([_training(history)] if history is not None and len(history.steps) > 1 else []),
-            _distribution(census),
-            _centering(census),
+            charts.strips(census),
+            *([charts.training(history)] if history is not None and len(history.steps) > 1 else []),
+            charts.distribution(census),
+            charts.centering(census),
         ],
         tables=[_layers(census), *_named_units(census)],
         footnote="\n\n".join(
@@ -53,6 +56,18 @@ def write_diagnosis(census: Census, path: str | os.PathLike[str], *, title: str,
     )
 
 
+def write_picture(census: Census, path: str | os.PathLike[str], *, title: str, scale: float) -> None:
+    """See `Report.to_png`."""
+    _check_layers(census)
+    check_png(path)
+    write_png(charts.picture(census) | {"title": {"text": title, "subtitle": headline(census)}}, path, scale=scale)
+
+
+def _check_layers(census: Census) -> None:
+    if not census.layers:
+        raise ValueError("the report has no layers, so there is nothing to draw")
+
+
 def _check_history(history: Any) -> None:
     if not (hasattr(history, "steps") and hasattr(history, "reports")):
         raise TypeError(
@@ -62,47 +77,27 @@ def _check_history(history: Any) -> None:
     steps, reports = len(history.steps), len(history.reports)
     if steps != reports:
         raise ValueError(
-            f"history has {steps} step{'s' * (steps != 1)} but {reports} report{'s' * (reports != 1)}: each step needs "
-            "the report that was taken at it"
+            f"history has {counted(steps, 'step')} but {counted(reports, 'report')}: each step needs the report that "
+            "was taken at it"
         )
 
 
-def write_picture(census: Census, path: str | os.PathLike[str], *, title: str, scale: float) -> None:
-    """See `Report.to_png`."""
-    if not census.layers:
-        raise ValueError("the report has no layers, so there is nothing to draw")
-    check_png(path)
-    lines = headline(census)
-    spec = _picture(census) | {"title": {"text": title, "subtitle": lines}}
-    write_png(spec, path, scale=scale)
-
-
 def _layers(census: Census) -> Table:
+    meanings = [f"{column.title}: {column.meaning}" for column in COLUMNS if column.meaning]
     return Table(
         "Layers",
-        ["layer", "kind", "slope", "units", "inputs", "silent", "always on", "positive", "effective slope", "mean/std"],
-        [
-            [
-                layer.name,
-                layer.kind,
-                slope_text(layer),
-                str(layer.units),
-                str(layer.samples),
-                f"{len(layer.silent_units)}",
-                f"{len(layer.always_on_units)}",
-                percent(median_share(layer)),
-                _short(np.nanmedian(layer.effective_slope) if layer._known.any() else np.nan),
-                ratio_text(layer.mean_over_std),
-            ]
-            for layer in census.layers
-        ],
-        "In the order of first call. Positive and effective slope: median of the units.",
+        [column.title for column in COLUMNS],
+        [[column.cell(layer) for column in COLUMNS] for layer in census.layers],
+        "; ".join(["In the order of their first call", *meanings]) + ".",
     )
 
 
 def _named_units(census: Census) -> list[Table]:
     rows = [
-        [layer.name, what, _listing(units)] for layer in census.layers for what, units in _findings(layer) if len(units)
+        [layer.name, what, few(units.tolist(), _LISTED)]
+        for layer in census.layers
+        for what, units in _named(layer)
+        if len(units)
     ]
     return (
         [Table("Units to look at", ["layer", "what", "units"], rows, "All of them are in the JSON of the report.")]
@@ -111,15 +106,10 @@ def _named_units(census: Census) -> list[Table]:
     )
 
 
-def _findings(layer: Layer) -> list[tuple[str, Any]]:
+def _named(layer: Layer) -> list[tuple[str, Any]]:
     return [
         ("silent", layer.silent_units),
         ("always\u00a0on", layer.always_on_units),
         ("saturated", layer.saturated_units),
         ("saw NaN", layer.nan_units),
     ]
-
-
-def _listing(units: Any) -> str:
-    text = ", ".join(str(unit) for unit in units[:_LISTED])
-    return text + (f" and {len(units) - _LISTED} more" if len(units) > _LISTED else "")

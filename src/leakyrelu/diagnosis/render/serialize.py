@@ -1,7 +1,7 @@
-"""A report as JSON and back.
+"""A census as JSON and back.
 
-Counts and moments are stored exactly, so that a report read back equals the one written and can be added to another.
-What is derived from them stands beside them, for readers that are not this package.
+Counts and moments are stored exactly, so that a census read back equals the one written and can be added to another.
+What is derived from them is written beside them, for other programs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu._json import to_plain
 from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.counts import Counts
 from leakyrelu.diagnosis.findings import find
@@ -79,32 +80,26 @@ def from_json(text: str) -> Census:
     try:
         return Census([_read(layer) for layer in document["layers"]], document["unused"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"the JSON is no whole report ({error}): give the text that Report.to_json returned") from None
+        raise ValueError(
+            f"the JSON is not a complete report ({error}): give the text that Report.to_json returned"
+        ) from None
 
 
 def _layer(layer: Layer) -> dict[str, Any]:
     return {
         "name": layer.name,
         "kind": layer.kind,
-        "negative_slope": _plain(layer.negative_slope),
-        "ceiling": _plain(layer.ceiling),
+        "negative_slope": to_plain(layer.negative_slope),
+        "ceiling": to_plain(layer.ceiling),
         "units": layer.units,
         "samples": layer.samples,
         "entries": layer.entries,
         "calls": layer.calls,
-        "counts": {field.name: _plain(getattr(layer.counts, field.name)) for field in fields(Counts)},
-        **{name: _plain(getattr(layer, name)) for name in _DERIVED},
+        "counts": {field.name: to_plain(getattr(layer.counts, field.name)) for field in fields(Counts)},
+        **{name: to_plain(getattr(layer, name)) for name in _DERIVED},
     }
 
 
 def _read(layer: dict[str, Any]) -> Layer:
     ceiling = math.inf if layer["ceiling"] is None else layer["ceiling"]
     return Layer(layer["name"], layer["kind"], layer["negative_slope"], Counts(**layer["counts"]), ceiling)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,25 +1,139 @@
-"""The numbers and wording of a report that every renderer shares."""
+"""Columns, numbers and sentences about a census, defined once for every renderer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from leakyrelu._text import counted
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
     from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
 
 
-WIDTH = 80
+__all__ = [
+    "BASIC_COLUMNS",
+    "COLUMNS",
+    "SHOWN_FINDINGS",
+    "SHOWN_LAYERS",
+    "WIDTH",
+    "Column",
+    "clip",
+    "headline",
+    "median_share",
+    "notes",
+    "number_text",
+    "percent",
+]
+
+
+WIDTH: Final = 80
+"""Columns of a text that fits every terminal."""
+SHOWN_FINDINGS: Final = 5
+"""Findings written out where space is short; the others are counted."""
+SHOWN_LAYERS: Final = 40
+"""Layers listed in a text or terminal; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of layers.
+
+    Parameters
+    ----------
+    title
+        The heading.
+    cell
+        The text of a layer's cell.
+    meaning
+        What the numbers are, where the heading does not say it.
+    words
+        Whether the cells are words, aligned to the left, and not numbers, aligned to the right.
+    """
+
+    title: str
+    cell: Callable[[Layer], str]
+    meaning: str = ""
+    words: bool = False
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage; only an exact 0 is written as 0 and only an exact 1 as 100 %."""
+    if np.isnan(share):
+        return "-"
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
+def number_text(value: float, form: str = ".3g") -> str:
+    """Return a number as text, a dash for NaN."""
+    return "-" if np.isnan(value) else f"{value:{form}}"
+
+
+def median_share(layer: Layer) -> float:
+    """Return the median of the units' positive shares, NaN left out."""
+    return _median(layer.positive_share)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def _slope(layer: Layer) -> str:
+    """Return the slope as text, or the range of slopes where each unit has its own."""
+    slope = np.asarray(layer.negative_slope)
+    if slope.ndim == 0 or slope.size == 0:
+        return f"{float(slope):.3g}" if slope.ndim == 0 else "-"
+    low, high = f"{slope.min():.2g}", f"{slope.max():.2g}"
+    return low if low == high else f"{low}..{high}"
+
+
+def _part(units: NDArray[np.int64], layer: Layer) -> str:
+    return f"{len(units)} ({len(units) / layer.units:.0%})" if len(units) else "0"
+
+
+LAYER: Final = Column("layer", lambda layer: layer.name, words=True)
+KIND: Final = Column("kind", lambda layer: layer.kind, words=True)
+SLOPE: Final = Column("slope", _slope)
+UNITS: Final = Column("units", lambda layer: str(layer.units))
+INPUTS: Final = Column("inputs", lambda layer: str(layer.samples), "seen by each unit")
+SILENT: Final = Column("silent", lambda layer: _part(layer.silent_units, layer))
+ALWAYS_ON: Final = Column("always on", lambda layer: _part(layer.always_on_units, layer))
+POSITIVE: Final = Column(
+    "positive", lambda layer: percent(median_share(layer)), "median of the units' shares of positive inputs"
+)
+EFFECTIVE_SLOPE: Final = Column(
+    "effective slope",
+    lambda layer: number_text(_median(layer.effective_slope)),
+    "median of the units' mean derivatives",
+)
+MEAN_OVER_STD: Final = Column(
+    "mean/std",
+    lambda layer: number_text(layer.mean_over_std, ".2f"),
+    "norm of the units' output means over the norm of their standard deviations, where 0 is centered",
+)
+
+COLUMNS: Final = (LAYER, KIND, SLOPE, UNITS, INPUTS, SILENT, ALWAYS_ON, POSITIVE, EFFECTIVE_SLOPE, MEAN_OVER_STD)
+"""Every column of the table of layers."""
+BASIC_COLUMNS: Final = tuple(column for column in COLUMNS if column not in (INPUTS, EFFECTIVE_SLOPE))
+"""Those that fit `WIDTH`."""
 
 
 def headline(census: Census) -> list[str]:
-    """Say what was found in a sentence or two: totals, and the worst layer by name."""
+    """Return a sentence or two on what was found: totals, and the worst layer by name."""
     if not census.layers:
         return ["No layers: nothing was counted."]
     silent, units = census.silent, census.units
-    totals = f"{_plural(len(census.layers), 'layer')}, {_plural(units, 'unit')}"
+    totals = f"{counted(len(census.layers), 'layer')}, {counted(units, 'unit')}"
     unknown = sum(int(np.isnan(layer.positive_share).sum()) for layer in census.layers)
     if unknown == units:
         saw_nan = any(len(layer.nan_units) for layer in census.layers)
@@ -32,52 +146,8 @@ def headline(census: Census) -> list[str]:
     return lines
 
 
-def slope_text(layer: Layer) -> str:
-    """Write the slope, or the range of slopes where each unit has its own."""
-    slope = np.asarray(layer.negative_slope)
-    if slope.ndim == 0 or slope.size == 0:
-        return f"{float(slope):.3g}" if slope.ndim == 0 else "-"
-    low, high = f"{slope.min():.2g}", f"{slope.max():.2g}"
-    return low if low == high else f"{low}..{high}"
-
-
-def percent(share: float) -> str:
-    """Write a share; only an exact 0 is written as 0 and only an exact 1 as 100 %."""
-    if np.isnan(share):
-        return "-"
-    if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
-    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
-
-
-def ratio_text(value: float) -> str:
-    """Write mean over standard deviation."""
-    return "-" if np.isnan(value) else f"{value:.2f}"
-
-
-def median_share(layer: Layer) -> float:
-    """Median of the units' positive shares, among those that saw a number."""
-    known = layer.positive_share[~np.isnan(layer.positive_share)]
-    return float(np.median(known)) if known.size else float("nan")
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _count(number: int, units: int) -> str:
-    return "0" if number == 0 else f"{number} ({number / units:.0%})"
-
-
-def clip(text: str, width: int, *, keep_end: bool = False) -> str:
-    """Shorten; of a module's path the end says more than the beginning."""
-    if len(text) <= width:
-        return text
-    return "…" + text[1 - width :] if keep_end else text[: width - 1] + "…"
-
-
 def notes(census: Census) -> list[str]:
-    """Say what the numbers rest on, and what else was seen: NaN, ceilings, activations that never ran."""
+    """Return what the numbers rest on, and what else was seen: NaN, ceilings, activations that never ran."""
     found = []
     silent = [layer for layer in census.layers if len(layer.silent_units)]
     if silent:
@@ -92,14 +162,21 @@ def notes(census: Census) -> list[str]:
             found.append(f"silent: never positive in {seen}, so p < {bound:.2g} at 95 % (3/n)")
     for layer in census.layers:
         if len(layer.nan_units):
-            inputs, units = _plural(int(layer.counts.nan.sum()), "input"), _plural(len(layer.nan_units), "unit")
+            inputs, units = counted(int(layer.counts.nan.sum()), "input"), counted(len(layer.nan_units), "unit")
             found.append(f"NaN: {inputs} in {units} of {layer.name}, left out of all shares")
         if len(layer.saturated_units):
-            units = _plural(len(layer.saturated_units), "unit")
+            units = counted(len(layer.saturated_units), "unit")
             found.append(f"saturated: {units} of {layer.name} always at the ceiling {layer.ceiling:g}")
     if census.unused:
         found.append(f"never called: {', '.join(census.unused)}")
     return found
+
+
+def clip(text: str, width: int, *, keep_end: bool = False) -> str:
+    """Shorten a text to a width; of a module's path the end says more than the beginning."""
+    if len(text) <= width:
+        return text
+    return "…" + text[1 - width :] if keep_end else text[: width - 1] + "…"
 
 
 def _range(numbers: list[int]) -> str:

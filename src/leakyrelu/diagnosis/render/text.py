@@ -1,72 +1,44 @@
-"""A report as plain text: fits 80 columns, keeps the order of the layers, and says the worst first."""
+"""A census as plain text of at most 80 columns: totals and the worst layer, then the layers in their order."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leakyrelu.diagnosis.render.summary import (
-    WIDTH,
-    _count,
-    clip,
-    headline,
-    median_share,
-    notes,
-    percent,
-    ratio_text,
-    slope_text,
-)
+from leakyrelu._text import counted
+from leakyrelu.diagnosis.render.summary import BASIC_COLUMNS, LAYER, SHOWN_LAYERS, WIDTH, clip, headline, notes
 
 if TYPE_CHECKING:
     from leakyrelu.diagnosis.census import Census
-    from leakyrelu.diagnosis.layer import Layer
-
-
-LONGEST = 40
-"""Layers shown one by one; beyond it those without a silent unit are counted only, but for the first and last."""
-
-HEADER = ("layer", "kind", "slope", "units", "silent", "always on", "positive", "mean/std")
 
 
 def format_table(census: Census) -> str:
-    """Lay out the table, as text of at most `WIDTH` columns.
+    """Return the table as text of at most `WIDTH` columns.
 
-    ``positive`` is the median of the units' positive shares, ``mean/std`` says how far the outputs are off zero.
+    Of more than `SHOWN_LAYERS` layers, those without a silent unit are only counted, except the first and the last.
     """
     lines = headline(census)
     if census.layers:
         shown = _shown(census)
-        cells = [HEADER, *(_row(census.layers[i]) for i in shown)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
+        rows = [[column.cell(census.layers[i]) for column in BASIC_COLUMNS] for i in shown]
+        header = [column.title for column in BASIC_COLUMNS]
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         spare = WIDTH - sum(widths) - 2 * (len(widths) - 1)
         if spare < 0:
             _narrow(widths, -spare)
-        lines += ["", _line(HEADER, widths)]
+        lines += ["", _line(header, widths)]
         last = -1
-        for i, row in zip(shown, cells[1:], strict=True):
+        for i, row in zip(shown, rows, strict=True):
             if i > last + 1:
-                lines.append(f"  ... {i - last - 1} layers without a silent unit")
+                lines.append(f"  ... {counted(i - last - 1, 'layer')} without a silent unit")
             lines.append(_line(row, widths))
             last = i
     below = [line for note in notes(census) for line in _wrap(note)]
     return "\n".join([*lines, *([""] if below else []), *below])
 
 
-def _row(layer: Layer) -> tuple[str, ...]:
-    return (
-        layer.name,
-        layer.kind,
-        slope_text(layer),
-        str(layer.units),
-        _count(len(layer.silent_units), layer.units),
-        _count(len(layer.always_on_units), layer.units),
-        percent(median_share(layer)),
-        ratio_text(layer.mean_over_std),
-    )
-
-
 def _shown(census: Census) -> list[int]:
     everything = list(range(len(census.layers)))
-    if len(everything) <= LONGEST:
+    if len(everything) <= SHOWN_LAYERS:
         return everything
     return [i for i in everything if i in (0, everything[-1]) or len(census.layers[i].silent_units)]
 
@@ -79,14 +51,12 @@ def _narrow(widths: list[int], excess: int) -> None:
         excess -= taken
 
 
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    words = [
-        clip(text, width, keep_end=i == 0).ljust(width)
-        for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        if i < 2
-    ]
-    numbers = [text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True)]
-    return "  ".join(words + numbers)
+def _line(row: list[str], widths: list[int]) -> str:
+    cells = zip(BASIC_COLUMNS, row, widths, strict=True)
+    return "  ".join(
+        clip(text, width, keep_end=column is LAYER).ljust(width) if column.words else text.rjust(width)
+        for column, text, width in cells
+    )
 
 
 def _wrap(text: str) -> list[str]:

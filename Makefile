@@ -7,7 +7,7 @@ workers := 2
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch sanitize arm64 exhaustive clean
+.PHONY: help demo test versions lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch sanitize arm64 exhaustive clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -18,6 +18,9 @@ demo: .venv/installed-study ## train the study on real digits, print its table, 
 
 test: lint ## lint, then every test, in two processes side by side (workers=N: another number)
 	OMP_WAIT_POLICY=passive $(python) -m pytest -n $(workers) --dist loadfile --no-loadscope-reorder
+
+versions: .venv/installed-dev ## the PyTorch tests under each version that _compat.py names as tested (gigabytes a version)
+	tools/versions
 
 sanitize: .venv/installed-dev ## the core's tests under the address, undefined-behavior and thread sanitizers (5 minutes)
 	tools/sanitize -q

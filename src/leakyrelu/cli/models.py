@@ -88,7 +88,7 @@ def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it works, and a file that is there must be read
+            warnings.filterwarnings("ignore", ".*torch.jit")  # deprecated; a file that is there must be read
             program = torch.jit.load(target, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
         raise Refusal(f"{target} is not a file of torch.jit.save: {type_and_first_line(error)}") from None

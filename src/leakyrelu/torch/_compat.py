@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_TESTED = "2.9.1, 2.13.0, 2.14.1"  # which tools/versions reads
+
 try:
     # Which modes see calls of functions, and how many see operators: `torch.overrides` opens modes and lists none.
     function_mode: Callable[[int], Any] = torch._C._get_function_stack_at
@@ -55,8 +57,8 @@ try:
     from torch.utils._pytree import tree_leaves
 except (ImportError, AttributeError) as error:
     raise ImportError(
-        "leakyrelu.torch works with PyTorch 2.9 and newer (tested: 2.9.1, 2.13.0, 2.14.1), and this is "
-        f"{torch.__version__} ({error}); install another version, such as torch==2.13.0"
+        f"leakyrelu.torch works with PyTorch 2.9 and newer (tested: {_TESTED}), and this is {torch.__version__} "
+        f"({error}); install another version, such as torch==2.13.0"
     ) from error
 
 # Public, without a type. TorchScript knows the first by its identity.

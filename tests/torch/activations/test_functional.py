@@ -22,7 +22,7 @@ from leakyrelu.torch.activations.packed_signs import pack, unpack
 
 with warnings.catch_warnings():
     # PyTorch loads these on the first forward-mode derivative, through a function of its own that it has deprecated.
-    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.filterwarnings("ignore", ".*torch.jit")
     importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -141,7 +141,7 @@ def test_compiles_without_a_graph_break(layer):
     torch.testing.assert_close(found, model[0].weight.grad)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_scripted_and_traced():
     x = torch.randn(9)
     expected = F.leaky_relu(x, 0.3)
@@ -192,7 +192,7 @@ def test_centered_leaves_its_input_alone():
 
 
 # PyTorch's first forward-mode derivative loads a module of its own that it has deprecated.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_centered_derivatives_of_every_mode():
     layer = CenteredLeakyReLU(0.4)
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)

@@ -15,7 +15,7 @@ from torch.testing._internal.common_modules import module_db
 from leakyrelu.torch import LeakyReLU, leaky_relu
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.filterwarnings("ignore", ".*torch.jit")
     importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

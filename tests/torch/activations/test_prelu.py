@@ -20,7 +20,7 @@ from leakyrelu import _core
 from leakyrelu.torch import PReLU, activation_memory, diagnose, parameter_groups, prelu
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.filterwarnings("ignore", ".*torch.jit")
     importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -483,7 +483,7 @@ def test_copies_compute_the_same(way):
     assert torch.equal(twin(x), model(x))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_compiled_scripted_traced_and_exported():
     model = nn.Sequential(nn.Linear(3, 4), PReLU(4, -0.3))
     x = torch.randn(5, 3)

@@ -19,7 +19,7 @@ from leakyrelu.torch import diagnose
 from leakyrelu.torch.diagnosis.torchscript import rectifiers_as_modules
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit"),
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
 ]
 

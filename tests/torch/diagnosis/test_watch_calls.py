@@ -430,7 +430,7 @@ def test_exported_programs():
 
 
 def test_scripted_models_are_refused():
-    with pytest.warns(DeprecationWarning, match="torch.jit.script"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="torch.jit.script"):
         scripted = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     for model in (scripted, nn.Sequential(scripted)):
         with pytest.raises(

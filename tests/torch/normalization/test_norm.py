@@ -471,7 +471,7 @@ def test_as_many_threads_as_pytorch_was_told():
     assert seen == ([[], [2, 2, 2, 2]] if get_num_threads() > 1 else [[], []])
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_other_layers_of_pytorch_see_the_pair():
     layer = NormLeakyReLU(make("batch", 2, "ordinary"), 0.1).eval()
     pair = nn.Sequential(layer.norm, nn.LeakyReLU(0.1))

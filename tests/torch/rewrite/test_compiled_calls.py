@@ -34,7 +34,7 @@ def test_exported(x, strict):
     torch.testing.assert_close(program.module()(x), reference.eval().by_hand(x))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_traced_by_others(x):
     model, reference, _ = rewritten()
     expected = reference.eval().by_hand(x)

@@ -129,7 +129,7 @@ def test_calls_of_operators(x):
     torch.testing.assert_close(model(x), 3 * leaky(x))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_double_backward_and_forward_mode():
     model, _, _ = rewritten(Plain)
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)

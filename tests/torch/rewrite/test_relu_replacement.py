@@ -101,7 +101,7 @@ def test_what_is_left_is_named_with_its_reason():
     assert {name: type(module) for name, module in model.named_modules()} == kinds
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_scripted_modules_are_left():
     model = nn.Sequential(torch.jit.script(nn.Sequential(nn.ReLU())), nn.ReLU())
     report = replace_relu(model)

@@ -152,7 +152,7 @@ def _keeps_signs(x: Any) -> bool:
 
 def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
     """Whether a derivative taken by PyTorch itself would have to read signs that an in-place result has lost."""
-    if not (isinstance(x, torch.Tensor) and isinstance(negative_slope, float | int) and negative_slope < 0):
+    if not (isinstance(x, torch.Tensor) and isinstance(negative_slope, (float, int)) and negative_slope < 0):
         return False
     return (
         torch.compiler.is_compiling()

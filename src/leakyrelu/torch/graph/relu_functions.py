@@ -40,7 +40,7 @@ def _is_relu(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         return True
     low = args[1] if len(args) > 1 else kwargs.get("min")
     high = args[2] if len(args) > 2 else kwargs.get("max")
-    return isinstance(low, int | float) and low == 0 and high is None
+    return isinstance(low, (int, float)) and low == 0 and high is None
 
 
 def _is_in_place(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

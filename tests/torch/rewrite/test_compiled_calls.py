@@ -25,7 +25,7 @@ def test_compiled_first_and_rewritten_then(x):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")  # of any function mode
+@pytest.mark.filterwarnings("ignore:While (compil|export)ing, we found certain side effects")  # of any function mode
 def test_exported(x, strict):
     model, reference, _ = rewritten()
     program = torch.export.export(model.eval(), (x,), strict=strict)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from leakyrelu.diagnosis.array_counts import tally
+from leakyrelu.diagnosis.array_counts import count_array
 
 
 def expected(x, axis, slope, ceiling):
@@ -44,7 +44,7 @@ def test_against_the_definition(x, data):
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
     slope = data.draw(st.sampled_from([0.0, 0.01, 0.5, np.linspace(0.1, 0.9, x.shape[axis])]))
     ceiling = data.draw(st.sampled_from([np.inf, 6.0]))
-    counts = tally(x, axis, slope, ceiling)
+    counts = count_array(x, axis, slope, ceiling)
     rows = np.array(list(expected(x, axis, slope, ceiling)), dtype=np.float64)
     found = [counts.positive, counts.nan, counts.saturated, counts.outputs]
     np.testing.assert_array_equal(np.array(found).T, rows[:, :4])
@@ -60,7 +60,7 @@ def test_against_the_definition(x, data):
 )
 def test_every_real_dtype(dtype):
     x = np.array([[1, 0, 0], [3, 0, 1]], dtype=np.float32).astype(dtype)
-    counts = tally(x, 1, 0.1)
+    counts = count_array(x, 1, 0.1)
     assert counts.positive.tolist() == [2, 0, 1]
     np.testing.assert_allclose(counts.mean, x.astype(float).mean(0), rtol=1e-6)
 
@@ -68,17 +68,17 @@ def test_every_real_dtype(dtype):
 def test_strides_do_not_matter():
     x = np.random.default_rng(0).normal(size=(6, 8, 10)).astype(np.float32)
     for view in (x[::2, :, ::-1], x.transpose(2, 1, 0), np.asfortranarray(x)):
-        np.testing.assert_array_equal(tally(view, 1).positive, (view > 0).sum((0, 2)))
+        np.testing.assert_array_equal(count_array(view, 1).positive, (view > 0).sum((0, 2)))
 
 
 @pytest.mark.parametrize(("x", "samples"), [(np.float32(2.0), 1), (np.ones(5, np.float32), 5)])
 def test_without_an_axis_of_units_there_is_one(x, samples):
-    counts = tally(np.asarray(x), 0)
+    counts = count_array(np.asarray(x), 0)
     assert (counts.units, counts.samples, counts.positive.tolist()) == (1, samples, [samples])
     assert counts.entries == samples
 
 
 def test_an_empty_batch_counts_nothing():
-    counts = tally(np.ones((0, 3, 4), np.float32), 1)
+    counts = count_array(np.ones((0, 3, 4), np.float32), 1)
     assert (counts.units, counts.samples, counts.positive.tolist()) == (3, 0, [0, 0, 0])
-    assert (counts.entries, tally(np.ones((4, 0, 2), np.float32), 1).entries) == (0, 4)
+    assert (counts.entries, count_array(np.ones((4, 0, 2), np.float32), 1).entries) == (0, 4)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from leakyrelu._json import to_plain
 from leakyrelu._page.theme import DARK, LIGHT
+from leakyrelu._text import counted
 
 if TYPE_CHECKING:
     import os
@@ -55,7 +56,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Strip:
-    """One strip of marks, in the order drawn: for each its number, the index of its color, and what it is, in words."""
+    """One strip of marks, in the order drawn: for each its number, the index of its color, and its values, in words."""
 
     name: str
     unit: Sequence[int]
@@ -126,7 +127,7 @@ def write_page(
     """Write one HTML file that needs no network, no server and no other file.
 
     Charts follow the reader's light or dark preference and the width of the window. Each ``figure[data-chart]`` gets
-    ``data-drawn="true"`` once its chart stands. The marks of a chart can be walked with the arrow keys.
+    ``data-drawn="true"`` once its chart is drawn. The arrow keys move from mark to mark of a chart.
 
     Parameters
     ----------
@@ -200,7 +201,7 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
 
 
 def check_png(path: str | os.PathLike[str]) -> None:
-    """Refuse a name under which nobody looks for a PNG."""
+    """Raise a ValueError for a path that has the ending of another kind of file than PNG."""
     if (suffix := Path(path).suffix) and suffix.lower() != ".png":
         raise ValueError(
             f"the path {str(path)!r} ends in {suffix!r}, but pictures are written as PNG: end it in '.png'"
@@ -208,7 +209,7 @@ def check_png(path: str | os.PathLike[str]) -> None:
 
 
 def require(module: str) -> Any:
-    """Import a package of the extra ``report``, or say how to install it."""
+    """Import a package of the extra ``report``; an ImportError says how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:  # of the module, or of another of the extra that it needs
@@ -233,7 +234,8 @@ def _check(charts: Sequence[Chart | Strips], tables: Sequence[Table]) -> None:
         for number, row in enumerate(table.rows):
             if len(row) != len(table.columns):
                 raise ValueError(
-                    f"row {number} of the table {table.title!r} has {len(row)} cells for {len(table.columns)} columns: "
+                    f"row {number} of the table {table.title!r} has {counted(len(row), 'cell')} for "
+                    f"{counted(len(table.columns), 'column')}: "
                     "give every row one cell per column"
                 )
 
@@ -277,7 +279,7 @@ def _version_key(version: str) -> tuple[int, ...]:
 
 def _library(specs: Sequence[dict[str, Any]]) -> str:
     bundle: str = require("vl_convert").javascript_bundle(vl_version=_vegalite_version(specs))
-    # Inside a script element these two are markup; in JavaScript strings the escaped forms mean the same.
+    # Within a script element these two are markup; in JavaScript strings the escaped forms are equal to them.
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

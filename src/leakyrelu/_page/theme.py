@@ -1,7 +1,7 @@
-"""Colors and type of every chart, once, for the page (light and dark) and for PNG.
+"""Colors and fonts of every chart, for the page (light and dark) and for PNG.
 
-Charts name no color themselves: they encode a field, and the ``range`` of the theme colors it. That is what lets one
-chart be drawn on a light page, on a dark one and on paper.
+Charts name no color themselves: they encode a field, and the ``range`` of the theme colors it. So one
+chart can be drawn on a light page, on a dark one and on paper.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ LIGHT: Final[dict[str, Any]] = _config(
     diverging=_DIVERGING_LIGHT,
     ramp=["#e3ecf7", "#2f6bb3", "#12325c"],
 )
-"""Vega-Lite ``config`` on a light ground."""
+"""Vega-Lite ``config`` on a light background."""
 
 DARK: Final[dict[str, Any]] = _config(
     ink="#e8ebef",
@@ -81,4 +81,4 @@ DARK: Final[dict[str, Any]] = _config(
     diverging=_DIVERGING_DARK,
     ramp=["#22344b", "#5b97dd", "#cfe3fb"],
 )
-"""Vega-Lite ``config`` on a dark ground."""
+"""Vega-Lite ``config`` on a dark background."""

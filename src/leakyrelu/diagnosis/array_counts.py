@@ -1,6 +1,6 @@
-"""What one array says about the units of a rectifier: for doors whose activations arrive as arrays.
+"""The counts of one array, for adapters whose activations arrive as NumPy arrays.
 
-One pass of the native census, or NumPy where the rectifier has a ceiling.
+One pass of the native census, or NumPy where the rectifier has a ceiling or the array another type.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["tally"]
+__all__ = ["count_array"]
 
 
-def tally(
+def count_array(
     x: NDArray[Any], axis: int, negative_slope: float | NDArray[np.float64] = 0.0, ceiling: float = math.inf
 ) -> Counts:
     """Count what goes into ``min(x if x > 0 else negative_slope * x, ceiling)``, unit by unit.
@@ -40,7 +40,7 @@ def tally(
     Examples
     --------
     >>> import numpy as np
-    >>> tally(np.array([[1.0, -1.0], [2.0, -3.0]]), axis=1).positive
+    >>> count_array(np.array([[1.0, -1.0], [2.0, -3.0]]), axis=1).positive
     array([2, 0])
     """
     if x.ndim < 2:
@@ -48,7 +48,7 @@ def tally(
     axis %= x.ndim
     units = x.shape[axis]
     entries = x.shape[0] if axis else 1
-    # Three axes do for any shape: what stands before the units, the units, what stands behind them.
+    # Three axes are enough for any shape: those before the units, the units, those behind them.
     x = np.ascontiguousarray(x).reshape(math.prod(x.shape[:axis]), units, math.prod(x.shape[axis + 1 :]))
     entries = entries if x.shape[0] * x.shape[2] else 0
     if x.dtype.kind != "f" or x.dtype.itemsize < 4:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakyrelu._text import few, first_line
-from leakyrelu.diagnosis.array_counts import tally
+from leakyrelu.diagnosis.array_counts import count_array
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.onnx.graph import _FUSED, _Graph, _needed, _Rectifier
@@ -208,7 +208,7 @@ class _Network:
                     f"give an axis from {-x.ndim} to {x.ndim - 1}"
                 )
             units = x.shape[axis] if x.ndim >= 2 else 1
-            yield tally(x, axis, _slope(node, units), node.ceiling)
+            yield count_array(x, axis, _slope(node, units), node.ceiling)
 
     def _run(self, feed: Feed) -> list[NDArray[Any]]:
         try:

@@ -21,7 +21,7 @@ from support import ROOT
 from leakyrelu.diagnosis.counts import Counts
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.render.serialize import schema
-from leakyrelu.diagnosis.render.summary import percent
+from leakyrelu.diagnosis.render.summary import BASIC_COLUMNS, COLUMNS, percent
 from leakyrelu.diagnosis.render.terminal import histogram, print_report
 from leakyrelu.diagnosis.report import Report
 
@@ -276,6 +276,24 @@ def test_in_a_notebook():
     assert "<script" not in html
 
 
+def test_every_renderer_shows_the_same_cells(tmp_path):
+    report = sample()
+    console = Console(width=120, file=io.StringIO(), highlight=False)
+    print_report(report, console)
+    report.to_html(tmp_path / "page.html")
+    page = re.findall(r"<tr>(.*?)</tr>", (tmp_path / "page.html").read_text("utf-8"))
+    notebook = [[cell.text for cell in row] for row in ElementTree.fromstring(report._repr_html_()).iter("tr")]
+    for number, layer in enumerate(report.layers, start=1):
+        full = [column.cell(layer) for column in COLUMNS]
+        basic = [column.cell(layer) for column in BASIC_COLUMNS]
+        assert re.split(r" {2,}", repr(report).split("\n")[3 + number].strip()) == basic
+        assert notebook[number] == basic
+        assert re.findall(r">([^<>]+)</t[hd]>", page[number]) == full
+        (line,) = (line for line in console.file.getvalue().splitlines() if line.startswith(f"{layer.name} "))
+        assert re.split(r" {2,}", line)[: len(basic) + 1] == [*basic[:4], str(layer.samples), *basic[4:]]
+    assert (COLUMNS[5].cell(report["a"]), COLUMNS[7].cell(report["b"])) == ("1 (33%)", "0.1 %")
+
+
 def test_json_comes_back_exactly(tmp_path):
     report = sample()
     path = tmp_path / "report.json"
@@ -343,7 +361,7 @@ def test_the_example_in_the_docs_runs(capsys):
     printed = capsys.readouterr().out
     # Training rounds otherwise on another machine: the numbers may differ, what they say and where they stand may not.
     shape = r"[ \d().%]+"
-    assert re.search(r"^(\d+) of \d+ started anew$", printed, re.MULTILINE)
+    assert re.search(r"^(\d+) of \d+ reinitialized$", printed, re.MULTILINE)
     assert "the network computes what it computed: True\n" in printed
     assert printed.endswith(" silent units\n")
     assert re.sub(shape, " ", printed).startswith(re.sub(shape, " ", shown))

@@ -7,38 +7,38 @@
   const composed = (spec) => ["hconcat", "vconcat", "concat", "repeat", "facet"].some((key) => key in spec);
   const faceted = (spec) => ["row", "column", "facet"].some((key) => key in (spec.encoding || {}));
 
-  // Vega-Lite fits axes and legends into a given width for single views and layers only. Elsewhere a width can be given
-  // to the inner view alone: what stands around it is measured after a first drawing, and taken off for a second.
+  // Vega-Lite fits axes and legends into a given width for single views and layers only. In other views a width can be
+  // given to the inner view alone: the space around it is measured after a first drawing, and taken off for a second.
   const measured = (spec) => composed(spec) || faceted(spec);
 
   function fit(original, width, around) {
     const spec = structuredClone(original);
     delete spec.title; // the page has it as a heading
-    const room = Math.max(width - around, 80);
+    const space = Math.max(width - around, 80);
     if (!measured(spec)) {
       spec.width = width;
       spec.autosize = { type: "fit-x", contains: "padding" };
     } else if (spec.vconcat) {
-      for (const child of spec.vconcat) if (!composed(child)) child.width = room;
+      for (const child of spec.vconcat) if (!composed(child)) child.width = space;
     } else if (spec.facet && spec.facet.row && spec.spec) {
-      spec.spec.width = room;
+      spec.spec.width = space;
     } else if (!composed(spec) && spec.encoding.row && !spec.encoding.column) {
-      spec.width = room;
+      spec.width = space;
     }
     return spec;
   }
 
   function theme(spec, width) {
     const config = structuredClone(dark.matches ? page.themes.dark : page.themes.light);
-    const phone = measured(spec) ? 1 : 2; // there a legend stands beside the inner view, which is narrower still
+    const phone = measured(spec) ? 1 : 2; // there the legend is beside the inner view, which is narrower still
     config.legend.orient = width < NARROW ? "bottom" : "top";
     config.legend.columns = width < 420 ? phone : width < 800 ? 3 : 4;
     if (width < NARROW) config.axis.labelLimit = 110;
     return config;
   }
 
-  // Vega-Lite warns at every fitted width beside a stepped height, which is what is wanted here; the bundle offers no
-  // logger of its own to say so. Other warnings stand.
+  // Vega-Lite warns at every fitted width beside a stepped height, which is intended here; the bundle offers no
+  // logger of its own to turn this off. Other warnings are kept.
   const warn = console.warn;
   console.warn = (...words) => /Dropping "fit-[xy]"/.test(words.join(" ")) || warn.apply(console, words);
 
@@ -94,7 +94,7 @@
           });
         let result = await embed(0);
         if (measured(spec)) {
-          const slack = 8; // the last tick label may stand out differently the second time
+          const slack = 8; // the last tick label may reach out differently the second time
           const around = holder.querySelector("svg").width.baseVal.value - width + slack;
           result.finalize();
           result = await embed(around);

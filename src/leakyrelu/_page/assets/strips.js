@@ -23,7 +23,7 @@ window.drawStrips = function (figure, plot, readout, data, page, dark, narrow) {
   let step = 0; // from one strip to the next
   let top = 0; // of a strip within its step
   let thick = 0;
-  let room = 0; // width of the strips
+  let span = 0; // width of the strips
 
   const colors = () => (dark.matches ? page.themes.dark : page.themes.light).range.diverging;
 
@@ -40,7 +40,7 @@ window.drawStrips = function (figure, plot, readout, data, page, dark, narrow) {
     thick = data.rows.length <= 12 ? 20 : 14;
     top = phone ? 18 : 2;
     step = thick + top + 4;
-    room = width - left - 1;
+    span = width - left - 1;
     const height = step * data.rows.length + 2;
     const sharp = window.devicePixelRatio || 1;
     canvas.width = Math.round(width * sharp);
@@ -55,7 +55,7 @@ window.drawStrips = function (figure, plot, readout, data, page, dark, narrow) {
       const y = number * step;
       pen.fillStyle = style.color;
       pen.fillText(shortened(pen, row.name, phone ? width : left - 10), 0, phone ? y + 9 : y + top + thick / 2);
-      const each = room / row.unit.length;
+      const each = span / row.unit.length;
       const gap = each > 4 ? 1 : 0;
       // Neighbors of one color are one rectangle where they stand without a gap.
       for (let i = 0; i < row.unit.length; ) {
@@ -95,7 +95,7 @@ window.drawStrips = function (figure, plot, readout, data, page, dark, narrow) {
     at = mark;
     cursor.hidden = mark === null;
     if (mark === null) return;
-    const each = room / data.rows[mark.row].unit.length;
+    const each = span / data.rows[mark.row].unit.length;
     const wide = Math.max(each, 3);
     cursor.style.left = `${left + (mark.place + 0.5) * each - wide / 2}px`;
     cursor.style.top = `${mark.row * step + top}px`;
@@ -107,9 +107,9 @@ window.drawStrips = function (figure, plot, readout, data, page, dark, narrow) {
     const box = canvas.getBoundingClientRect();
     const x = event.clientX - box.left - left;
     const row = Math.floor((event.clientY - box.top) / step);
-    if (x < 0 || x >= room || row < 0 || row >= data.rows.length) return null;
+    if (x < 0 || x >= span || row < 0 || row >= data.rows.length) return null;
     const units = data.rows[row].unit.length;
-    return { row, place: Math.min(Math.floor((x / room) * units), units - 1) };
+    return { row, place: Math.min(Math.floor((x / span) * units), units - 1) };
   }
 
   canvas.addEventListener("pointermove", (event) => {

@@ -49,7 +49,8 @@ def write_diagnosis(
             [
                 "A unit is an output channel. Its positive share is counted over every sample and position from the "
                 "sign of what goes into the activation, so it means the same at every slope. A silent unit was never "
-                "positive: under ReLU no gradient reaches it, under Leaky ReLU it learns as fast as the slope says.",
+                "positive: under ReLU no gradient reaches it, under Leaky ReLU it learns at a rate proportional to "
+                "the slope.",
                 *(note + "." for note in notes(census)),
             ]
         ),
@@ -83,12 +84,12 @@ def _check_history(history: Any) -> None:
 
 
 def _layers(census: Census) -> Table:
-    meanings = [f"{column.title}: {column.meaning}" for column in COLUMNS if column.meaning]
+    meanings = [f"{column.title.capitalize()}: {column.meaning}." for column in COLUMNS if column.meaning]
     return Table(
         "Layers",
         [column.title for column in COLUMNS],
         [[column.cell(layer) for column in COLUMNS] for layer in census.layers],
-        "; ".join(["In the order of their first call", *meanings]) + ".",
+        " ".join(["In the order of their first call.", *meanings]),
     )
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.layer import Layer
 
 
-_WIDE = 110  # columns from which the histogram and the number of inputs have room
+_WIDE = 110  # columns from which the histogram and the number of inputs fit
 _STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan", "healthy": "green"}
 _CELL_STYLES = {SILENT: "red", ALWAYS_ON: "yellow"}  # of cells other than 0
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -113,7 +113,7 @@ def _layers(layers: list[Layer], width: int) -> Table:
         table.add_column(column.title, justify="left" if column.words else "right", no_wrap=True)
     if wide:
         table.add_column("p from 0 to 1", no_wrap=True)
-    # Numbers are never cut: where room is short, names are, of which the end says the most.
+    # Numbers are never cut: where the width is short, names are, of which the end says the most.
     rows = [[column.cell(layer) for column in numbers] for layer in shown]
     taken = sum(max(map(len, cells)) + 2 for cells in zip([column.title for column in numbers], *rows, strict=True))
     taken += 2 + 15 * wide

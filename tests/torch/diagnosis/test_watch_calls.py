@@ -486,7 +486,7 @@ class Planted(nn.Module):
             h = layer(x)
             h = self.shared(h) if self.shared is not None else self.call(h)
             x = h + x if self.style == "residual" and h.shape == x.shape else h
-            x = x / x.abs().amax()
+            x = x / x.abs().amax().clamp(min=1e-30)  # all units of a layer may be dead
         return x
 
 

@@ -55,7 +55,7 @@ NAMES = ["conv.relu()", "act", "dense.leaky_relu()", "in/act"]
 
 
 def attached(census):
-    modules = [module for module, _ in census._sight.modules.values()]
+    modules = [module for module, _ in census._observer.modules.values()]
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 

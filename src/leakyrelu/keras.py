@@ -1,9 +1,9 @@
-"""Keras models on the PyTorch backend: a watch that knows Keras layers, and a callback for `fit`.
+"""Adapter for Keras models on the PyTorch backend: a watch that reads Keras layers, and a callback for `fit`.
 
-Keras runs on one backend a process. On PyTorch its layers are modules and its operations PyTorch's functions, so the
-census of `leakyrelu.torch` sees them. On JAX or TensorFlow there is nothing to hook into: there, write the model out
-with ``model.export("model.onnx", format="onnx")`` and give the file to `leakyrelu.onnx.diagnose`. Keras is looked for
-when something is made here.
+Keras runs on one backend a process. On PyTorch its layers are modules and its operations PyTorch's functions, so
+`leakyrelu.torch.watch` observes them. JAX and TensorFlow have no such hooks: there, write the model out with
+``model.export("model.onnx", format="onnx")`` and give the file to `leakyrelu.onnx.diagnose`. Keras is imported when
+one of the two functions is called.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from leakyrelu.diagnosis.report import Report
+    from leakyrelu.torch.diagnosis.outputs import RecentOutputs
 
 __all__ = ["watch", "watch_callback"]
 
-_FEEDS_LAST = ("Dense", "EinsumDense", "Embedding", "MultiHeadAttention", "GroupedQueryAttention", "LSTM", "GRU")
-_FEEDS_CHANNELS = ("BaseConv", "BaseConvTranspose", "BaseDepthwiseConv", "BaseSeparableConv")
-_FEEDS_ITS_AXIS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
+_FEATURE_LAYERS = ("Dense", "EinsumDense", "Embedding", "MultiHeadAttention", "GroupedQueryAttention", "LSTM", "GRU")
+_CHANNEL_LAYERS = ("BaseConv", "BaseConvTranspose", "BaseDepthwiseConv", "BaseSeparableConv")
+_NORMALIZATIONS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
 _RECTIFIERS = ("ReLU", "LeakyReLU", "PReLU")
 
 
@@ -30,7 +31,7 @@ def watch(model: Any, **options: Any) -> Any:
 
     Layers go by their Keras names, those in nested models by ``model/layer``; a layer with ``activation="relu"`` is
     ``dense.relu()``. The units are what the layer has as units or filters, in either ``data_format``. With `every`,
-    steps end when the census's ``step`` is called, which `watch_callback` does; Keras optimizers tell nobody.
+    steps end when the census's ``step`` is called, which `watch_callback` does; Keras optimizers call no hook.
 
     A ``PReLU`` whose slopes differ along other axes than that of the units is counted with their mean over these.
 
@@ -99,7 +100,7 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
             def keep(step: int, report: Report) -> None:
                 self._latest = report
 
-            self.on_train_end()  # a fit before this one may have failed, which Keras tells no callback
+            self.on_train_end()  # a fit before this one may have failed, and Keras calls no callback then
             writers = options.get("to")
             others = writers if isinstance(writers, list | tuple) else [writers]
             self.census = watch(self.model, every=every, **{**options, "to": [keep, *others]})
@@ -120,17 +121,17 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
 
 
 def _watch_class(keras: Any) -> Any:
-    """Make the watch that knows Keras layers."""
-    from leakyrelu.torch.diagnosis.observer import Host
-    from leakyrelu.torch.diagnosis.rectifiers import Rule
+    """Return the subclass of `leakyrelu.torch.watch` that reads Keras layers."""
+    from leakyrelu.torch.diagnosis.observer import Framework
+    from leakyrelu.torch.diagnosis.rectifiers import Rectifier
     from leakyrelu.torch.diagnosis.watcher import watch as torch_watch
 
     layers = keras.layers
     rectifiers = tuple(getattr(layers, name) for name in _RECTIFIERS)
-    last = tuple(getattr(layers, name) for name in _FEEDS_LAST if hasattr(layers, name))
-    norms = tuple(getattr(layers, name) for name in _FEEDS_ITS_AXIS if hasattr(layers, name))
+    last = tuple(getattr(layers, name) for name in _FEATURE_LAYERS if hasattr(layers, name))
+    norms = tuple(getattr(layers, name) for name in _NORMALIZATIONS if hasattr(layers, name))
 
-    def modules(model: Any) -> Iterator[tuple[str, Any]]:
+    def named_modules(model: Any) -> Iterator[tuple[str, Any]]:
         yield "", model
         taken: set[int] = {id(model)}
         pending = [("", layer) for layer in _children(model)]
@@ -142,43 +143,45 @@ def _watch_class(keras: Any) -> Any:
             yield path + layer.name, layer
             pending[:0] = [(f"{path}{layer.name}/", child) for child in _children(layer)]
 
-    def feeds(layer: Any) -> int | None:
+    def output_axis(layer: Any) -> int | None:
         if isinstance(layer, last):
             return -1
-        if any(kind.__name__ in _FEEDS_CHANNELS for kind in type(layer).__mro__):
+        if any(kind.__name__ in _CHANNEL_LAYERS for kind in type(layer).__mro__):
             return -1 if layer.data_format == "channels_last" else -1 - layer.rank
         if isinstance(layer, norms):
             axis = getattr(layer, "axis", -1)
             return int(axis[-1] if isinstance(axis, list | tuple) else axis)
         return None
 
-    def rule_of(layer: Any) -> Rule | None:
+    def rectifier_of(layer: Any) -> Rectifier | None:
         kind = type(layer).__name__
         if isinstance(layer, layers.LeakyReLU):
-            return Rule(kind, float(layer.negative_slope))
+            return Rectifier(kind, float(layer.negative_slope))
         if isinstance(layer, layers.PReLU):
             slopes = layer.alpha.value.detach()
             # One axis of the slopes is that of the units; which one, the shared axes say, and else it is the last.
             axis = next((i for i in reversed(range(slopes.ndim)) if slopes.shape[i] > 1), slopes.ndim - 1)
             others = [i for i in range(slopes.ndim) if i != axis]
             slope = slopes.mean(others) if others else slopes
-            return Rule(kind, slope, slope_axis=axis + 1)
+            return Rectifier(kind, slope, slope_axis=axis + 1)
         ceiling = math.inf if layer.max_value is None else float(layer.max_value)
         low, slope = float(layer.threshold), float(layer.negative_slope)
         if slope == 0:
-            return Rule(kind, rest=0.0, low=low, ceiling=ceiling)
-        return Rule(kind, slope, ceiling=ceiling) if low == 0 else None  # what bends elsewhere is not straight below
+            return Rectifier(kind, rest=0.0, low=low, ceiling=ceiling)
+        # With a slope and another threshold than 0 it is not continuous, and no `Rectifier`.
+        return Rectifier(kind, slope, ceiling=ceiling) if low == 0 else None
 
     class Watch(torch_watch):
-        _host = Host(modules, lambda layer: isinstance(layer, rectifiers), feeds, rule_of)
+        _framework = Framework(named_modules, lambda layer: isinstance(layer, rectifiers), output_axis, rectifier_of)
 
-        def _place(self, name: str, *rest: Any) -> tuple[str | None, int]:
-            fed_by, axis = super()._place(name, *rest)
+        def _producer_and_axis(
+            self, name: str, rectifier: Rectifier, x: Any, outputs: RecentOutputs
+        ) -> tuple[str | None, int]:
             if name.endswith("()") and name not in self._unit_axis:
-                record = self._sight.modules.get(name.rpartition(".")[0])
-                if record is not None and record[1].feeds is not None:  # a layer's own activation
-                    return record[1].name, record[1].feeds % rest[1].ndim
-            return fed_by, axis
+                _, layer = self._observer.modules.get(name.rpartition(".")[0], (None, None))
+                if layer is not None and layer.output_axis is not None:  # a layer's own activation
+                    return layer.name, layer.output_axis % x.ndim
+            return super()._producer_and_axis(name, rectifier, x, outputs)
 
     return Watch
 

@@ -169,7 +169,7 @@ def _torch(
     import torch
 
     from leakyrelu.torch import diagnose, watch
-    from leakyrelu.torch.diagnosis.watcher import NoRectifierError
+    from leakyrelu.torch.diagnosis.model_report import NoRectifierError
 
     try:
         watch(model, unit_axis=unit_axis)  # says what is wrong with the model itself, before anything runs

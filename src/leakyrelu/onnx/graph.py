@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from leakyrelu.diagnosis.unit_axis import CHANNELS, FEATURES, Producer, find_unit_axis, producer_from_tables
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -17,39 +19,39 @@ if TYPE_CHECKING:
     Feed = dict[str, NDArray[Any]]
 
 
-# Where the output of an operator holds its units: an axis, or "last".
-_FEEDERS: dict[str, int] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "BatchNormalization"), 1),
-    **dict.fromkeys(("InstanceNormalization", "GroupNormalization", "LRN", "MaxPool", "AveragePool"), 1),
-    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "Flatten"), 1),
-    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "LayerNormalization", "Einsum"), -1),
-    **dict.fromkeys(("RMSNormalization", "LSTM", "GRU", "RNN", "Gather", "Attention"), -1),
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv")
+_POOLINGS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Flatten")
+_UNIT_AXES: dict[str, int] = {
+    **dict.fromkeys((*_CONVOLUTIONS, *_POOLINGS), CHANNELS),
+    **dict.fromkeys(("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN"), CHANNELS),
+    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "LayerNormalization", "Einsum"), FEATURES),
+    **dict.fromkeys(("RMSNormalization", "LSTM", "GRU", "RNN", "Gather", "Attention"), FEATURES),
 }
-# Operators that leave each number at its place: the units stand where they stood before.
+# Operators that leave each number where it is.
 _PASSING = frozenset(
     {"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Identity", "Cast", "Dropout", "Resize", "Pad", "Concat", "Slice"}
     | {"QuantizeLinear", "DequantizeLinear", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"}
 )
 _KINDS = ("Relu", "LeakyRelu", "PRelu", "Clip")
-_FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")  # a rectifier inside them cannot be looked at
+_FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")  # the rectifier inside them cannot be observed
 
 
 class _Rectifier(NamedTuple):
     name: str
     kind: str
-    tensor: str  # what goes in
+    tensor: str  # its input
     slope: NDArray[np.float64]
     ceiling: float
     axis: int  # -1 for the last
 
 
 class _Graph:
-    """Names resolved: who makes a tensor, and what is constant."""
+    """The graph of a model, by name: what produces a tensor, and what is constant."""
 
     def __init__(self, graph: Any, folder: Path) -> None:
         self.graph = graph
         self.folder = folder
-        self.makers = {name: node for node in graph.node for name in node.output if name}
+        self.producers = {name: node for node in graph.node for name in node.output if name}
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         self.hidden = [name for node in graph.node for name in _hidden(node)]
 
@@ -59,17 +61,17 @@ class _Graph:
         for node in self.graph.node:
             if node.domain not in ("", "ai.onnx") or node.op_type not in _KINDS:
                 continue
-            bend = self._bend(node)
-            if bend is None:
+            numbers = self._slope_and_ceiling(node)
+            if numbers is None:
                 continue
             name = next(
                 name for name in (node.name, node.output[0], f"{node.output[0]}:0") if name and name not in taken
             )
             taken.add(name)
-            found.append(_Rectifier(name, node.op_type, node.input[0], *bend, self._axis(node.input[0])))
+            found.append(_Rectifier(name, node.op_type, node.input[0], *numbers, self._axis(node.input[0])))
         return found
 
-    def _bend(self, node: Any) -> tuple[NDArray[np.float64], float] | None:
+    def _slope_and_ceiling(self, node: Any) -> tuple[NDArray[np.float64], float] | None:
         """Slope and ceiling of a rectifier; None where the node is not one."""
         zero = np.zeros(())
         if node.op_type == "Relu":
@@ -97,25 +99,25 @@ class _Graph:
         return math.inf if bound >= limit else bound
 
     def _gate(self, node: Any) -> bool:
-        """Tell the Clip(x + 3, 0, 6) of hard-swish and hard-sigmoid."""
-        maker = self.makers.get(node.input[0])
-        if maker is None or maker.op_type != "Add":
+        """Whether this is the Clip(x + 3, 0, 6) of hard-swish or hard-sigmoid."""
+        producer = self.producers.get(node.input[0])
+        if producer is None or producer.op_type != "Add":
             return False
-        constants = [self.constant(name) for name in maker.input]
+        constants = [self.constant(name) for name in producer.input]
         return any(value is not None and value.size == 1 and float(value.reshape(-1)[0]) == 3.0 for value in constants)
 
     def constant(self, name: str) -> NDArray[Any] | None:
         helper = importlib.import_module("onnx.numpy_helper")
         if name in self.initializers:
             return np.asarray(helper.to_array(self.initializers[name], base_dir=str(self.folder)))
-        maker = self.makers.get(name)
-        if maker is None:
+        producer = self.producers.get(name)
+        if producer is None:
             return None
-        if maker.op_type in ("Identity", "Cast"):
-            return self.constant(maker.input[0])
-        if maker.op_type != "Constant":
+        if producer.op_type in ("Identity", "Cast"):
+            return self.constant(producer.input[0])
+        if producer.op_type != "Constant":
             return None
-        for attribute in maker.attribute:
+        for attribute in producer.attribute:
             given = importlib.import_module("onnx.helper").get_attribute_value(attribute)
             if attribute.name == "value":
                 given = helper.to_array(given, base_dir=str(self.folder))
@@ -123,25 +125,18 @@ class _Graph:
         return None
 
     def _axis(self, tensor: str) -> int:
-        """Find the axis of the units by walking back to what made them."""
-        seen: set[str] = set()
+        """Find the axis of the units of a tensor; the channels where the graph does not say."""
+        axis = find_unit_axis(tensor, self._producer)
+        return CHANNELS if axis is None else axis
 
-        def walk(name: str) -> int | None:
-            node = self.makers.get(name)
-            if node is None or name in seen:
-                return None
-            seen.add(name)
-            if node.op_type in _FEEDERS:
-                return _FEEDERS[node.op_type]
-            if node.op_type == "Transpose":
-                axis, order = walk(node.input[0]), list(_attribute(node, "perm", []))
-                return order.index(axis % len(order)) if axis is not None and order else None
-            if node.op_type not in _PASSING:
-                return None
-            return next((axis for part in node.input if (axis := walk(part)) is not None), None)
-
-        axis = walk(tensor)
-        return 1 if axis is None else axis
+    def _producer(self, tensor: str) -> Producer | None:
+        node = self.producers.get(tensor)
+        if node is None:
+            return None
+        if node.op_type == "Transpose":
+            order = list(_attribute(node, "perm", []))
+            return Producer(inputs=node.input[:1], order=order) if order else None
+        return producer_from_tables(node.op_type, node.input, _UNIT_AXES, _PASSING)
 
 
 def _hidden(node: Any) -> Iterator[str]:

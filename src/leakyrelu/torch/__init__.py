@@ -3,7 +3,8 @@
 from leakyrelu.torch.activations.functional import leaky_relu
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU, LeakyReLU, PReLU
 from leakyrelu.torch.activations.parametric import prelu
-from leakyrelu.torch.diagnosis.watcher import NoRectifierError, diagnose, watch
+from leakyrelu.torch.diagnosis.model_report import NoRectifierError, diagnose
+from leakyrelu.torch.diagnosis.watcher import watch
 from leakyrelu.torch.memory_profile import ActivationMemory, activation_memory
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.openmp import share_threads

@@ -205,14 +205,14 @@ def test_a_network_of_known_layers_runs_without_a_mode_and_counts_the_same():
 
 
 def test_a_clone_of_a_tally_holds_everything():
-    from leakyrelu.torch.diagnosis.rectifiers import Rule
-    from leakyrelu.torch.diagnosis.unit_counts import Tally
+    from leakyrelu.torch.diagnosis.rectifiers import Rectifier
+    from leakyrelu.torch.diagnosis.unit_counts import UnitCounts
 
-    tally, x = Tally(3, torch.device("cpu")), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    tally.add(x, 1, Rule("relu", rest=0.0))
+    tally, x = UnitCounts(3, torch.device("cpu")), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    tally.add(x, 1, Rectifier("relu", rest=0.0))
     tally.add_gradient(x, 1)
     twin = tally.clone()
-    tally.add(x, 1, Rule("relu", rest=0.0))
+    tally.add(x, 1, Rectifier("relu", rest=0.0))
     assert twin.state()["reached"].tolist() == [5, 5, 5]
     twin += twin.clone()
     for name, value in tally.state().items():

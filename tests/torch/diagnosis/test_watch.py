@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from leakyrelu.torch import CenteredLeakyReLU, LeakyReLU
-from leakyrelu.torch.diagnosis.watcher import diagnose, watch
+from leakyrelu.torch import CenteredLeakyReLU, LeakyReLU, diagnose, watch
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -489,8 +488,8 @@ def test_memory_does_not_grow_with_the_batches():
                 model(x)
             sizes.append(tensors())
     assert sizes[0] == sizes[1] == sizes[2]
-    (tally,) = census._sites.values()
-    held_tensors = [value for value in vars(tally).values() if isinstance(value, torch.Tensor)]
+    (counts,) = census._counts.values()
+    held_tensors = [value for value in vars(counts).values() if isinstance(value, torch.Tensor)]
     assert [tuple(value.shape) for value in held_tensors] == [(5, 8), (4, 8)]
 
 
@@ -631,7 +630,7 @@ def test_a_sum_is_no_layers_output():
             return self.relu(x + self.relu(self.linear(x)))
 
     report = diagnose(Residual(), [torch.randn(8, 4)])
-    assert [layer.name for layer in report.layers] == ["relu after linear", "relu elsewhere"]
+    assert [layer.name for layer in report.layers] == ["relu after linear", "relu after another operation"]
 
 
 def test_diagnose_runs_in_evaluation_mode_without_gradients():

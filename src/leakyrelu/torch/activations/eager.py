@@ -65,12 +65,12 @@ def _has_function_mode() -> bool:
 def is_watched() -> bool:
     """Whether a mode is open that wants to see every call of `leaky_relu`."""
     depth = count_function_modes()
-    return bool(depth) and any(hasattr(function_mode(k), "saw_leaky_relu") for k in range(depth))
+    return bool(depth) and any(hasattr(function_mode(k), "observe_leaky_relu") for k in range(depth))
 
 
 def _announce(x: Tensor, slope: float) -> None:
     """Tell modes that count calls of this one, which PyTorch does not show them."""
     for k in range(count_function_modes()):
         mode: Any = function_mode(k)
-        if hasattr(mode, "saw_leaky_relu"):
-            mode.saw_leaky_relu(x, slope)
+        if hasattr(mode, "observe_leaky_relu"):
+            mode.observe_leaky_relu(x, slope)

@@ -1,4 +1,4 @@
-"""Programs of `torch.export` made watchable: their rectifiers, which are operators there, become modules again."""
+"""Adapter for programs of `torch.export`: their rectifiers, which are operators there, become modules again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from leakyrelu.torch.diagnosis.unit_axes import CHANNELS, FEATURES, PASSING, _aten
+from leakyrelu.diagnosis.unit_axis import Producer, find_unit_axis, producer_from_tables
+from leakyrelu.torch.diagnosis.unit_axes import OPERATOR_AXES, PASSING_OPERATORS
 
 __all__ = ["rectifiers_as_modules"]
 
 
 def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Module, dict[str, int]]:
-    """Make a module of an exported program in which every rectifier is a module, and say where its units stand.
+    """Make a module of an exported program in which every rectifier is a module, and find the axes of the units.
 
     ``relu``, ``leaky_relu``, ``prelu``, ``relu6`` (or ``hardtanh`` from 0) and ``clamp`` from 0 become `nn.ReLU`,
     `nn.LeakyReLU`, `nn.PReLU` and `nn.ReLU6`, named as their nodes are. The numbers that come out are the same.
@@ -28,7 +29,7 @@ def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Mod
     module
         The program as a module.
     unit_axis
-        For `leakyrelu.torch.diagnose`: the axis of the units of every rectifier, from what feeds it.
+        For `leakyrelu.torch.diagnose`: the axis of the units of every rectifier.
 
     Examples
     --------
@@ -44,18 +45,21 @@ def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Mod
     graph: fx.Graph = module.graph
     unit_axis = {}
     for node in list(graph.nodes):
-        made = _rectifier(node, module)
-        if made is None:
+        rectifier = _rectifier(node, module)
+        if rectifier is None:
             continue
         name = f"rectifier_{node.name}" if hasattr(module, node.name) else node.name
-        unit_axis[name] = _axis(node.args[0])
-        module.add_submodule(name, made)
+        unit_axis[name] = _unit_axis(node.args[0])
+        module.add_submodule(name, rectifier)
         with graph.inserting_before(node):
             call = graph.call_module(name, (node.args[0],))
         call.meta = dict(node.meta)
         node.replace_all_uses_with(call)
         graph.erase_node(node)
     return fx.GraphModule(module, graph), unit_axis  # a plain one: that of the program refuses eval()
+
+
+_aten = torch.ops.aten
 
 
 def _rectifier(node: fx.Node, module: Any) -> nn.Module | None:
@@ -85,24 +89,17 @@ def _rectifier(node: fx.Node, module: Any) -> nn.Module | None:
     return None
 
 
-def _axis(node: Any) -> int:
-    """Find the axis of the units by walking back to what made them."""
-    seen: set[Any] = set()
+def _producer(node: Any) -> Producer | None:
+    if not isinstance(node, fx.Node):
+        return None
+    if node.op == "call_module":  # a rectifier that has become a module
+        return Producer(inputs=node.args)
+    return producer_from_tables(str(_packet(node)).removeprefix("aten."), node.args, OPERATOR_AXES, PASSING_OPERATORS)
 
-    def walk(node: Any) -> int | None:
-        if not isinstance(node, fx.Node) or node in seen:
-            return None
-        seen.add(node)
-        kind = _packet(node)
-        if kind in CHANNELS:
-            return 1
-        if kind in FEATURES:
-            return -1
-        if kind is _aten.transpose or kind is _aten.permute or (kind not in PASSING and node.op != "call_module"):
-            return None
-        return next((axis for part in node.args if (axis := walk(part)) is not None), None)
 
-    axis = walk(node)
+def _unit_axis(node: Any) -> int:
+    """Find the axis of the units of a node; where the graph does not say, the first behind that of the samples."""
+    axis = find_unit_axis(node, _producer)
     if axis is not None:
         return axis
     shape = getattr(node.meta.get("val"), "shape", (0, 0)) if isinstance(node, fx.Node) else (0, 0)

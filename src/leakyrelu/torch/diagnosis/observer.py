@@ -1,23 +1,21 @@
-"""Sees every rectifier that a model calls, modules and functions alike, and who called it.
+"""Observer of the rectifiers that a model calls, modules and functions alike, and of the modules that call them.
 
-Hooks on the modules say where in the model execution stands, and count what goes into rectifier modules (a
-forward-pre-hook: an in-place activation has overwritten it afterwards). While a module of the model runs, a
-`TorchFunctionMode` sees calls of functions and methods. Modules call the same functions inside; those are theirs and
-not counted again. (A dispatch mode would see operators only, below autograd and autocast, and cost each of them a call
-of Python, in the backward pass too.)
+Hooks on the modules record which module is running, and count the inputs of rectifier modules (in a forward-pre-hook:
+an in-place activation has overwritten its input afterwards). While a module of the model runs, a `TorchFunctionMode`
+observes calls of functions and methods. Rectifier modules call the same functions inside, which are not counted again.
+(A dispatch mode would see operators only, below autograd and autocast, and cost each of them a call of Python, in the
+backward pass too.)
 
 Each hook and each call under a mode costs some microseconds. So layers of PyTorch that are known not to rectify have
-a hook only where their output is to be noted, and there the mode is off while they run; a model of such layers and
-rectifiers alone runs without the mode; and while nothing is to be counted, `look(False)` takes all of it away.
+a hook only where their output is recorded, and the mode is closed while they run; a model of such layers and
+rectifiers alone runs without the mode; and while nothing is to be counted, `set_active(False)` removes all of it.
 
-All state is one a thread, since `DataParallel` runs replicas of the model in threads of their own.
+State is kept for each thread, since `DataParallel` runs replicas of the model in threads of their own.
 """
 
 from __future__ import annotations
 
 import threading
-import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -33,9 +31,10 @@ from leakyrelu.torch._compat import (
     in_backward_pass,
 )
 from leakyrelu.torch.activations.eager import TRANSPARENT
-from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rule, rule_of
-from leakyrelu.torch.diagnosis.unit_axes import FEEDING_FUNCTIONS, FEEDING_MODULES, QUIET_MODULES
-from leakyrelu.torch.graph.call_sites import Place, _caller, _source
+from leakyrelu.torch.diagnosis.outputs import RecentOutputs
+from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rectifier, rectifier_of
+from leakyrelu.torch.diagnosis.unit_axes import PLAIN_MODULES, PRODUCER_FUNCTIONS, PRODUCER_MODULES
+from leakyrelu.torch.graph.call_sites import CallSite, _caller, _source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,126 +43,112 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 
-__all__ = ["PYTORCH", "Fed", "Host", "Sight"]
+__all__ = ["PYTORCH", "CallObserver", "Framework"]
 
 
-_REMEMBERED = 64  # outputs of feeding layers kept in mind; an activation stands a few layers behind its own
+class Framework(NamedTuple):
+    """How the modules of a framework are read: PyTorch's own, or those of one that runs on it."""
 
-
-class Fed(NamedTuple):
-    """The output of a layer that can feed an activation."""
-
-    output: weakref.ReferenceType[Tensor]
-    shape: torch.Size
-    name: str
-    axis: int
-
-
-class Host(NamedTuple):
-    """What a framework's modules are: PyTorch's own, or those of one that runs on it."""
-
-    modules: Callable[[nn.Module], Iterable[tuple[str, nn.Module]]]
+    named_modules: Callable[[nn.Module], Iterable[tuple[str, nn.Module]]]
     is_rectifier: Callable[[nn.Module], bool]
-    feeds: Callable[[nn.Module], int | None]  # the axis of the units of its output, where it can feed an activation
-    rule_of: Callable[[nn.Module], Rule | None]
+    output_axis: Callable[[nn.Module], int | None]  # where its output holds the units, if it says
+    rectifier_of: Callable[[nn.Module], Rectifier | None]
 
 
-class _Module(NamedTuple):
-    """What the hooks know of a module. Compared by identity: a module may be on the stack twice."""
+class _ModuleInfo(NamedTuple):
+    """What the hooks know about a module. Compared by identity: a module may be on the stack twice."""
 
     name: str
     is_rectifier: bool
-    feeds: int | None
+    output_axis: int | None
 
 
-class _Thread(threading.local):
+class _ThreadState(threading.local):
     def __init__(self) -> None:
-        self.stack: list[_Module] = []
-        self.begun = False  # whether a call of the model is under way
-        self.open = False  # and whether it is counted
+        self.stack: list[_ModuleInfo] = []
+        self.in_call = False  # whether a call of the model is under way
+        self.counting = False  # and whether it is counted
         self.rectifiers = 0  # how many of the stack are rectifiers
-        self.mode: _Mode | None = None
-        self.paused = False  # whether the mode is off the stack of modes, for a layer with nothing to see
-        self.trail: deque[Fed] = deque(maxlen=_REMEMBERED)
+        self.mode: _CallMode | None = None
+        self.paused = False  # whether the mode is closed for a layer that calls no rectifier
+        self.outputs = RecentOutputs()
 
 
-class Sight:
-    """Reports every call of a rectifier of a model to `counted(place, rule, x, trail)`.
+class CallObserver:
+    """Observer of the rectifiers that a model calls; each call is reported as `on_call(site, rectifier, x, outputs)`.
 
-    `wanted()` is asked at the beginning of each call of the model whether to look at it.
+    `is_wanted()` is asked at the beginning of each call of the model whether to observe it.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        counted: Callable[[Place, Rule, Tensor, deque[Fed]], None],
-        wanted: Callable[[], bool],
-        host: Host,
+        on_call: Callable[[CallSite, Rectifier, Tensor, RecentOutputs], None],
+        is_wanted: Callable[[], bool],
+        framework: Framework,
     ) -> None:
         self.model = model
-        self.counted = counted
-        self.wanted = wanted
-        self.host = host
+        self.on_call = on_call
+        self.is_wanted = is_wanted
+        self.framework = framework
         self.modules = {
-            name: (module, _Module(name, host.is_rectifier(module), host.feeds(module)))
-            for name, module in host.modules(model)
+            name: (module, _ModuleInfo(name, framework.is_rectifier(module), framework.output_axis(module)))
+            for name, module in framework.named_modules(model)
         }
         self.rectifiers = {
-            name or type(module).__name__: module
-            for name, (module, record) in self.modules.items()
-            if record.is_rectifier
+            name or type(module).__name__: module for name, (module, info) in self.modules.items() if info.is_rectifier
         }
         self.is_open = False
-        self._thread = _Thread()
+        self._thread = _ThreadState()
         self._handles: list[RemovableHandle] = []
         self._lock = threading.RLock()
-        self._looking = False
-        self._inside = 0  # calls of the model that are under way, in all threads
-        self._places: dict[tuple[str, str, int, int], tuple[Place, CodeType]] = {}
+        self._active = False
+        self._calls = 0  # calls of the model that are under way, in all threads
+        self._call_sites: dict[tuple[str, str, int, int], tuple[CallSite, CodeType]] = {}
 
     def open(self) -> None:
-        """Begin to look."""
+        """Begin to observe."""
         self.is_open = True
         try:
-            self.look(True)
+            self.set_active(True)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Look no more, and leave nothing behind."""
-        self.is_open = self._looking = False
+        """End observing and remove all hooks."""
+        self.is_open = self._active = False
         self._detach()
         self._leave(self._thread)
-        self._thread = _Thread()
-        self._inside = 0
+        self._thread = _ThreadState()
+        self._calls = 0
 
-    def look(self, looking: bool) -> None:
+    def set_active(self, active: bool) -> None:
         """Put the hooks in place or take them away, the latter not before the calls under way have ended."""
         with self._lock:
-            self._looking = looking
-            if looking and not self._handles:
+            self._active = active
+            if active and not self._handles:
                 self._attach()
-            elif not looking and self._inside == 0:
+            elif not active and self._calls == 0:
                 self._detach()
 
     def _attach(self) -> None:
-        quiet = {name: _is_quiet(module) for name, (module, _) in self.modules.items()}
+        plain = {name: _is_plain(module) for name, (module, _) in self.modules.items()}
         bare = all(
-            quiet[name] or (record.is_rectifier and next(module.children(), None) is None)
-            for name, (module, record) in self.modules.items()
+            plain[name] or (info.is_rectifier and next(module.children(), None) is None)
+            for name, (module, info) in self.modules.items()
         )
-        for name, (module, record) in self.modules.items():
-            if name != "" and quiet[name]:
-                if record.feeds is None:
+        for name, (module, info) in self.modules.items():
+            if name != "" and plain[name]:
+                if info.output_axis is None:
                     continue
                 if not bare:
-                    self._handles.append(module.register_forward_pre_hook(_Pause(self)))
-                self._handles.append(module.register_forward_hook(_Note(self, record), always_call=not bare))
+                    self._handles.append(module.register_forward_pre_hook(_PauseMode(self)))
+                self._handles.append(module.register_forward_hook(_RecordOutput(self, info), always_call=not bare))
             elif name != "" and bare:
-                self._handles.append(module.register_forward_pre_hook(_Count(self, record), with_kwargs=True))
+                self._handles.append(module.register_forward_pre_hook(_CountInput(self, info), with_kwargs=True))
             else:
-                before, after = _Enter(self, record, None if bare else _Mode), _Leave(self, record)
+                before, after = _EnterModule(self, info, None if bare else _CallMode), _LeaveModule(self, info)
                 self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
                 self._handles.append(module.register_forward_hook(after, always_call=True))
 
@@ -174,52 +159,57 @@ class Sight:
 
     def _is_wanted(self) -> bool:
         # In the middle of a backward pass a checkpoint computes again what has been counted.
-        return not in_backward_pass() and self.wanted()
+        return not in_backward_pass() and self.is_wanted()
 
-    def _begin(self, thread: _Thread, mode: type[_Mode] | None) -> None:
+    def _begin(self, thread: _ThreadState, mode: type[_CallMode] | None) -> None:
         with self._lock:
-            self._inside += 1
-        thread.begun, thread.open = True, self._is_wanted()
-        if thread.open and mode is not None:
+            self._calls += 1
+        thread.in_call, thread.counting = True, self._is_wanted()
+        if thread.counting and mode is not None:
             thread.mode = mode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
 
-    def _leave(self, thread: _Thread) -> None:
-        if not thread.begun:
+    def _leave(self, thread: _ThreadState) -> None:
+        if not thread.in_call:
             return
         thread.stack.clear()
-        thread.begun, thread.open, thread.rectifiers = False, False, 0
+        thread.in_call, thread.counting, thread.rectifiers = False, False, 0
         if thread.mode is not None:
             if not thread.paused:
                 thread.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             thread.mode, thread.paused = None, False
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0 and not self._looking:
+            self._calls -= 1
+            if self._calls == 0 and not self._active:
                 self._detach()
 
     def _count_module(
-        self, thread: _Thread, place: Place, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        thread: _ThreadState,
+        call_site: CallSite,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
         # Of anything but a tensor, the activation's own error says more.
-        if isinstance(x, Tensor) and (rule := self.host.rule_of(module)) is not None:
-            self._count(thread, place, rule, x)
+        if isinstance(x, Tensor) and (rectifier := self.framework.rectifier_of(module)) is not None:
+            self._count(thread, call_site, rectifier, x)
 
-    def _place_of_call(self, thread: _Thread, kind: str) -> Place:
+    def _call_site(self, thread: _ThreadState, kind: str) -> CallSite:
         frame = _caller()
         code = frame.f_code
         # Of a code object that is kept, the address is a name; its hash would be one of all that it holds.
         key = thread.stack[-1].name, kind, id(code), frame.f_lasti
-        known = self._places.get(key)
+        known = self._call_sites.get(key)
         if known is None:
-            known = self._places[key] = Place(_path(thread, kind), _source(frame)), code
+            known = self._call_sites[key] = CallSite(_path(thread, kind), _source(frame)), code
         return known[0]
 
-    def _count(self, thread: _Thread, place: Place, rule: Rule, x: Tensor) -> None:
+    def _count(self, thread: _ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> None:
         if are_transforms_active():
             raise RuntimeError(
-                f"{place.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
+                f"{call_site.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
                 "numbers to count: watch the model itself, outside the transform"
             )
         with DisableTorchFunction():
@@ -228,61 +218,61 @@ class Sight:
             if x.is_complex():
                 return  # the activation's own error says more
             if x.layout is not torch.strided or x.is_nested or x.is_quantized:
-                raise TypeError(_uncountable(place, x))
-            self.counted(place, rule, x, thread.trail)
+                raise TypeError(_uncountable(call_site, x))
+            self.on_call(call_site, rectifier, x, thread.outputs)
 
 
-def _uncountable(place: Place, x: Tensor) -> str:
+def _uncountable(call_site: CallSite, x: Tensor) -> str:
     kind = "nested" if x.is_nested else "quantized" if x.is_quantized else f"sparse ({x.layout})"
     return (
-        f"{place.name!r} is called on a {kind} tensor, whose units cannot be counted: give the model dense ones, or "
-        "watch the model it was made from"
+        f"{call_site.name!r} is called on a {kind} tensor, whose units cannot be counted: give the model dense "
+        "ones, or watch the model it was made from"
     )
 
 
-_SEEN: dict[Any, Any] = {**FEEDING_FUNCTIONS, **FUNCTIONS}  # what is done about a function: one look for all others
+_OBSERVED: dict[Any, Any] = {**PRODUCER_FUNCTIONS, **FUNCTIONS}  # one look-up for all functions that are neither
 
 
-class _Mode(TorchFunctionMode):
-    """Looks at calls of functions while a module of the model runs."""
+class _CallMode(TorchFunctionMode):
+    """Mode that observes calls of functions while a module of the model runs."""
 
-    def __init__(self, sight: Sight, thread: _Thread) -> None:
+    def __init__(self, observer: CallObserver, thread: _ThreadState) -> None:
         super().__init__()
-        self.sight = sight
+        self.observer = observer
         self.thread = thread
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        what = _SEEN.get(func)
+        what = _OBSERVED.get(func)
         if what is None:
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
         thread = self.thread
         if type(what) is int:
             result = func(*args, **kwargs)
-            if thread.stack and thread.stack[-1].feeds is None:
-                _remember(thread, result, _path(thread, func), what)
+            if thread.stack and thread.stack[-1].output_axis is None:
+                thread.outputs.add(result, _path(thread, func), what)
             return result
         if thread.rectifiers == 0 and thread.stack:
             x = args[0] if args else kwargs.get("input", kwargs.get("self"))
-            if isinstance(x, Tensor) and (rule := what(args, kwargs)) is not None:
-                self.saw(rule, x)
+            if isinstance(x, Tensor) and (rectifier := what(args, kwargs)) is not None:
+                self.observe(rectifier, x)
         return func(*args, **kwargs)
 
-    def saw(self, rule: Rule, x: Tensor) -> None:
-        place = self.sight._place_of_call(self.thread, rule.kind)
-        self.sight._count(self.thread, place, rule, x)
+    def observe(self, rectifier: Rectifier, x: Tensor) -> None:
+        call_site = self.observer._call_site(self.thread, rectifier.kind)
+        self.observer._count(self.thread, call_site, rectifier, x)
 
-    def saw_leaky_relu(self, x: Tensor, slope: float) -> None:
-        """Take note of a call of `leakyrelu.torch.leaky_relu`."""
+    def observe_leaky_relu(self, x: Tensor, slope: float) -> None:
+        """Count a call of `leakyrelu.torch.leaky_relu`."""
         if self.thread.rectifiers == 0 and self.thread.stack:
-            self.saw(Rule("leaky_relu", slope), x)
+            self.observe(Rectifier("leaky_relu", slope), x)
 
 
-TRANSPARENT.add(_Mode)
+TRANSPARENT.add(_CallMode)
 
 
 class _Hook:
-    """A hook that copies of the model do not carry on: what a copy or a pickle holds in its place does nothing."""
+    """Base of the hooks; a copy or a pickle of the model holds a hook that does nothing in its place."""
 
     def __call__(self, *args: Any) -> None:
         """Do nothing."""
@@ -291,73 +281,73 @@ class _Hook:
         return _Hook, ()
 
 
-class _Enter(_Hook):
-    """Begins a module inside which there is something to see."""
+class _EnterModule(_Hook):
+    """Hook before a module that may call rectifiers inside."""
 
-    def __init__(self, sight: Sight, record: _Module, mode: type[_Mode] | None) -> None:
-        self.sight, self.record, self.mode = sight, record, mode
-        self.place = Place(record.name)
+    def __init__(self, observer: CallObserver, info: _ModuleInfo, mode: type[_CallMode] | None) -> None:
+        self.observer, self.info, self.mode = observer, info, mode
+        self.call_site = CallSite(info.name)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sight, record = self.sight, self.record
-        thread = sight._thread
-        if record.name == "":
-            thread.trail.clear()  # what fed an activation in the call before says nothing of this one
-            if thread.begun:
-                sight._leave(thread)  # an interrupt ended the call before, and no hook was told
-        if not thread.begun:
-            sight._begin(thread, self.mode)
-        thread.stack.append(record)
-        if record.is_rectifier:
+        observer, info = self.observer, self.info
+        thread = observer._thread
+        if info.name == "":
+            thread.outputs.clear()  # producers of the call before
+            if thread.in_call:
+                observer._leave(thread)  # an interrupt ended the call before, and no hook ran
+        if not thread.in_call:
+            observer._begin(thread, self.mode)
+        thread.stack.append(info)
+        if info.is_rectifier:
             thread.rectifiers += 1
-            if thread.open and thread.rectifiers == 1:
-                place = self.place if record.name else Place(type(module).__name__)
-                sight._count_module(thread, place, module, args, kwargs)
+            if thread.counting and thread.rectifiers == 1:
+                call_site = self.call_site if info.name else CallSite(type(module).__name__)
+                observer._count_module(thread, call_site, module, args, kwargs)
 
 
-class _Leave(_Hook):
-    """Ends it."""
+class _LeaveModule(_Hook):
+    """Hook after a module that may call rectifiers inside."""
 
-    def __init__(self, sight: Sight, record: _Module) -> None:
-        self.sight, self.record = sight, record
+    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
+        self.observer, self.info = observer, info
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        record = self.record
-        thread = self.sight._thread
-        if not thread.stack or thread.stack[-1] is not record:
+        info = self.info
+        thread = self.observer._thread
+        if not thread.stack or thread.stack[-1] is not info:
             return  # another hook raised before ours was called
         thread.stack.pop()
-        thread.rectifiers -= record.is_rectifier
-        if thread.open and record.feeds is not None:
-            _remember(thread, output, record.name, record.feeds)
+        thread.rectifiers -= info.is_rectifier
+        if thread.counting and info.output_axis is not None:
+            thread.outputs.add(output, info.name, info.output_axis)
         if not thread.stack:
-            self.sight._leave(thread)
+            self.observer._leave(thread)
 
 
-class _Count(_Hook):
-    """Counts what goes into a rectifier, where no mode could see the function that it calls."""
+class _CountInput(_Hook):
+    """Hook that counts the input of a rectifier module while no mode is open."""
 
-    def __init__(self, sight: Sight, record: _Module) -> None:
-        self.sight, self.place = sight, Place(record.name)
+    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
+        self.observer, self.call_site = observer, CallSite(info.name)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sight = self.sight
-        thread = sight._thread
-        if thread.open or (not thread.begun and sight._is_wanted()):
-            sight._count_module(thread, self.place, module, args, kwargs)
+        observer = self.observer
+        thread = observer._thread
+        if thread.counting or (not thread.in_call and observer._is_wanted()):
+            observer._count_module(thread, self.call_site, module, args, kwargs)
 
 
-class _Pause(_Hook):
-    """Takes the mode away for as long as a layer runs in which there is nothing to see.
+class _PauseMode(_Hook):
+    """Hook before a layer that calls no rectifier inside; it closes the mode for as long as the layer runs.
 
-    Each call that a mode looks at costs microseconds: twice what these hooks do, in a batch norm.
+    Each call that a mode observes costs microseconds: twice what these hooks do, in a batch norm.
     """
 
-    def __init__(self, sight: Sight) -> None:
-        self.sight = sight
+    def __init__(self, observer: CallObserver) -> None:
+        self.observer = observer
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        thread = self.sight._thread
+        thread = self.observer._thread
         mode = thread.mode
         depth = count_function_modes() if mode is not None else 0
         if mode is not None and depth and function_mode(depth - 1) is mode:  # not one that came later
@@ -365,43 +355,34 @@ class _Pause(_Hook):
             thread.paused = True
 
 
-class _Note(_Hook):
-    """Notes the output of a layer of PyTorch's own, in which there is nothing else to see."""
+class _RecordOutput(_Hook):
+    """Hook that records the output of a layer of PyTorch that calls no rectifier inside."""
 
-    def __init__(self, sight: Sight, record: _Module) -> None:
-        self.sight, self.name, self.axis = sight, record.name, record.feeds or 0
+    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
+        self.observer, self.name, self.axis = observer, info.name, info.output_axis or 0
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        thread = self.sight._thread
+        thread = self.observer._thread
         if thread.paused and thread.mode is not None:
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
             thread.paused = False
-        if thread.open or not thread.begun:
-            _remember(thread, output, self.name, self.axis)
+        if thread.counting or not thread.in_call:
+            thread.outputs.add(output, self.name, self.axis)
 
 
-def _remember(thread: _Thread, output: Any, name: str, axis: int) -> None:
-    if isinstance(output, tuple) and output:
-        output = output[0]  # recurrent, attention layers
-    if isinstance(output, Tensor):
-        with DisableTorchFunction():  # or a mode is asked for the shape
-            shape = output.shape
-        thread.trail.append(Fed(weakref.ref(output), shape, name, axis % max(len(shape), 1)))
+def _output_axis(module: nn.Module) -> int | None:
+    return next((axis for kinds, axis in PRODUCER_MODULES if isinstance(module, kinds)), None)
 
 
-def _feeds(module: nn.Module) -> int | None:
-    return next((axis for kinds, axis in FEEDING_MODULES if isinstance(module, kinds)), None)
+PYTORCH = Framework(nn.Module.named_modules, lambda module: isinstance(module, RECTIFIERS), _output_axis, rectifier_of)
 
 
-PYTORCH = Host(nn.Module.named_modules, lambda module: isinstance(module, RECTIFIERS), _feeds, rule_of)
+def _is_plain(module: nn.Module) -> bool:
+    """Whether this is a layer of PyTorch, unchanged, that calls no rectifier."""
+    return type(module) in PLAIN_MODULES and "forward" not in module.__dict__ and not has_forward_hooks(module)
 
 
-def _is_quiet(module: nn.Module) -> bool:
-    """Tell a layer of PyTorch's own, unchanged, that calls nothing of interest."""
-    return type(module) in QUIET_MODULES and "forward" not in module.__dict__ and not has_forward_hooks(module)
-
-
-def _path(thread: _Thread, function: Any) -> str:
+def _path(thread: _ThreadState, function: Any) -> str:
     name = function if isinstance(function, str) else function.__name__.removesuffix(".default")
     inside = thread.stack[-1].name
     return f"{inside}.{name}()" if inside else f"{name}()"

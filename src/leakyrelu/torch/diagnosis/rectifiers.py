@@ -1,4 +1,4 @@
-"""What counts as a rectifier in PyTorch: modules, functions and operators, each read as the same few numbers.
+"""Rectifiers of PyTorch: modules, functions and operators, each read as the same few numbers.
 
 All of them are three straight pieces: a slope (or a constant) up to a threshold, the input itself above it, and
 perhaps a ceiling. So whatever is asked of the output follows from counts and moments of the input, piece by piece, and
@@ -19,20 +19,20 @@ from leakyrelu.torch.activations.layers import CenteredLeakyReLU
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Reader = Callable[[tuple[Any, ...], Mapping[str, Any]], "Rule | None"]
+    Reader = Callable[[tuple[Any, ...], Mapping[str, Any]], "Rectifier | None"]
 
 
-__all__ = ["FUNCTIONS", "READERS", "RECTIFIERS", "Rule", "Seen", "rule_of"]
+__all__ = ["FUNCTIONS", "READERS", "RECTIFIERS", "InputProbe", "Rectifier", "rectifier_of"]
 
 
 RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Threshold, CenteredLeakyReLU)
 """Modules that are watched, subclasses too (`leakyrelu.torch.LeakyReLU` is one)."""
 
 
-class Rule(NamedTuple):
-    """A rectifier: x above `low` and below `ceiling`, the ceiling from there on, and slope * x (or `rest`) elsewhere.
+class Rectifier(NamedTuple):
+    """A rectifier: x above `low` and below `ceiling`, the ceiling from there on, and slope * x (or `rest`) up to `low`.
 
-    The output is (that - shift) / scale. `slope_variance` is that of a slope drawn anew for each element.
+    The output is (that - shift) / scale. `slope_variance` is that of a slope drawn at random for each element.
     """
 
     kind: str
@@ -51,97 +51,97 @@ class Rule(NamedTuple):
         return isinstance(self.slope, Tensor) and self.slope.numel() > 1
 
 
-class Seen(nn.ReLU):
-    """Stands beside a rectifier that is no module, and is shown its input; it computes nothing."""
+class InputProbe(nn.ReLU):
+    """Module for a rectifier that is none: it is called with the input of the rectifier and returns it."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rectifier: Rectifier) -> None:
         super().__init__()
-        self.rule = rule
+        self.rectifier = rectifier
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` as it is."""
         return x
 
 
-_RELU = Rule("ReLU", rest=0.0)
+_RELU = Rectifier("ReLU", rest=0.0)
 
 
-def rule_of(module: nn.Module) -> Rule:
+def rectifier_of(module: nn.Module) -> Rectifier:
     """Read a module of `RECTIFIERS`."""
     if type(module) is nn.ReLU:
         return _RELU
-    if isinstance(module, Seen):
-        return module.rule
+    if isinstance(module, InputProbe):
+        return module.rectifier
     kind = type(module).__name__
     if isinstance(module, nn.RReLU):
         return _random(kind, module.lower, module.upper, module.training)
     if isinstance(module, nn.PReLU):
-        return Rule(kind, module.weight.detach())
+        return Rectifier(kind, module.weight.detach())
     if isinstance(module, nn.ReLU6):
-        return Rule(kind, rest=0.0, ceiling=float(module.max_val))
+        return Rectifier(kind, rest=0.0, ceiling=float(module.max_val))
     if isinstance(module, nn.Threshold):
-        return Rule(kind, rest=float(module.value), low=float(module.threshold))
+        return Rectifier(kind, rest=float(module.value), low=float(module.threshold))
     if isinstance(module, CenteredLeakyReLU):
-        return Rule(kind, module.negative_slope, shift=module._mean, scale=module._std)
+        return Rectifier(kind, module.negative_slope, shift=module._mean, scale=module._std)
     if isinstance(module, nn.LeakyReLU):
-        return Rule(kind, float(module.negative_slope))
-    return Rule(kind, rest=0.0)
+        return Rectifier(kind, float(module.negative_slope))
+    return Rectifier(kind, rest=0.0)
 
 
-def _random(kind: str, lower: float, upper: float, training: bool) -> Rule:
-    return Rule(kind, (lower + upper) / 2, slope_variance=(upper - lower) ** 2 / 12 if training else 0.0)
+def _random(kind: str, lower: float, upper: float, training: bool) -> Rectifier:
+    return Rectifier(kind, (lower + upper) / 2, slope_variance=(upper - lower) ** 2 / 12 if training else 0.0)
 
 
-def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str, default: Any) -> Any:
-    return args[place] if len(args) > place else kwargs.get(name, default)
+def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], index: int, name: str, default: Any) -> Any:
+    return args[index] if len(args) > index else kwargs.get(name, default)
 
 
-_CALL_OF_RELU = Rule("relu", rest=0.0)
+_CALL_OF_RELU = Rectifier("relu", rest=0.0)
 
 
-def _relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+def _relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
     return _CALL_OF_RELU
 
 
-def _relu6(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
-    return Rule("relu6", rest=0.0, ceiling=6.0)
+def _relu6(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
+    return Rectifier("relu6", rest=0.0, ceiling=6.0)
 
 
-def _leaky_relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
-    return Rule("leaky_relu", float(_argument(args, kwargs, 1, "negative_slope", 0.01)))
+def _leaky_relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
+    return Rectifier("leaky_relu", float(_argument(args, kwargs, 1, "negative_slope", 0.01)))
 
 
-def _prelu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+def _prelu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
     weight = _argument(args, kwargs, 1, "weight", None)
-    return Rule("prelu", weight.detach().flatten()) if isinstance(weight, Tensor) else None
+    return Rectifier("prelu", weight.detach().flatten()) if isinstance(weight, Tensor) else None
 
 
-def _rrelu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+def _rrelu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
     lower = _argument(args, kwargs, 1, "lower", 1 / 8)
     upper = _argument(args, kwargs, 2, "upper", 1 / 3)
     return _random("rrelu", float(lower), float(upper), bool(_argument(args, kwargs, 3, "training", False)))
 
 
-def _threshold(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+def _threshold(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
     low, value = _argument(args, kwargs, 1, "threshold", None), _argument(args, kwargs, 2, "value", None)
-    return None if low is None or value is None else Rule("threshold", rest=float(value), low=float(low))
+    return None if low is None or value is None else Rectifier("threshold", rest=float(value), low=float(low))
 
 
-def _hardtanh(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+def _hardtanh(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
     low, high = _argument(args, kwargs, 1, "min_val", -1.0), _argument(args, kwargs, 2, "max_val", 1.0)
     return _between("hardtanh", low, high)
 
 
-def _clamp(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rule | None:
+def _clamp(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
     return _between("clamp", _argument(args, kwargs, 1, "min", None), _argument(args, kwargs, 2, "max", None))
 
 
-def _between(kind: str, low: Any, high: Any) -> Rule | None:
-    """Read a clamp. One from 0 rectifies; from anywhere else it guards against bad numbers and is none of ours."""
+def _between(kind: str, low: Any, high: Any) -> Rectifier | None:
+    """Read a clamp. One from 0 rectifies; one from another number limits values and is no rectifier."""
     numbers = isinstance(low, float | int) and (high is None or isinstance(high, float | int))
     if not numbers or low != 0 or (high is not None and high <= 0):
         return None
-    return Rule(kind, rest=0.0, ceiling=math.inf if high is None else float(high))
+    return Rectifier(kind, rest=0.0, ceiling=math.inf if high is None else float(high))
 
 
 READERS: dict[str, Reader] = {
@@ -156,22 +156,22 @@ READERS: dict[str, Reader] = {
     "clip": _clamp,
     "clamp_min": _clamp,
 }
-"""What reads the arguments of a function that can rectify, by its name."""
+"""Readers of the arguments of functions that can rectify, by name."""
 
 
 def _functions() -> dict[Any, Reader]:
     found: dict[Any, Reader] = {}
     for name, reader in READERS.items():
-        for spelled in (name, f"{name}_"):
-            for room in (torch, torch.Tensor, F):
-                function = getattr(room, spelled, None)
+        for spelling in (name, f"{name}_"):
+            for namespace in (torch, torch.Tensor, F):
+                function = getattr(namespace, spelling, None)
                 if function is not None:
                     found[function] = reader
-            packet = getattr(torch.ops.aten, spelled, None)
+            packet = getattr(torch.ops.aten, spelling, None)
             if packet is not None and hasattr(packet, "default"):
                 found[packet.default] = found[packet] = reader
     return found
 
 
 FUNCTIONS = _functions()
-"""Every function, method and operator that can rectify, and what reads its arguments."""
+"""Readers of every function, method and operator that can rectify."""

@@ -1,6 +1,7 @@
 """The history of a watch in training: what each unit did at the steps that were counted, on the model's device.
 
-Nothing here waits for the device until somebody asks: per unit three integers are kept beside the latest censuses.
+Nothing here waits for the device before the history is read: per unit three integers are kept beside the latest
+censuses.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from leakyrelu.diagnosis.report import Report
-    from leakyrelu.torch.diagnosis.unit_counts import Tally
+    from leakyrelu.torch.diagnosis.unit_counts import UnitCounts
 
 
-__all__ = ["Recorder"]
+__all__ = ["HistoryRecorder"]
 
 
-class _Units:
-    """When each unit of a layer was positive, as tensors of one integer a unit."""
+class _UnitSteps:
+    """Steps at which each unit of a layer was positive, as tensors of one integer a unit."""
 
-    def __init__(self, like: Tally) -> None:
+    def __init__(self, like: UnitCounts) -> None:
         self.last_positive = torch.full_like(like.counts[0], -1)
         self.silent_since = torch.full_like(like.counts[0], -1)
         self.revivals = torch.zeros_like(like.counts[0])
         self.observations = 0
 
-    def add(self, step: int, tally: Tally) -> None:
-        above, nan = tally.counts[:2]
+    def add(self, step: int, counts: UnitCounts) -> None:
+        above, nan = counts.counts[:2]
         positive = (above > 0).to(self.last_positive.device)
-        silent = ((above == 0) & (nan < tally.samples)).to(self.last_positive.device)
+        silent = ((above == 0) & (nan < counts.samples)).to(self.last_positive.device)
         was_silent = self.silent_since >= 0
         self.revivals += was_silent & positive
         self.last_positive = torch.where(positive, step, self.last_positive)
@@ -43,43 +44,45 @@ class _Units:
         self.observations += 1
 
 
-class Recorder:
-    """Takes one census a counted step, keeps the latest, and hands each to the writers."""
+class HistoryRecorder:
+    """Recorder of one census a counted step; it keeps the latest and hands each to the writers."""
 
     def __init__(self, keep: int, to: Any) -> None:
-        self.sites: dict[Any, _Units] = {}
-        self._recent: deque[tuple[int, dict[Any, Tally]]] = deque(maxlen=keep)
+        self.layers: dict[Any, _UnitSteps] = {}
+        self._recent: deque[tuple[int, dict[Any, UnitCounts]]] = deque(maxlen=keep)
         self._writers = [_writer(one) for one in (to if isinstance(to, list | tuple) else [to]) if one is not None]
 
     @torch.no_grad()
-    def add(self, step: int, tallies: dict[Any, Tally]) -> None:
+    def add(self, step: int, census: dict[Any, UnitCounts]) -> None:
         """Add the census of a step."""
-        for site, tally in tallies.items():
-            if site not in self.sites:
-                self.sites[site] = _Units(tally)
-            self.sites[site].add(step, tally)
-        self._recent.append((step, tallies))
+        for key, counts in census.items():
+            if key not in self.layers:
+                self.layers[key] = _UnitSteps(counts)
+            self.layers[key].add(step, counts)
+        self._recent.append((step, census))
 
-    def write(self, step: int, tallies: dict[Any, Tally], report: Callable[[Mapping[Any, Tally]], Report]) -> None:
+    def write(
+        self, step: int, census: dict[Any, UnitCounts], report: Callable[[Mapping[Any, UnitCounts]], Report]
+    ) -> None:
         """Hand the census of a step to the writers, if there are any."""
         if self._writers:
-            census = report(tallies)
+            counted = report(census)
             for writer in self._writers:
-                writer(step, census)
+                writer(step, counted)
 
-    def read(self, names: Mapping[Any, str], report: Callable[[Mapping[Any, Tally]], Report]) -> History:
+    def read(self, names: Mapping[Any, str], report: Callable[[Mapping[Any, UnitCounts]], Report]) -> History:
         """Read everything, under these names."""
         units = [
             UnitHistory(
-                names[site],
+                names[key],
                 unit.last_positive.cpu().numpy(),
                 unit.silent_since.cpu().numpy(),
                 unit.revivals.cpu().numpy(),
                 unit.observations,
             )
-            for site, unit in self.sites.items()
+            for key, unit in self.layers.items()
         ]
-        return History(units, [step for step, _ in self._recent], [report(tallies) for _, tallies in self._recent])
+        return History(units, [step for step, _ in self._recent], [report(census) for _, census in self._recent])
 
 
 def _writer(to: Any) -> Callable[[int, Report], None]:

@@ -1,8 +1,8 @@
-"""TorchScript programs made watchable: each rectifier in the graph shows its input to a module first.
+"""Adapter for TorchScript programs: in front of each rectifier of the graph, a module is called with its input.
 
-The calls of the program are inlined, so that every call of a rectifier is a node of its own, which knows from which
-module it came; in front of each stands then an operator of ours that hands its input on. TorchScript's interpreter runs
-the rest as before, branches and loops included.
+The calls of the program are inlined, so that every call of a rectifier is a node of its own, which holds the name of
+the module that it came from; an operator of this package in front of it passes its input on. TorchScript's interpreter
+runs the rest as before, branches and loops included.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from leakyrelu.diagnosis.unit_axis import Producer, find_unit_axis, producer_from_tables
 from leakyrelu.torch._compat import script_function
-from leakyrelu.torch.diagnosis.rectifiers import READERS, RECTIFIERS, Rule, Seen
-from leakyrelu.torch.diagnosis.unit_axes import CHANNELS, FEATURES, PASSING
+from leakyrelu.torch.diagnosis.rectifiers import READERS, RECTIFIERS, InputProbe, Rectifier
+from leakyrelu.torch.diagnosis.unit_axes import OPERATOR_AXES, PASSING_OPERATORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,17 +29,17 @@ __all__ = ["rectifiers_as_modules"]
 
 
 _KINDS = frozenset(kind.__name__ for kind in RECTIFIERS)
-_places: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
+_probes: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 _operator: torch.library.Library | None = None
 
 
 def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, dict[str, int]]:
-    """Make a module of a TorchScript program that can be watched, and say where its units stand.
+    """Make a module of a TorchScript program that can be watched, and find the axes of its units.
 
     It runs the program, in TorchScript's interpreter, with the same numbers. Its modules are the rectifiers, under the
     names that they had in the model: ``body.act`` for a module, ``body.relu()`` for a call, ``body.relu()#2`` for a
-    second one. A frozen program has forgotten where its calls came from; there they are ``relu()``, ``relu()#2``, and
+    second one. A frozen program no longer holds where its calls came from; there they are ``relu()``, ``relu()#2``, and
     so on.
 
     Parameters
@@ -51,8 +52,7 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
     module
         Takes what the program takes. ``train()`` and ``eval()`` reach the program.
     unit_axis
-        For `leakyrelu.torch.diagnose`: the axis of the units of the rectifiers, from what feeds them. One that is not
-        there is fed by nothing known.
+        For `leakyrelu.torch.diagnose`: the axis of the units of the rectifiers, where the graph determines it.
 
     Warns
     -----
@@ -60,7 +60,7 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
         A rectifier's slope or threshold is computed by the program, so it cannot be counted.
     """
     graph = program.inlined_graph
-    found: list[tuple[str, Any, Rule, int | None]] = []
+    found: list[tuple[str, Any, Rectifier, int | None]] = []
     computed: list[str] = []
     taken: dict[str, int] = {}
     for node in _nodes(graph):
@@ -69,24 +69,25 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
             continue
         name, kind = _name(node)
         try:
-            rule = reader((None, *[_value(value, program) for value in list(node.inputs())[1:]]), {})
+            rectifier = reader((None, *[_value(value, program) for value in list(node.inputs())[1:]]), {})
         except _ComputedError:
             computed.append(name)
             continue
-        if rule is None:
+        if rectifier is None:
             continue
         taken[name] = taken.get(name, 0) + 1
         name += f"#{taken[name]}" if taken[name] > 1 else ""
-        found.append((name, node, rule._replace(kind=kind or rule.kind), _axis(next(node.inputs()))))
+        axis = find_unit_axis(next(node.inputs()), _producer, lambda value: value.debugName())
+        found.append((name, node, rectifier._replace(kind=kind or rectifier.kind), axis))
     if computed:
         warnings.warn(
             f"not counted, since the program computes its slope or threshold: {', '.join(computed)}", stacklevel=2
         )
     module = _Program(program, graph)
-    for name, node, rule, _ in found:
-        number, seen = next(_numbers), Seen(rule)
-        _put(module, name, seen)
-        _places[number] = seen
+    for name, node, rectifier, _ in found:
+        number, probe = next(_numbers), InputProbe(rectifier)
+        _put(module, name, probe)
+        _probes[number] = probe
         _show_first(graph, node, number)
     return module, {name: axis for name, _, _, axis in found if axis is not None}
 
@@ -129,44 +130,44 @@ class _Program(nn.Module):
             return self._function(*inputs)
 
 
-def _put(module: nn.Module, name: str, seen: Seen) -> None:
-    """Put a module in its place, in modules of the names on the way there."""
+def _put(module: nn.Module, name: str, probe: InputProbe) -> None:
+    """Add a module under a dotted name, inside modules of the names before the dots."""
     path, dot, last = name.rpartition(".")
     for part in path.split(".") if dot else ():
         if part not in dict(module.named_children()):
             module.add_module(part, nn.Module())
         module = module.get_submodule(part)
-    module.add_module(last, seen)
+    module.add_module(last, probe)
 
 
 class _ComputedError(Exception):
-    """What is not known before the program runs."""
+    """A value that is not known before the program runs."""
 
 
 def _define_operator() -> None:
-    """Define the operator that shows its input. One that gives out nothing would be removed as useless."""
+    """Define the operator that calls a module with its input; one without an output would be removed as unused."""
     global _operator
     if _operator is None:
         library: Any = torch.library.Library("leakyrelu_scripted", "DEF")  # type: ignore[no-untyped-call]
-        library.define("show(Tensor(a) x, int place) -> Tensor(a)")
+        library.define("show(Tensor(a) x, int number) -> Tensor(a)")
         library.impl("show", _show, "CompositeImplicitAutograd")
         _operator = library
 
 
-def _show(x: Tensor, place: int) -> Tensor:
-    _places[place](x)
+def _show(x: Tensor, number: int) -> Tensor:
+    _probes[number](x)
     return x
 
 
-def _show_first(graph: Any, node: Any, place: int) -> None:
+def _show_first(graph: Any, node: Any, number: int) -> None:
     graph.setInsertPoint(node)
-    shown = graph.create("leakyrelu_scripted::show", [next(node.inputs()), graph.insertConstant(place)], 1)
+    shown = graph.create("leakyrelu_scripted::show", [next(node.inputs()), graph.insertConstant(number)], 1)
     shown.insertBefore(node)
     node.replaceInput(0, shown.output())
 
 
 def _nodes(block: Any) -> Any:
-    """Yield all nodes, but for those in branches that are never taken."""
+    """Yield all nodes, except those in branches that are never taken."""
     for node in list(block.nodes()):
         yield node
         blocks = list(node.blocks())
@@ -201,36 +202,14 @@ def _value(value: Any, program: torch.jit.ScriptModule) -> Any:
     raise _ComputedError
 
 
-def _axis(value: Any) -> int | None:
-    """Find the axis of the units by walking back to what made them."""
-    seen: set[str] = set()
-
-    def walk(value: Any) -> int | None:
-        if value.debugName() in seen or value.type().kind() != "TensorType":
-            return None
-        seen.add(value.debugName())
-        node = value.node()
-        kind = node.kind()
-        if kind in _CHANNELS:
-            return 1
-        if kind in _FEATURES:
-            return -1
-        if kind == "prim::If":
-            place = [output.debugName() for output in node.outputs()].index(value.debugName())
-            sources = [list(block.outputs())[place] for block in node.blocks()]
-        elif kind in _PASSING:
-            sources = list(node.inputs())
-        else:
-            return None
-        return next((axis for source in sources if (axis := walk(source)) is not None), None)
-
-    return walk(value)
+_PASSING = PASSING_OPERATORS | {"dropout_", "contiguous"}
 
 
-def _kinds(packets: Any) -> frozenset[str]:
-    return frozenset(str(packet).replace(".", "::") for packet in packets)
-
-
-_CHANNELS = _kinds(CHANNELS) | {"aten::_convolution"}
-_FEATURES = _kinds(FEATURES)
-_PASSING = _kinds(PASSING) | {"aten::dropout_", "aten::add_", "aten::contiguous"}
+def _producer(value: Any) -> Producer | None:
+    if value.type().kind() != "TensorType":
+        return None
+    node = value.node()
+    if node.kind() == "prim::If":
+        index = [output.debugName() for output in node.outputs()].index(value.debugName())
+        return Producer(inputs=[list(block.outputs())[index] for block in node.blocks()])
+    return producer_from_tables(node.kind().removeprefix("aten::"), node.inputs(), OPERATOR_AXES, _PASSING)

@@ -1,9 +1,9 @@
-"""Running counts of one place in a model, on the device where its input lies.
+"""Running counts of one layer, on the device where its input lies.
 
 Of each unit are held: how many inputs were above the threshold, NaN, at the ceiling; and count, mean and squared
-deviations of the finite inputs above it and of the rest. Everything a report says follows from these and the rule of
-the activation. On the CPU one pass of the native kernel adds a batch; elsewhere PyTorch operations do, and the host
-waits for nothing.
+deviations of the finite inputs above it and of the rest. Everything a report says follows from these and the
+slopes of the rectifier. On the CPU one pass of the native kernel adds a batch; on other devices PyTorch operations do,
+and the host waits for nothing.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from leakyrelu.torch.diagnosis.rectifiers import Rule
+    from leakyrelu.torch.diagnosis.rectifiers import Rectifier
 
 
-__all__ = ["Tally", "slope_of"]
+__all__ = ["UnitCounts", "slope_of"]
 
 
 _ABOVE, _NAN, _SATURATED, _MIDDLE, _REST = range(5)
 
 
-class Tally:
-    """Counts that batches are added to."""
+class UnitCounts:
+    """Counts of the units of one layer, which batches are added to."""
 
     def __init__(self, units: int, device: torch.device) -> None:
         # Apple's GPUs have no float64; there the moments keep float32.
@@ -53,19 +53,21 @@ class Tally:
         """Number of units."""
         return self.counts.shape[1]
 
-    def add(self, x: Tensor, axis: int, rule: Rule) -> None:
+    def add(self, x: Tensor, axis: int, rectifier: Rectifier) -> None:
         """Count the input of one call, whose units lie on `axis`."""
         self.calls += 1
         if self._arrays is not None and x.is_cpu and x.dtype in NATIVE_DTYPES and x.layout is torch.strided:
-            self._add_native(x, axis, rule, *self._arrays)
+            self._add_native(x, axis, rectifier, *self._arrays)
             return
         x, axis = _with_samples(x.detach(), axis)
         if x.numel():
             self.samples += x.numel() // x.shape[axis]
             self.entries += x.shape[0] if axis else 1
-        self._add_anywhere(x, axis, rule)
+        self._add_anywhere(x, axis, rectifier)
 
-    def _add_native(self, x: Tensor, axis: int, rule: Rule, counts: NDArray[Any], moments: NDArray[Any]) -> None:
+    def _add_native(
+        self, x: Tensor, axis: int, rectifier: Rectifier, counts: NDArray[Any], moments: NDArray[Any]
+    ) -> None:
         extent = _extent(x.shape, x.stride(), axis)
         while extent is None or x.is_neg() or x.data_ptr() % x.element_size():  # torch.frombuffer takes any offset
             x = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
@@ -74,13 +76,13 @@ class Tally:
         self.samples += samples
         self.entries += entries
         layout = native_layout(x, outer, units, inner)
-        _core.add_census_at(layout, rule.low, rule.ceiling, x.data_ptr(), counts, moments)
+        _core.add_census_at(layout, rectifier.low, rectifier.ceiling, x.data_ptr(), counts, moments)
 
-    def _add_anywhere(self, x: Tensor, axis: int, rule: Rule) -> None:
+    def _add_anywhere(self, x: Tensor, axis: int, rectifier: Rectifier) -> None:
         others = [other for other in range(x.ndim) if other != axis]
-        above, saturated = x > rule.low, x >= rule.ceiling
-        middle, rest = above & (x < rule.ceiling), (x <= rule.low) & (x > -math.inf)
-        if not math.isfinite(rule.ceiling):
+        above, saturated = x > rectifier.low, x >= rectifier.ceiling
+        middle, rest = above & (x < rectifier.ceiling), (x <= rectifier.low) & (x > -math.inf)
+        if not math.isfinite(rectifier.ceiling):
             saturated = torch.zeros_like(saturated)  # infinity reaches a ceiling that is none
         counts = torch.stack([mask.sum(others) for mask in (above, x.isnan(), saturated, middle, rest)])
         real, moments = self.moments.dtype, []
@@ -111,7 +113,7 @@ class Tally:
         self.gradients += math.prod(gradient.shape[other] for other in others)
         self.reached = reached if self.reached is None else self.reached + reached
 
-    def __iadd__(self, other: Tally) -> Tally:
+    def __iadd__(self, other: UnitCounts) -> UnitCounts:
         self.samples += other.samples
         self.entries += other.entries
         self.calls += other.calls
@@ -122,15 +124,15 @@ class Tally:
             self.reached = reached.clone() if self.reached is None else self.reached + reached
         return self
 
-    def clone(self) -> Tally:
+    def clone(self) -> UnitCounts:
         """Return counts of their own, with the same numbers."""
-        twin = Tally(self.units, self.counts.device)
-        twin.counts.copy_(self.counts)
-        twin.moments.copy_(self.moments)
-        twin.samples, twin.entries, twin.calls = self.samples, self.entries, self.calls
-        twin.gradients = self.gradients
-        twin.reached = None if self.reached is None else self.reached.clone()
-        return twin
+        copy = UnitCounts(self.units, self.counts.device)
+        copy.counts.copy_(self.counts)
+        copy.moments.copy_(self.moments)
+        copy.samples, copy.entries, copy.calls = self.samples, self.entries, self.calls
+        copy.gradients = self.gradients
+        copy.reached = None if self.reached is None else self.reached.clone()
+        return copy
 
     def state(self) -> dict[str, Any]:
         """Return all numbers, on the host, for another process to `load`."""
@@ -140,28 +142,28 @@ class Tally:
         return {**arrays, **numbers, "reached": reached}
 
     @classmethod
-    def load(cls, state: dict[str, Any]) -> Tally:
+    def load(cls, state: dict[str, Any]) -> UnitCounts:
         """Make counts of what `state` returned, on the CPU."""
-        tally = cls(state["counts"].shape[1], torch.device("cpu"))
-        tally.counts.copy_(torch.from_numpy(state["counts"]))
-        tally.moments.copy_(torch.from_numpy(state["moments"]))
+        counts = cls(state["counts"].shape[1], torch.device("cpu"))
+        counts.counts.copy_(torch.from_numpy(state["counts"]))
+        counts.moments.copy_(torch.from_numpy(state["moments"]))
         for name in ("samples", "entries", "calls", "gradients"):
-            setattr(tally, name, state[name])
-        tally.reached = None if state["reached"] is None else torch.from_numpy(state["reached"].copy())
-        return tally
+            setattr(counts, name, state[name])
+        counts.reached = None if state["reached"] is None else torch.from_numpy(state["reached"].copy())
+        return counts
 
-    def read(self, rule: Rule) -> Counts:
-        """Say what the activation made of the inputs, as counts on the host."""
+    def read(self, rectifier: Rectifier) -> Counts:
+        """Return what the activation made of the inputs, as counts on the host."""
         above, nan, saturated, middle, rest = self.counts.cpu().numpy()
         middle_mean, middle_m2, rest_mean, rest_m2 = self.moments.double().cpu().numpy()
-        slope = slope_of(rule)
-        if rule.rest is None:
+        slope = slope_of(rectifier)
+        if rectifier.rest is None:
             rest_outputs = rest
-            of_rest = slope * rest_mean, slope**2 * rest_m2 + rule.slope_variance * (rest_m2 + rest * rest_mean**2)
+            of_rest = slope * rest_mean, slope**2 * rest_m2 + rectifier.slope_variance * (rest_m2 + rest * rest_mean**2)
         else:  # a constant, even at -infinity
             rest_outputs = self.samples - above - nan
-            of_rest = np.full(self.units, rule.rest), np.zeros(self.units)
-        top = rule.ceiling if math.isfinite(rule.ceiling) else 0.0
+            of_rest = np.full(self.units, rectifier.rest), np.zeros(self.units)
+        top = rectifier.ceiling if math.isfinite(rectifier.ceiling) else 0.0
         pieces = (
             (middle.astype(np.float64), middle_mean, middle_m2),
             (rest_outputs.astype(np.float64), *of_rest),
@@ -175,9 +177,9 @@ class Tally:
             nan=nan,
             saturated=saturated,
             outputs=middle + rest_outputs + saturated,
-            mean=np.where(outputs > 0, (mean - rule.shift) / rule.scale, 0.0),
-            m2=m2 / rule.scale**2,
-            relu_sum=(middle_mean - rule.low) * middle + (top - rule.low) * saturated,
+            mean=np.where(outputs > 0, (mean - rectifier.shift) / rectifier.scale, 0.0),
+            m2=m2 / rectifier.scale**2,
+            relu_sum=(middle_mean - rectifier.low) * middle + (top - rectifier.low) * saturated,
             gradients=self.gradients,
             reached=None if self.reached is None else self.reached.cpu().numpy(),
             entries=self.entries,
@@ -196,7 +198,7 @@ class _Extent(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _extent(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> _Extent | None:
-    """Say how a tensor lies in memory that is dense in the order of some of its axes; None where there are gaps."""
+    """Return how a tensor lies in memory that is dense in the order of some of its axes; None where there are gaps."""
     if len(shape) < 2:  # one sample of so many units
         shape, strides, axis = (1, math.prod(shape)), (0, *(strides or (1,))), 1
     n = math.prod(shape)
@@ -222,13 +224,13 @@ def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], order: list[int]
 
 
 def _with_samples(x: Tensor, axis: int) -> tuple[Tensor, int]:
-    """Give the tensor with at least one axis beside that of the units. A scalar is one unit."""
+    """Return the tensor with at least one axis beside that of the units. A scalar is one unit."""
     return (x, axis) if x.ndim > 1 else (x.reshape(1, -1), 1)
 
 
-def slope_of(rule: Rule) -> Any:
+def slope_of(rectifier: Rectifier) -> Any:
     """Return the slope as a number or as one a unit, in float64."""
-    if isinstance(rule.slope, (float, int)):
-        return float(rule.slope)
-    slope = rule.slope.detach().double().cpu().numpy().reshape(-1)
+    if isinstance(rectifier.slope, (float, int)):
+        return float(rectifier.slope)
+    slope = rectifier.slope.detach().double().cpu().numpy().reshape(-1)
     return float(slope[0]) if slope.size == 1 else slope

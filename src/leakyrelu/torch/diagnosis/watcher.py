@@ -1,14 +1,13 @@
-"""The census of a PyTorch model: every rectifier watched, module or function, while batches stream through.
+"""The census of a PyTorch model: counts of every rectifier, module or function, while the model runs.
 
-Which axis holds the units is asked of the layer that feeds the activation, since the shape alone cannot say:
-(8, 16, 32) is channels and positions behind a convolution, positions and features behind a linear layer.
+Which axis holds the units follows from the layer that produces the input of the rectifier, since the shape alone cannot
+say: (8, 16, 32) is channels and positions behind a convolution, positions and features behind a linear layer.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -18,29 +17,27 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from leakyrelu._checks import integer
-from leakyrelu._text import with_article
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.torch._checks import require_module
 from leakyrelu.torch._compat import is_compiled
-from leakyrelu.torch.diagnosis.observer import PYTORCH, Sight
-from leakyrelu.torch.diagnosis.rectifiers import RECTIFIERS, Rule
-from leakyrelu.torch.diagnosis.step_history import Recorder
-from leakyrelu.torch.diagnosis.unit_counts import Tally, slope_of
-from leakyrelu.torch.graph.call_sites import Place, Site, site_names
+from leakyrelu.torch.diagnosis.observer import PYTORCH, CallObserver
+from leakyrelu.torch.diagnosis.step_history import HistoryRecorder
+from leakyrelu.torch.diagnosis.unit_counts import UnitCounts, slope_of
+from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
 
 if TYPE_CHECKING:
-    from collections import deque
     from types import TracebackType
     from typing import Self
 
     from torch.utils.hooks import RemovableHandle
 
     from leakyrelu.diagnosis.history import History
-    from leakyrelu.torch.diagnosis.observer import Fed
+    from leakyrelu.torch.diagnosis.outputs import RecentOutputs
+    from leakyrelu.torch.diagnosis.rectifiers import Rectifier
 
 
-__all__ = ["NoRectifierError", "diagnose", "watch"]
+__all__ = ["watch"]
 
 
 class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
@@ -106,7 +103,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
     array([0, 1, 2, 3])
     """
 
-    _host = PYTORCH
+    _framework = PYTORCH
 
     def __init__(
         self,
@@ -126,23 +123,23 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         if every is None and to is not None:
             raise ValueError("`to` takes one census at a time: say how often, with every=50")
         self.model = model
-        self._sight = Sight(model, self._counted, self._wanted, self._host)
+        self._observer = CallObserver(model, self._count, self._is_wanted, self._framework)
         self._unit_axis = _checked(unit_axis)
         self._check_names()
         self._gradients = gradients
         self._every = every
-        self._sites: dict[Site, Tally] = {}  # in the order of first call
-        self._rules: dict[Site, Rule] = {}
-        self._recorder = Recorder(keep, to)
+        self._counts: dict[LayerKey, UnitCounts] = {}  # in the order of first call
+        self._rectifiers: dict[LayerKey, Rectifier] = {}
+        self._recorder = HistoryRecorder(keep, to)
         self._steps = 0
-        self._now: dict[Site, Tally] = {}  # of the step that is under way, where steps are counted
+        self._step_counts: dict[LayerKey, UnitCounts] = {}  # of the step that is under way, where steps are counted
         self._step_handle: RemovableHandle | None = None
         self._trainers: WeakSet[torch.optim.Optimizer] = WeakSet()  # those known to hold a parameter of the model
         self._lock = threading.Lock()
 
     def _check_names(self) -> None:
-        known = self._sight.rectifiers
-        modules = self._sight.modules
+        known = self._observer.rectifiers
+        modules = self._observer.modules
         for name in self._unit_axis:
             inside, call = name.rpartition(".")[::2] if name.endswith("()") else (name, "")
             if name in known or (call and inside in modules):
@@ -154,18 +151,18 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             )
 
     def __enter__(self) -> Self:
-        if self._sight.is_open:
+        if self._observer.is_open:
             raise RuntimeError("this watch is already open: open a second one with watch(model)")
-        self._sight.open()
+        self._observer.open()
         if self._every is not None:
-            self._sight.look(self._is_turn())
+            self._observer.set_active(self._is_turn())
             self._step_handle = register_optimizer_step_post_hook(self._after_optimizer)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._sight.close()
+        self._observer.close()
         if self._step_handle is not None:
             self._step_handle.remove()
             self._step_handle = None
@@ -190,19 +187,16 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
 
         if not (distributed.is_available() and distributed.is_initialized()):
             return self.report()
-        own = [(site, self._rules[site], tally.state()) for site, tally in self._total().items()]
+        own = [(key, self._rectifiers[key], counts.state()) for key, counts in self._total().items()]
         parts: list[Any] = [None] * distributed.get_world_size(group)
         distributed.all_gather_object(parts, own, group)
-        together: dict[Site, Tally] = {}
-        rules: dict[Site, Rule] = {}
+        total: dict[LayerKey, UnitCounts] = {}
+        rectifiers: dict[LayerKey, Rectifier] = {}
         for part in parts:
-            for site, rule, state in part:
-                tally = Tally.load(state)
-                if site in together:
-                    together[site] += tally
-                else:
-                    together[site], rules[site] = tally, rule
-        return self._report(together, rules)
+            for key, rectifier, state in part:
+                _add(total, {key: UnitCounts.load(state)})
+                rectifiers.setdefault(key, rectifier)
+        return self._report(total, rectifiers)
 
     @property
     def history(self) -> History:
@@ -215,7 +209,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         """
         if self._every is None:
             raise RuntimeError("no history is kept: say how often to count, with watch(model, every=50)")
-        names = site_names(list(self._recorder.sites))
+        names = layer_names(list(self._recorder.layers))
         return self._recorder.read(names, self._report)
 
     def step(self) -> None:
@@ -223,17 +217,13 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         if self._every is None:
             raise RuntimeError("steps are counted for the history only: say how often, with watch(model, every=50)")
         with self._lock:
-            now, self._now = self._now, {}
-            for site, tally in now.items():
-                if site in self._sites:
-                    self._sites[site] += tally
-                else:
-                    self._sites[site] = tally.clone()
+            now, self._step_counts = self._step_counts, {}
+            _add(self._counts, now)
             if now:
                 self._recorder.add(self._steps, now)
             self._steps += 1
-        if self._sight.is_open:
-            self._sight.look(self._is_turn())
+        if self._observer.is_open:
+            self._observer.set_active(self._is_turn())
         if now:
             self._recorder.write(self._steps - 1, now, self._report)
 
@@ -248,63 +238,63 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
     def _is_turn(self) -> bool:
         return self._every is None or self._steps % self._every == 0
 
-    def _wanted(self) -> bool:
+    def _is_wanted(self) -> bool:
         return self._every is None or (self.model.training and self._is_turn())
 
-    def _total(self) -> dict[Site, Tally]:
-        """Return what has been counted, the step under way included."""
+    def _total(self) -> dict[LayerKey, UnitCounts]:
+        """Return a copy of what has been counted, the step under way included."""
+        total: dict[LayerKey, UnitCounts] = {}
         with self._lock:
-            total = dict(self._sites)
-            for site, tally in self._now.items():
-                if site in total:
-                    total[site] = total[site].clone()
-                    total[site] += tally
-                else:
-                    total[site] = tally.clone()
-            return total
+            _add(total, self._counts)
+            _add(total, self._step_counts)
+        return total
 
-    def _report(self, tallies: Mapping[Site, Tally], rules: Mapping[Site, Rule] | None = None) -> Report:
-        rules = self._rules if rules is None else rules
-        rectifiers = self._sight.rectifiers
-        if not tallies:
-            modules = (
-                f"none of {', '.join(map(repr, rectifiers))} was called" if rectifiers else "no rectifier was called"
-            )
+    def _report(
+        self, counts: Mapping[LayerKey, UnitCounts], rectifiers: Mapping[LayerKey, Rectifier] | None = None
+    ) -> Report:
+        rectifiers = self._rectifiers if rectifiers is None else rectifiers
+        modules = self._observer.rectifiers
+        if not counts:
+            called = f"none of {', '.join(map(repr, modules))} was called" if modules else "no rectifier was called"
             raise RuntimeError(
-                f"nothing counted yet: {modules}. "
+                f"nothing counted yet: {called}. "
                 "Run the model itself inside `with watch(model)`; a compiled or scripted copy of it is not seen"
             )
-        called = {site.place.name for site in tallies}
-        names = site_names(list(tallies))
+        names = layer_names(list(counts))
         layers = []
-        for site, tally in tallies.items():
-            rule = rules[site]
-            layers.append(Layer(names[site], rule.kind, slope_of(rule), tally.read(rule), rule.ceiling))
-        return Report(layers, [name for name in rectifiers if name not in called])
+        for key, units in counts.items():
+            rectifier = rectifiers[key]
+            layers.append(
+                Layer(names[key], rectifier.kind, slope_of(rectifier), units.read(rectifier), rectifier.ceiling)
+            )
+        seen = {key.call_site.name for key in counts}
+        return Report(layers, [name for name in modules if name not in seen])
 
-    def _counted(self, place: Place, rule: Rule, x: Tensor, trail: deque[Fed]) -> None:
+    def _count(self, call_site: CallSite, rectifier: Rectifier, x: Tensor, outputs: RecentOutputs) -> None:
         shape = x.shape
-        feeder, axis = self._place(place.name, rule, x, trail)
-        site = Site(place, feeder, shape[axis] if shape else 1)
+        producer, axis = self._producer_and_axis(call_site.name, rectifier, x, outputs)
+        key = LayerKey(call_site, producer, shape[axis] if shape else 1)
         with self._lock:
-            tallies = self._sites if self._every is None else self._now
-            tally = tallies.get(site)
-            if tally is None:
-                tally = tallies[site] = Tally(site.units, x.device)
-            tally.add(x, axis, rule)
-            self._rules[site] = rule
+            counted = self._counts if self._every is None else self._step_counts
+            counts = counted.get(key)
+            if counts is None:
+                counts = counted[key] = UnitCounts(key.units, x.device)
+            counts.add(x, axis, rectifier)
+            self._rectifiers[key] = rectifier
         if self._gradients and x.requires_grad:
-            # Of an in-place activation this is still the gradient of what went into it.
-            x.register_hook(lambda gradient: self._gradient(tally, gradient, axis))  # type: ignore[no-untyped-call]
+            # Of an in-place activation this is still the gradient with respect to its input.
+            x.register_hook(lambda gradient: self._count_gradient(counts, gradient, axis))  # type: ignore[no-untyped-call]
 
-    def _gradient(self, tally: Tally, gradient: Tensor, axis: int) -> None:
+    def _count_gradient(self, counts: UnitCounts, gradient: Tensor, axis: int) -> None:
         with self._lock, torch.no_grad():
-            tally.add_gradient(gradient, axis)
+            counts.add_gradient(gradient, axis)
 
-    def _place(self, name: str, rule: Rule, x: Tensor, trail: deque[Fed]) -> tuple[str | None, int]:
-        """Find the layer whose output this is, if it is one untouched, and the axis of the units."""
-        feeder = trail[-1] if trail and trail[-1].output() is x else _fed_to(x, trail)
-        fed_by = feeder.name if feeder else None
+    def _producer_and_axis(
+        self, name: str, rectifier: Rectifier, x: Tensor, outputs: RecentOutputs
+    ) -> tuple[str | None, int]:
+        """Find the layer whose output this is, unchanged, and the axis of the units."""
+        producer = outputs.producer(x)
+        producer_name = producer.name if producer else None
         if name in self._unit_axis:
             axis = self._unit_axis[name]
             if not -x.ndim <= axis < x.ndim:
@@ -312,93 +302,19 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
                     f"unit_axis says axis {axis} for {name!r}, but its input has shape {tuple(x.shape)}: "
                     f"give an axis from {-x.ndim} to {x.ndim - 1}"
                 )
-            return fed_by, axis % x.ndim
-        if rule.slope_per_unit:
-            return fed_by, rule.slope_axis % x.ndim
-        if feeder is None:
-            shape = x.shape
-            by_shape = (fed for fed in reversed(trail) if fed.shape == shape)
-            by_axes = (fed for fed in reversed(trail) if len(fed.shape) == len(shape))
-            feeder = next(by_shape, None) or next(by_axes, None)
-        return fed_by, feeder.axis if feeder else min(1, max(x.ndim - 1, 0))
+            return producer_name, axis % x.ndim
+        if rectifier.slope_per_unit:
+            return producer_name, rectifier.slope_axis % x.ndim
+        nearest = producer or outputs.nearest(x)
+        return producer_name, nearest.axis if nearest else min(1, max(x.ndim - 1, 0))
 
 
-def _fed_to(x: Tensor, trail: deque[Fed]) -> Fed | None:
-    for fed in reversed(trail):
-        if fed.output() is x:
-            return fed
-    return None
-
-
-def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None = None) -> Report:
-    """Run data through a model and report what its rectifiers did.
-
-    The model runs in evaluation mode and without gradients; afterwards every module is back in the mode it was in.
-    The counts are those of `leakyrelu.torch.watch`, over all batches together: their order and size do not matter.
-
-    Parameters
-    ----------
-    model
-        The model, on any device; batches are moved to that of its first parameter.
-    data
-        Any iterable of batches, such as a DataLoader. A batch is a tensor, a tuple or list whose first item is the
-        input (the rest, labels for instance, is left alone), or a dict of keyword arguments. One tensor or one dict in
-        place of the iterable is one batch.
-    unit_axis
-        As for `watch`.
-
-    Returns
-    -------
-    leakyrelu.diagnosis.Report
-        Its repr is the table.
-
-    Raises
-    ------
-    TypeError
-        `model` is not a module, `data` cannot be iterated, or a batch is none of the above.
-    ValueError
-        There is no batch, the model called no rectifier (`NoRectifierError`), or as for `watch`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> from leakyrelu.torch import diagnose
-    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-    >>> _ = model.load_state_dict({"0.weight": torch.eye(3, 2), "0.bias": torch.tensor([0.0, 0.0, -1.0])})
-    >>> report = diagnose(model, [torch.tensor([[1.0, 2.0], [3.0, -4.0]])])
-    >>> report.layers[0].positive_share
-    array([1. , 0.5, 0. ])
-    """
-    census = watch(model, unit_axis=unit_axis)
-    if isinstance(data, Tensor | Mapping):
-        data = [data]  # iterating would take it apart: rows without their batch axis, or keys
-    if not isinstance(data, Iterable) or isinstance(data, str):
-        raise TypeError(
-            f"data must be an iterable of batches, not {type(data).__name__}: [batch] makes one of a batch, "
-            "torch.utils.data.DataLoader(dataset, batch_size=64) of a data set"
-        )
-    device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), None)
-    modes = [(module, module.training) for module in model.modules()]
-    number = -1
-    try:
-        model.eval()
-        with census, torch.no_grad():
-            for number, batch in enumerate(data):
-                args, kwargs = _arguments(batch, number, device)
-                model(*args, **kwargs)
-    finally:
-        for module, training in modes:
-            if module.training is not training:
-                module.training = training
-    if number < 0:
-        raise ValueError(
-            "data holds no batch: an empty loader, or a generator that was used up before? "
-            "Give a list of batches or a DataLoader, or make the generator anew"
-        )
-    if not census._sites:
-        raise NoRectifierError(_nothing_seen(model))
-    return census.report()
+def _add(total: dict[LayerKey, UnitCounts], counts: Mapping[LayerKey, UnitCounts]) -> None:
+    for key, units in counts.items():
+        if key in total:
+            total[key] += units
+        else:
+            total[key] = units.clone()
 
 
 def _checked(unit_axis: Any) -> dict[str, int]:
@@ -413,41 +329,6 @@ def _checked(unit_axis: Any) -> dict[str, int]:
         if not isinstance(name, str) or isinstance(axis, bool) or not isinstance(axis, Integral):
             raise TypeError(f'unit_axis maps names to integers, such as {{"body.relu": 2}}, not {name!r} to {axis!r}')
     return dict(unit_axis)
-
-
-class NoRectifierError(ValueError):
-    """The model ran and called nothing that could be counted.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from leakyrelu.torch import NoRectifierError, diagnose
-    >>> try:
-    ...     diagnose(torch.nn.Linear(2, 2), torch.ones(3, 2))
-    ... except NoRectifierError as error:
-    ...     print(str(error)[:40])
-    no rectifier was called in Linear: neith
-    """
-
-
-def _arguments(batch: Any, number: int, device: torch.device | None) -> tuple[list[Tensor], dict[str, Any]]:
-    """Take positional and keyword arguments of the model from a batch, on the model's device."""
-
-    def moved(value: Any) -> Any:
-        return value.to(device) if device is not None and isinstance(value, Tensor) else value
-
-    if isinstance(batch, Mapping):
-        if wrong := [key for key in batch if not isinstance(key, str)]:
-            raise TypeError(f"batch {number} is a dict of keyword arguments, but its key {wrong[0]!r} is not a string")
-        return [], {key: moved(value) for key, value in batch.items()}
-    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
-    if not isinstance(first, Tensor):
-        inside = "" if first is batch else f" that starts with {with_article(type(first).__name__)}"
-        raise TypeError(
-            f"batch {number} is {with_article(type(batch).__name__)}{inside}: a batch must be a tensor, a tuple or "
-            "list that starts with one, or a dict of keyword arguments (torch.from_numpy makes a tensor of an array)"
-        )
-    return [moved(first)], {}
 
 
 def _refuse_compiled(model: nn.Module) -> None:
@@ -467,12 +348,3 @@ def _refuse_compiled(model: nn.Module) -> None:
 def _example_of_a_call(modules: Mapping[str, Any]) -> str:
     name = next((name for name in modules if name), "")
     return f"{name}.relu()" if name else "relu()"
-
-
-def _nothing_seen(model: nn.Module) -> str:
-    kinds = ", ".join(f"nn.{kind.__name__}" for kind in RECTIFIERS[:-1])
-    return (
-        f"no rectifier was called in {type(model).__name__}: neither {kinds}, a layer of leakyrelu.torch or a subclass "
-        f"among its {sum(1 for _ in model.modules())} modules, nor F.relu, x.relu_(), x.clamp(min=0) and the like. "
-        "Fused or compiled kernels are not seen: run the model without them"
-    )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 
-__all__ = ["REDIRECTED", "Boundary", "Place", "Site", "boundary", "site_names", "source"]
+__all__ = ["REDIRECTED", "Boundary", "CallSite", "LayerKey", "boundary", "layer_names", "source"]
 
 
 Boundary = Literal["none", "module", "torch.utils.checkpoint", "torch.autograd.Function"]
@@ -85,8 +85,8 @@ _NOT_CALLERS = frozenset(
 )
 
 
-class Place(NamedTuple):
-    """Where a rectifier is called: the name of the module or function, and for functions the place in the source."""
+class CallSite(NamedTuple):
+    """Where a rectifier is called: the name of the module or function, and for functions the position in the source."""
 
     name: str
     source: tuple[int, int, str] | None = None  # line, instruction, function: in the order of the source
@@ -111,27 +111,27 @@ def _source(frame: FrameType) -> tuple[int, int, str]:
     return frame.f_lineno, frame.f_lasti, frame.f_code.co_qualname
 
 
-class Site(NamedTuple):
-    """A place where an activation is called behind one layer; one module or line of source may have several."""
+class LayerKey(NamedTuple):
+    """Identity of a layer of a report: a call site, the layer that produces its input, and its width."""
 
-    place: Place
-    feeder: str | None
+    call_site: CallSite
+    producer: str | None
     units: int
 
 
-def site_names(sites: list[Site]) -> dict[Site, str]:
-    """Name the sites: as the module or function, else by what stands before it too, else by width too."""
+def layer_names(layers: list[LayerKey]) -> dict[LayerKey, str]:
+    """Name layers by module or function; where that is not enough by their producer too, and then by width too."""
     names = {}
-    for site in sites:
-        text = site.place.name
-        sources = {other.place.source for other in sites if other.place.name == text}
-        if site.place.source is not None and len(sources) > 1:
-            ordinal = sorted(source for source in sources if source is not None).index(site.place.source)
+    for layer in layers:
+        text = layer.call_site.name
+        sources = {other.call_site.source for other in layers if other.call_site.name == text}
+        if layer.call_site.source is not None and len(sources) > 1:
+            ordinal = sorted(source for source in sources if source is not None).index(layer.call_site.source)
             text += f"#{ordinal + 1}" if ordinal else ""
-        same = [other for other in sites if other.place == site.place]
+        same = [other for other in layers if other.call_site == layer.call_site]
         if len(same) > 1:
-            text += f" after {site.feeder}" if site.feeder else " elsewhere"
-            if sum(other.feeder == site.feeder for other in same) > 1:
-                text += f" ({site.units} units)"
-        names[site] = text
+            text += f" after {layer.producer}" if layer.producer else " after another operation"
+            if sum(other.producer == layer.producer for other in same) > 1:
+                text += f" ({layer.units} units)"
+        names[layer] = text
     return names

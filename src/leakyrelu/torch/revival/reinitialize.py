@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
-__all__ = ["TRANSPOSED", "Changed", "Plan", "Taker"]
+__all__ = ["TRANSPOSED", "Changed", "Consumer", "Plan"]
 
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-class Taker(NamedTuple):
+class Consumer(NamedTuple):
     """A layer that takes the units: of its inputs `each` in a row are one unit."""
 
     module: nn.Module
@@ -33,13 +33,13 @@ class Plan:
 
     name: str
     units: tuple[int, ...]
-    maker: nn.Module
+    producer: nn.Module
     norms: list[nn.Module]
-    takers: list[Taker]
+    consumers: list[Consumer]
 
     def fold(self) -> None:
         """Put what the units give out into the bias of what takes them."""
-        for module, each, constants in self.takers:
+        for module, each, constants in self.consumers:
             if constants is None:
                 continue
             weight, bias = _parameter(module, "weight"), _parameter(module, "bias")
@@ -56,19 +56,19 @@ class Plan:
 
     def renew(self, initializer: Callable[[nn.Module], object] | None, changed: Changed) -> None:
         """Draw what makes them anew, and put the norms they pass back to where they start."""
-        fresh = copy.deepcopy(self.maker)
+        fresh = copy.deepcopy(self.producer)
         (initializer or _reset)(fresh)
         rows = list(self.units)
         for name in ("weight", "bias"):
-            parameter = getattr(self.maker, name, None)
+            parameter = getattr(self.producer, name, None)
             if parameter is None:
                 continue
             drawn = getattr(fresh, name)
-            if name == "weight" and isinstance(self.maker, TRANSPOSED):
+            if name == "weight" and isinstance(self.producer, TRANSPOSED):
                 per = parameter.shape[1]
                 for unit in rows:
                     group, column = divmod(unit, per)
-                    size = parameter.shape[0] // self.maker.groups
+                    size = parameter.shape[0] // self.producer.groups
                     where = (slice(group * size, (group + 1) * size), column)
                     parameter[where] = drawn[where]
                     changed.add(parameter, where)
@@ -84,7 +84,7 @@ class Plan:
 
     def cut(self, changed: Changed) -> None:
         """Make every weight zero that takes them."""
-        for module, each, _ in self.takers:
+        for module, each, _ in self.consumers:
             weight = _parameter(module, "weight")
             where: tuple[Any, ...]
             if isinstance(module, nn.Linear):

@@ -15,7 +15,7 @@ from torch import nn
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.torch._checks import require_module
 from leakyrelu.torch.revival.reinitialize import Changed
-from leakyrelu.torch.revival.unit_graph import LeftError, lineage
+from leakyrelu.torch.revival.unit_graph import NotRevivableError, trace_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +87,7 @@ def revive(
     that layer draws them); mean, variance, weight and bias of a batch norm between the two or behind the activation;
     the columns of the layers that take it, through pooling, dropout, and a flatten in front of a linear layer (as
     ``x.view(-1, 320)``, where the activations behind it show that a row is a sample). Left,
-    with the reason: units whose maker or takers are not such layers (a residual addition, a concatenation, the
+    with the reason: units whose producer or consumers are not such layers (a residual addition, a concatenation, the
     network's output, a layer norm in between), layers used in several places or tied, and models that `torch.fx` cannot
     trace. A function, such as ``F.relu(self.conv1(x))``, is as good as a module, unless it is called elsewhere in
     training than in evaluation.
@@ -150,14 +150,14 @@ def revive(
     left: list[tuple[str, tuple[int, ...], str]] = []
     plans: list[Plan] = []
     if silent:
-        graph = lineage(model, report.layers)
+        graph = trace_units(model, report.layers)
         for layer in silent:
             units = tuple(int(unit) for unit in layer.silent_units)
             try:
                 if isinstance(graph, str):
-                    raise LeftError(graph)
+                    raise NotRevivableError(graph)
                 plans.append(graph.plan(layer, units, fold_mean))
-            except LeftError as reason:
+            except NotRevivableError as reason:
                 left.append((layer.name, units, str(reason)))
     changed = Changed()
     with torch.no_grad():

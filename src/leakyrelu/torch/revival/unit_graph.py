@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from leakyrelu._text import type_and_first_line, with_article
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, READERS
-from leakyrelu.torch.diagnosis.unit_axes import FEEDING_MODULES
-from leakyrelu.torch.graph.call_sites import Place, Site, site_names
+from leakyrelu.torch.diagnosis.unit_axes import PRODUCER_MODULES
+from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
 from leakyrelu.torch.graph.trace import trace
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
-from leakyrelu.torch.revival.reinitialize import TRANSPOSED, Plan, Taker
+from leakyrelu.torch.revival.reinitialize import TRANSPOSED, Consumer, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.layer import Layer
 
 
-__all__ = ["LeftError", "Lineage", "lineage"]
+__all__ = ["NotRevivableError", "UnitGraph", "trace_units"]
 
 
 _RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, CenteredLeakyReLU)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_MAKERS = (nn.Linear, *_CONVOLUTIONS, *TRANSPOSED)
+_PRODUCERS = (nn.Linear, *_CONVOLUTIONS, *TRANSPOSED)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity)
 _WINDOWS = (  # of zeros they make zeros, and nothing simple of anything else
@@ -54,20 +54,20 @@ _METHODS = {"mean": "mean", "flatten": "flatten", "view": "flatten", "reshape": 
 _LOOKS = ("size", "dim", "numel")  # they read the shape, not the numbers
 
 
-class LeftError(Exception):
+class NotRevivableError(Exception):
     """Why a layer's units are left."""
 
 
-class _Way(NamedTuple):
+class _Path(NamedTuple):
     """From a layer's units to what takes them."""
 
     layer: Layer
     units: tuple[int, ...]
     norms: list[nn.Module]
-    takers: list[Taker]
+    consumers: list[Consumer]
 
 
-class Lineage:
+class UnitGraph:
     """The model as `torch.fx` sees it."""
 
     def __init__(self, model: nn.Module, graph: torch.fx.Graph, layers: Sequence[Layer]) -> None:
@@ -107,7 +107,7 @@ class Lineage:
         return given.arguments.get("inplace") is True
 
     def plan(self, layer: Layer, units: tuple[int, ...], fold_mean: bool) -> Plan:
-        """Find what makes these units and what takes them; `LeftError` says what stands in the way."""
+        """Find what makes these units and what takes them; `NotRevivableError` says what stands in the path."""
         node = self._node(layer.name)
         slopes = torch.as_tensor(layer.negative_slope, dtype=torch.float64).expand(layer.units)[list(units)]
         constants = torch.zeros(len(units), dtype=torch.float64)
@@ -116,17 +116,17 @@ class Lineage:
         if sloped or bool((means != 0).any()):
             if not fold_mean:
                 what = "slope * x" if sloped else "a constant"
-                raise LeftError(
+                raise NotRevivableError(
                     f"they still give out {what}, so cutting them off would change the network: train on, "
                     "or call revive with fold_mean=True"
                 )
             constants = means
-        maker, norms = self._maker(node, layer.units)
-        way = _Way(layer, units, norms, [])
-        self._follow(node, 1 if isinstance(maker, nn.Linear) else None, constants, way)
-        if not way.takers:
-            raise LeftError("nothing takes their output")
-        return Plan(layer.name, units, maker, norms, way.takers)
+        producer, norms = self._producer(node, layer.units)
+        path = _Path(layer, units, norms, [])
+        self._follow(node, 1 if isinstance(producer, nn.Linear) else None, constants, path)
+        if not path.consumers:
+            raise NotRevivableError("nothing takes their output")
+        return Plan(layer.name, units, producer, norms, path.consumers)
 
     def _node(self, name: str) -> torch.fx.Node:
         target, _, feeder = name.partition(" after ")
@@ -136,7 +136,7 @@ class Lineage:
         if len(found) != 1:
             if not found and "()" in target:
                 return self._call(name)
-            raise LeftError(
+            raise NotRevivableError(
                 f"the activation is called {len(found)} times" if found else "there is no module of that name"
             )
         node: torch.fx.Node = found[0]
@@ -147,11 +147,11 @@ class Lineage:
         base = name.partition("()")[0] + "()"
         calls = {other: nodes for other, nodes in self._calls.items() if other.startswith(base)}
         if not calls:
-            raise LeftError("the activation is a call of a function, not a module")
+            raise NotRevivableError("the activation is a call of a function, not a module")
         if set(calls) != {other for other in (layer.name for layer in self.layers) if other.startswith(base)}:
-            raise LeftError(f"torch.fx sees other calls of {base} than the report")
+            raise NotRevivableError(f"torch.fx sees other calls of {base} than the report")
         if len(calls[name]) != 1:
-            raise LeftError(f"the activation is called {len(calls[name])} times")
+            raise NotRevivableError(f"the activation is called {len(calls[name])} times")
         return calls[name][0]
 
     @cached_property
@@ -164,18 +164,18 @@ class Lineage:
             except Exception:
                 other = {}
             if set(other) != set(sites):
-                raise LeftError("the model calls other functions in training than in evaluation")
-        names = site_names(list(sites))
+                raise NotRevivableError("the model calls other functions in training than in evaluation")
+        names = layer_names(list(sites))
         return {names[site]: nodes for site, nodes in sites.items()}
 
-    def _sites(self, nodes: Iterable[torch.fx.Node]) -> dict[Site, list[torch.fx.Node]]:
-        sites: dict[Site, list[torch.fx.Node]] = {}
+    def _sites(self, nodes: Iterable[torch.fx.Node]) -> dict[LayerKey, list[torch.fx.Node]]:
+        sites: dict[LayerKey, list[torch.fx.Node]] = {}
         for node in nodes:
             kind = _rectifier(node)
             if kind is not None:
                 inside, line = node.meta["caller"]
-                place = Place(f"{inside}.{kind}()" if inside else f"{kind}()", line)
-                sites.setdefault(Site(place, self._feeder(node), 0), []).append(node)
+                place = CallSite(f"{inside}.{kind}()" if inside else f"{kind}()", line)
+                sites.setdefault(LayerKey(place, self._feeder(node), 0), []).append(node)
         return sites
 
     def _feeder(self, node: torch.fx.Node) -> str | None:
@@ -184,7 +184,7 @@ class Lineage:
         while before is not None and isinstance(self._module(before), _DROPOUTS):
             before = _first_input(before)
         feeds = before is not None and isinstance(
-            self._module(before), tuple(kind for kinds, _ in FEEDING_MODULES for kind in kinds)
+            self._module(before), tuple(kind for kinds, _ in PRODUCER_MODULES for kind in kinds)
         )
         return self._target(before) if feeds else None
 
@@ -195,15 +195,15 @@ class Lineage:
     def _module(self, node: torch.fx.Node) -> nn.Module | None:
         return self.modules.get(str(node.target)) if node.op == "call_module" else None
 
-    def _maker(self, node: torch.fx.Node, units: int) -> tuple[nn.Module, list[nn.Module]]:
+    def _producer(self, node: torch.fx.Node, units: int) -> tuple[nn.Module, list[nn.Module]]:
         norms: list[nn.Module] = []
         pooled = False
         while True:
             before = _first_input(node)
             if before is None:
-                raise LeftError("what makes them is not known")
+                raise NotRevivableError("what makes them is not known")
             if len([user for user in before.users if not _looks(user)]) > 1:
-                raise LeftError(f"what makes them, {_name(before)}, is used elsewhere too")
+                raise NotRevivableError(f"what makes them, {_name(before)}, is used elsewhere too")
             module = self._module(before)
             kind = self._kind(before, module)
             if kind in ("same", "window", "average"):
@@ -211,72 +211,76 @@ class Lineage:
                 node = before
                 continue
             if module is None:
-                raise LeftError(f"they come out of {_name(before)}, not out of a layer")
+                raise NotRevivableError(f"they come out of {_name(before)}, not out of a layer")
             self._own(module, before)
-            if isinstance(module, _MAKERS):
+            if isinstance(module, _PRODUCERS):
                 if pooled and isinstance(module, nn.Linear):
-                    raise LeftError(f"what {before.target} makes is pooled along the units")
+                    raise NotRevivableError(f"what {before.target} makes is pooled along the units")
                 if _outputs(module) != units:
-                    raise LeftError(f"the report counts {units} units, and {before.target} makes {_outputs(module)}")
+                    raise NotRevivableError(
+                        f"the report counts {units} units, and {before.target} makes {_outputs(module)}"
+                    )
                 return module, norms
             if isinstance(module, _BATCH_NORMS):
                 norms.append(module)
             else:
-                raise LeftError(f"between them and their weights stands {before.target} ({type(module).__name__})")
+                raise NotRevivableError(
+                    f"between them and their weights stands {before.target} ({type(module).__name__})"
+                )
             node = before
 
     def _own(self, module: nn.Module, node: torch.fx.Node) -> None:
-        if self.uses.get(id(module), 0) > 1 and isinstance(module, (*_MAKERS, *_BATCH_NORMS)):
-            raise LeftError(f"{node.target} is used in several places")
+        if self.uses.get(id(module), 0) > 1 and isinstance(module, (*_PRODUCERS, *_BATCH_NORMS)):
+            raise NotRevivableError(f"{node.target} is used in several places")
         if any(id(parameter) in self.tied for parameter in module.parameters()):
-            raise LeftError(f"the weights of {node.target} are tied to those of another layer")
+            raise NotRevivableError(f"the weights of {node.target} are tied to those of another layer")
         if torch.nn.utils.parametrize.is_parametrized(module) or hasattr(module, "weight_g"):
-            raise LeftError(f"the weights of {node.target} are parametrized")
+            raise NotRevivableError(f"the weights of {node.target} are parametrized")
 
-    def _follow(self, node: torch.fx.Node, each: int | None, constants: Tensor, way: _Way) -> None:
-        """Walk to everything that takes the units, noting what must be reset on the way.
+    def _follow(self, node: torch.fx.Node, each: int | None, constants: Tensor, path: _Path) -> None:
+        """Walk to everything that takes the units, noting what must be reset on the path.
 
         `each` is how many inputs of a linear layer are one unit: 1 behind a linear layer, 0 for as many as come out
         behind a flattened convolution, None where they still are channels.
         """
-        channels = way.layer.units
+        channels = path.layer.units
         for user in node.users:
             if _looks(user):
                 continue
             module = self._module(user)
             kind = self._kind(user, module)
-            if module is not None and (isinstance(module, _MAKERS) or kind == "norm"):
+            if module is not None and (isinstance(module, _PRODUCERS) or kind == "norm"):
                 self._own(module, user)
-            if module is not None and isinstance(module, _MAKERS):
-                way.takers.append(self._taker(module, user, channels, each, constants))
+            if module is not None and isinstance(module, _PRODUCERS):
+                path.consumers.append(self._consumer(module, user, channels, each, constants))
             elif module is not None and kind == "norm":
                 if _parameters_of(module) not in (None, channels):
-                    raise LeftError(f"{user.target} does not keep them apart")
-                after = _normalized(module, way.units, constants)
-                way.norms.append(module)
-                self._follow(user, each, after, way)
+                    raise NotRevivableError(f"{user.target} does not keep them apart")
+                after = _normalized(module, path.units, constants)
+                path.norms.append(module)
+                self._follow(user, each, after, path)
             elif kind in ("window", "average") and each is not None:  # no channels, so that it takes units together
-                raise LeftError(f"their output goes into {_name(user)}")
+                raise NotRevivableError(f"their output goes into {_name(user)}")
             elif kind == "window" and bool((constants != 0).any()):
-                raise LeftError(f"the mean cannot be folded through {_name(user)}")
+                raise NotRevivableError(f"the mean cannot be folded through {_name(user)}")
             elif kind in ("same", "window", "average"):
-                self._follow(user, each, constants, way)
+                self._follow(user, each, constants, path)
             elif kind == "mean" and each is None:
-                self._follow(user, 1, constants, way)
+                self._follow(user, 1, constants, path)
             elif kind == "flatten":
-                self._follow(user, each or 0, constants, way)
+                self._follow(user, each or 0, constants, path)
             elif kind == "rows":
                 # Rows in all against samples in all: another factor than 1 would show.
-                if way.layer.entries is None or self._rows_behind(user) != {way.layer.entries}:
-                    raise LeftError(
+                if path.layer.entries is None or self._rows_behind(user) != {path.layer.entries}:
+                    raise NotRevivableError(
                         f"their output goes into {_name(user)} with a size in numbers, and the report does not show "
                         "that a row is a sample behind it: call flatten(1) in its place"
                     )
-                self._follow(user, each or 0, constants, way)
+                self._follow(user, each or 0, constants, path)
             elif user.op == "output":
-                raise LeftError("they are the network's output")
+                raise NotRevivableError("they are the network's output")
             else:
-                raise LeftError(f"their output goes into {_name(user)}")
+                raise NotRevivableError(f"their output goes into {_name(user)}")
 
     def _rows_behind(self, node: torch.fx.Node) -> set[int | None]:
         """Entries of the batch axis that the report counted at the next activations."""
@@ -293,29 +297,31 @@ class Lineage:
     def _layers(self) -> dict[torch.fx.Node, Layer]:
         found = {}
         for layer in self.layers:
-            with contextlib.suppress(LeftError):
+            with contextlib.suppress(NotRevivableError):
                 found[self._node(layer.name)] = layer
         return found
 
-    def _taker(
+    def _consumer(
         self, module: nn.Module, user: torch.fx.Node, channels: int, each: int | None, constants: Tensor
-    ) -> Taker:
+    ) -> Consumer:
         inputs: int = module.in_features if isinstance(module, nn.Linear) else int(module.in_channels)  # type: ignore[arg-type]
         if each == 0 and inputs % channels == 0:
             each = inputs // channels
         linear = isinstance(module, nn.Linear)
         if linear != (each is not None) or inputs != channels * (each or 1):
-            raise LeftError(f"{user.target} takes {inputs} inputs, which are not {channels} units")
+            raise NotRevivableError(f"{user.target} takes {inputs} inputs, which are not {channels} units")
         if not bool((constants != 0).any()):
-            return Taker(module, each or 1, None)
+            return Consumer(module, each or 1, None)
         if getattr(module, "bias", None) is None:
-            raise LeftError(f"what they give out on average cannot be folded into {user.target}: it has no bias")
+            raise NotRevivableError(
+                f"what they give out on average cannot be folded into {user.target}: it has no bias"
+            )
         padded = getattr(module, "padding", 0)
         if isinstance(module, TRANSPOSED) or (isinstance(module, _CONVOLUTIONS) and padded not in ("valid", 0)):
             flat = padded if isinstance(padded, tuple) else (padded,)
             if isinstance(module, TRANSPOSED) or any(flat):
-                raise LeftError(f"what they give out on average cannot be folded into {user.target}: it pads")
-        return Taker(module, each or 1, constants)
+                raise NotRevivableError(f"what they give out on average cannot be folded into {user.target}: it pads")
+        return Consumer(module, each or 1, constants)
 
     def _kind(self, node: torch.fx.Node, module: nn.Module | None) -> str:
         if module is not None:
@@ -370,7 +376,7 @@ def _rectifier(node: torch.fx.Node) -> str | None:
     return rule.kind if rule is not None else None
 
 
-def lineage(model: nn.Module, layers: Sequence[Layer]) -> Lineage | str:
+def trace_units(model: nn.Module, layers: Sequence[Layer]) -> UnitGraph | str:
     """Trace a model that a report with these layers is of; where that cannot be, say why."""
     if any(isinstance(module, NormLeakyReLU) for module in model.modules()):
         return (
@@ -378,7 +384,7 @@ def lineage(model: nn.Module, layers: Sequence[Layer]) -> Lineage | str:
             "and call save_memory afterwards"
         )
     try:
-        return Lineage(model, trace(model, _is_leaf), layers)
+        return UnitGraph(model, trace(model, _is_leaf), layers)
     except Exception as error:
         return f"torch.fx cannot trace the model ({type_and_first_line(error)})"
 
@@ -396,7 +402,7 @@ def _normalized(norm: nn.Module, units: Sequence[int], constants: Tensor) -> Ten
     """Send constants through a batch norm in evaluation mode."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
-        raise LeftError(
+        raise NotRevivableError(
             f"{with_article(type(norm).__name__)} behind them keeps no statistics, so what it makes of 0 is not fixed"
         )
     rows = list(units)

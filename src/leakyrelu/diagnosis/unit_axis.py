@@ -1,0 +1,86 @@
+"""Search for the axis of the units: back through a graph, from the input of a rectifier to the operator that decides.
+
+An adapter describes each operator of its format as a `Producer`; the search itself knows no format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+
+__all__ = ["CHANNELS", "FEATURES", "Producer", "find_unit_axis", "producer_from_tables"]
+
+
+CHANNELS = 1
+"""Axis of the units behind a convolution, a batch norm and the like: samples, channels, positions."""
+FEATURES = -1
+"""Axis of the units behind a linear layer, a layer norm and the like: the last."""
+
+
+@dataclass(frozen=True)
+class Producer:
+    """The operator that a tensor is an output of.
+
+    Attributes
+    ----------
+    axis
+        Where it puts the units; None where they stand as they do in its inputs.
+    inputs
+        The tensors that decide then; the first that leads to an axis counts.
+    order
+        The order in which a transposition takes the axes of its input.
+    """
+
+    axis: int | None = None
+    inputs: Iterable[Any] = ()
+    order: Sequence[int] | None = None
+
+
+def producer_from_tables(
+    operator: str, inputs: Iterable[Any], axes: Mapping[str, int], passing: frozenset[str]
+) -> Producer | None:
+    """Describe an operator by its name: `axes` says where units are put, `passing` which operators leave them."""
+    if operator in axes:
+        return Producer(axes[operator])
+    return Producer(inputs=inputs) if operator in passing else None
+
+
+def find_unit_axis(
+    tensor: Any, producer_of: Callable[[Any], Producer | None], key: Callable[[Any], Hashable] = lambda tensor: tensor
+) -> int | None:
+    """Find the axis of the units of a tensor, or None where the graph does not say.
+
+    Parameters
+    ----------
+    tensor
+        The tensor, as the adapter names or holds it.
+    producer_of
+        Describes what a tensor is the output of; None where that says nothing about units.
+    key
+        What identifies a tensor, so that none is searched twice.
+
+    Examples
+    --------
+    >>> graph = {"y": Producer(inputs=["bias", "h"]), "h": Producer(CHANNELS)}
+    >>> find_unit_axis("y", graph.get)
+    1
+    """
+    searched: set[Hashable] = set()
+
+    def search(tensor: Any) -> int | None:
+        producer = producer_of(tensor)
+        if producer is None or key(tensor) in searched:
+            return None
+        searched.add(key(tensor))
+        if producer.axis is not None:
+            return producer.axis
+        axis = next((axis for source in producer.inputs if (axis := search(source)) is not None), None)
+        if axis is None or producer.order is None:
+            return axis
+        return producer.order.index(axis % len(producer.order))
+
+    return search(tensor)

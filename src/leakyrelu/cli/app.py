@@ -1,4 +1,4 @@
-"""The commands, and what they have in common."""
+"""The application of Typer: the commands, and the options that they have in common."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 import leakyrelu
-from leakyrelu.cli.diagnose import diagnose
-from leakyrelu.cli.memory import memory
-from leakyrelu.cli.slope import slope
-from leakyrelu.cli.study import study
+from leakyrelu.cli.diagnose import diagnose_command
+from leakyrelu.cli.memory import memory_command
+from leakyrelu.cli.slope import slope_command
+from leakyrelu.cli.study import study_command
 
 app = typer.Typer(
     name="leakyrelu",
@@ -19,10 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(study)
-app.command()(diagnose)
-app.command()(memory)
-app.command()(slope)
+app.command("study")(study_command)
+app.command("diagnose")(diagnose_command)
+app.command("memory")(memory_command)
+app.command("slope")(slope_command)
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""What ``leakyrelu diagnose`` reads: arrays, folders of images, checkpoints. Nothing it reads can run code."""
+"""Readers of data for ``leakyrelu diagnose``: arrays, folders of images, checkpoints. No file can run code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakyrelu._text import first_line, with_article
-from leakyrelu.cli.errors import Refusal
+from leakyrelu.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ class Images:
         self.std = np.array(std or (1.0,), np.float32).reshape(-1, 1, 1)
         self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not self.paths:
-            raise Refusal(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+            raise CommandError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,7 +56,7 @@ class Images:
                 image = self._read(path)
                 first = first or image.shape
                 if image.shape != first:
-                    raise Refusal(
+                    raise CommandError(
                         f"{path} has {image.shape[2]} x {image.shape[1]} pixels, not {first[2]} x {first[1]} as those "
                         "before it: give --image-size HEIGHTxWIDTH to resize them all"
                     )
@@ -70,7 +70,7 @@ class Images:
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise Refusal(f"{path} cannot be read as an image: {error}") from None
+            raise CommandError(f"{path} cannot be read as an image: {error}") from None
         if self.size is not None:
             image = image.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
         pixels = np.asarray(image, np.float32).transpose(2, 0, 1)
@@ -89,53 +89,53 @@ def read_arrays(path: Path) -> Arrays:
             else:
                 arrays = {"X": loaded}
     except FileNotFoundError:
-        raise Refusal(f"{path} does not exist") from None
+        raise CommandError(f"{path} does not exist") from None
     except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise Refusal(f"{path} cannot be read: {error.strerror}") from None
+            raise CommandError(f"{path} cannot be read: {error.strerror}") from None
         if "object arrays" in str(error).lower():
-            raise Refusal(
+            raise CommandError(
                 f"{path} holds no plain arrays: it would have to be unpickled, which can run code; "
                 "save arrays of numbers with np.save or np.savez"
             ) from None
-        raise Refusal(f"{path} is not a file written by np.save or np.savez") from None
+        raise CommandError(f"{path} is not a file written by np.save or np.savez") from None
     if not arrays:
-        raise Refusal(f"{path} holds no array")
+        raise CommandError(f"{path} holds no array")
     return arrays
 
 
 def check_samples(path: Path, name: str, x: NDArray[Any]) -> None:
-    """Refuse an array that holds no samples of real numbers."""
+    """Raise `CommandError` for an array that holds no samples of real numbers."""
     if x.ndim < 1 or len(x) == 0:
-        raise Refusal(f"{path}: {name} has shape {x.shape}; it must hold at least one sample, samples first")
+        raise CommandError(f"{path}: {name} has shape {x.shape}; it must hold at least one sample, samples first")
     if x.dtype.kind not in "biuf":
-        raise Refusal(f"{path}: {name} has dtype {x.dtype}; it must hold real numbers")
+        raise CommandError(f"{path}: {name} has dtype {x.dtype}; it must hold real numbers")
 
 
 def the_array(path: Path, arrays: Arrays) -> tuple[str, NDArray[Any]]:
     """Return the array for a model of one input: the only one, or X."""
     name = next(iter(arrays)) if len(arrays) == 1 else "X"
     if name not in arrays:
-        raise Refusal(f"{path} has no array 'X', only {', '.join(arrays)}; save with X=...")
+        raise CommandError(f"{path} has no array 'X', only {', '.join(arrays)}; save with X=...")
     check_samples(path, name, arrays[name])
     return name, arrays[name]
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Put the weights of a file into a model: safetensors, or what PyTorch reads without running anything."""
+    """Put the weights of a file into a model: safetensors, or what PyTorch reads without running code."""
     state = _state(path)
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         first = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise Refusal(f"{path} does not fit the model: {' '.join(first[1:3]) or first[0]}") from None
+        raise CommandError(f"{path} does not fit the model: {' '.join(first[1:3]) or first[0]}") from None
 
 
 def _state(path: Path) -> Mapping[str, Any]:
     import torch
 
     if not path.is_file():
-        raise Refusal(f"--checkpoint {path} does not exist")
+        raise CommandError(f"--checkpoint {path} does not exist")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -143,23 +143,25 @@ def _state(path: Path) -> Mapping[str, Any]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise Refusal(f"{path} is not a safetensors file: {error}") from None
+            raise CommandError(f"{path} is not a safetensors file: {error}") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it would not read: the error says it
+            warnings.simplefilter("ignore")  # about what it does not read: the error says it
             state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights only" in str(error).lower() or "unsupported global" in str(error).lower():
-            raise Refusal(
+            raise CommandError(
                 f"{path} holds more than weights, and to read it could run code: save model.state_dict(), "
                 "or use safetensors"
             ) from None
-        raise Refusal(f"{path} is not a file of torch.save: {first_line(error)}") from None
+        raise CommandError(f"{path} is not a file of torch.save: {first_line(error)}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise Refusal(f"{path} is not a file of torch.save: {first_line(error)}") from None
+        raise CommandError(f"{path} is not a file of torch.save: {first_line(error)}") from None
     for name in _INSIDE:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise Refusal(f"{path} holds no state_dict, but {with_article(type(state).__name__)}: save model.state_dict()")
+        raise CommandError(
+            f"{path} holds no state_dict, but {with_article(type(state).__name__)}: save model.state_dict()"
+        )
     return state

@@ -1,4 +1,4 @@
-"""``leakyrelu diagnose``: the report on the units of the user's own model."""
+"""``leakyrelu diagnose``: the report on the units of a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from leakyrelu._text import type_and_first_line
 from leakyrelu.cli.datasets import Images, load_checkpoint, read_arrays, the_array
-from leakyrelu.cli.errors import Refusal, check_outputs
+from leakyrelu.cli.errors import CommandError, check_outputs
 from leakyrelu.cli.fail_on import parse_limits
 from leakyrelu.cli.models import build_model, load_exported, load_scripted
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int], object]
 
 
-def diagnose(
+def diagnose_command(
     target: Annotated[
         str,
         typer.Argument(
@@ -66,14 +66,14 @@ def diagnose(
 ) -> None:
     """Run data through a model and report which of its units are silent or always on, and what to do about it.
 
-    FACTORY is called without arguments and returns a torch.nn.Module with its weights; a module itself will do. The
+    FACTORY is called without arguments and returns a torch.nn.Module with its weights; a module itself is accepted. The
     current folder is searched for MODULE first. An .npz file holds an array X, or, for an ONNX model of several
     inputs, an array for each by name.
     """
     limits = parse_limits(fail_on or ())
     check_outputs({"--html": html, "--json": json, "--png": png}, {"--data": data, "--checkpoint": checkpoint})
     if batch_size < 1:
-        raise Refusal(f"--batch-size must be at least 1, got {batch_size}")
+        raise CommandError(f"--batch-size must be at least 1, got {batch_size}")
     if html or png:
         for module in ("altair", "vl_convert", "jinja2"):  # before the work, not after it
             importlib.import_module(module)
@@ -82,7 +82,7 @@ def diagnose(
         source = Images(data, _size(image_size), _three("--image-mean", image_mean), _three("--image-std", image_std))
     else:
         if given := [name for name, value in (("size", image_size), ("mean", image_mean), ("std", image_std)) if value]:
-            raise Refusal(f"--image-{given[0]} is for a folder of images, and {data} is none")
+            raise CommandError(f"--image-{given[0]} is for a folder of images, and {data} is none")
         source = read_arrays(data)
     report = _report(target, source, data, checkpoint, batch_size)
 
@@ -97,12 +97,12 @@ def diagnose(
         if png:
             report.to_png(png, title=title)
     except OSError as error:
-        raise Refusal(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
+        raise CommandError(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
     for path in (json, html, png):
         if path:
             typer.echo(f"Wrote {path}")
-    if broken := [text for limit in limits if (text := limit.broken_by(report))]:
-        for text in broken:
+    if exceeded := [text for limit in limits if (text := limit.exceeded_by(report))]:
+        for text in exceeded:
             typer.echo(f"leakyrelu: failed: {text}", err=True)
         raise typer.Exit(1)
 
@@ -111,12 +111,12 @@ def _report(target: str, source: Source, data: Path, checkpoint: Path | None, ba
     suffix = Path(target).suffix.lower()
     if suffix == ".onnx":
         if checkpoint is not None:
-            raise Refusal("--checkpoint is for MODULE:FACTORY; an ONNX file has its weights")
+            raise CommandError("--checkpoint is for MODULE:FACTORY; an ONNX file has its weights")
         return _onnx(target, source, data, batch_size)
     scripted = suffix in (".pt", ".pth", ".ts") and Path(target).is_file()
     if scripted or suffix == ".pt2":
         if checkpoint is not None:
-            raise Refusal("--checkpoint is for MODULE:FACTORY; a program in a file has its weights")
+            raise CommandError("--checkpoint is for MODULE:FACTORY; a program in a file has its weights")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             model, unit_axis = (load_scripted if scripted else load_exported)(target)
@@ -140,7 +140,7 @@ def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
         if len(source) == 1 or "X" in source:
             try:
                 names = [value.name for value in _onnx_inputs(target)]
-            except Exception:  # what is wrong with the file, diagnose says better
+            except Exception:  # the error of diagnose says more about the file
                 names = []
             if len(names) == 1 and names[0] not in source:
                 batches = the_array(data, source)[1]
@@ -149,7 +149,7 @@ def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
         try:
             report = diagnose(target, batches, batch_size=batch_size, progress=progress)
         except (ValueError, TypeError, FileNotFoundError) as error:
-            raise Refusal(str(error)) from None
+            raise CommandError(str(error)) from None
     for warning in caught:
         typer.echo(f"leakyrelu: {warning.message}", err=True)
     return report
@@ -172,9 +172,9 @@ def _torch(
     from leakyrelu.torch.diagnosis.model_report import NoRectifierError
 
     try:
-        watch(model, unit_axis=unit_axis)  # says what is wrong with the model itself, before anything runs
+        watch(model, unit_axis=unit_axis)  # raises what is wrong with the model itself, before anything runs
     except (TypeError, ValueError) as error:
-        raise Refusal(f"{target}: {error}") from None
+        raise CommandError(f"{target}: {error}") from None
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     dtype = weight.dtype if weight is not None else torch.float32
     if isinstance(source, Images):
@@ -187,7 +187,9 @@ def _torch(
         try:
             torch.from_numpy(x[:1])
         except TypeError:
-            raise Refusal(f"{data}: {name} has dtype {x.dtype}, which PyTorch does not know; save as float32") from None
+            raise CommandError(
+                f"{data}: {name} has dtype {x.dtype}, which PyTorch does not know; save as float32"
+            ) from None
     with _bar(total) as progress:
 
         def batches() -> Iterator[torch.Tensor]:
@@ -200,13 +202,13 @@ def _torch(
 
         try:
             return diagnose(model, batches(), unit_axis=unit_axis)
-        except Refusal:
+        except CommandError:
             raise
         except NoRectifierError as error:
-            raise Refusal(f"{target}: {error}") from None
+            raise CommandError(f"{target}: {error}") from None
         except Exception as error:
             hint = "" if whole else "; where the model wants real numbers, save X as float32"
-            raise Refusal(f"the model could not be run on {what}: {type_and_first_line(error)}{hint}") from error
+            raise CommandError(f"the model could not be run on {what}: {type_and_first_line(error)}{hint}") from error
 
 
 class _bar:  # noqa: N801 - used as a function
@@ -246,7 +248,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if not match or "0" in (match[1], match[2]):
-        raise Refusal(f"--image-size {text!r} is not HEIGHTxWIDTH, such as 224x224")
+        raise CommandError(f"--image-size {text!r} is not HEIGHTxWIDTH, such as 224x224")
     return int(match[1]), int(match[2])
 
 
@@ -258,5 +260,5 @@ def _three(option: str, text: str | None) -> tuple[float, ...] | None:
     except ValueError:
         values = ()
     if len(values) not in (1, 3) or (option == "--image-std" and 0.0 in values):
-        raise Refusal(f"{option} {text!r} is not one number or three, such as 123.7,116.3,103.5")
+        raise CommandError(f"{option} {text!r} is not one number or three, such as 123.7,116.3,103.5")
     return values

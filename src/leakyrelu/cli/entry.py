@@ -1,7 +1,8 @@
-"""The command ``leakyrelu``: study, diagnose, slope.
+"""The command ``leakyrelu``: study, diagnose, memory, slope.
 
-Exit status 0 when it worked, 2 for input that cannot be used (one line on standard error says why), 130 after Ctrl-C.
-Each command imports what it needs when it is called: ``leakyrelu slope`` does not wait for PyTorch.
+Exit status 0 for success, 1 where --fail-on is exceeded, 2 for input that cannot be used (one line on standard error
+gives the reason), 130 after Ctrl-C. Each command imports what it needs when it is called: ``leakyrelu slope`` does not
+import PyTorch.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from leakyrelu.cli.errors import Refusal
+from leakyrelu.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,28 +38,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from leakyrelu.cli.app import app
 
         status = app(list(sys.argv[1:] if arguments is None else arguments), "leakyrelu", standalone_mode=False)
-    except Refusal as refusal:
-        return _say(str(refusal))
+    except CommandError as error:
+        return _fail(str(error))
     except ImportError as error:
         module = (error.name or "").partition(".")[0]
         if module not in _EXTRAS:
             raise
-        return _say(f'this needs {module}, which is not installed: pip install "leakyrelu[{_EXTRAS[module]}]"')
+        return _fail(f'this needs {module}, which is not installed: pip install "leakyrelu[{_EXTRAS[module]}]"')
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as error:
-        # Typer's own: recent versions carry the classes of Click inside, older ones use Click's. Both have these names.
+        # Errors of Typer: recent versions hold the classes of Click inside, older ones use Click's, of the same names.
         if type(error).__name__ == "Abort":
             return _interrupted()
         if not hasattr(error, "format_message"):
             raise
-        return _say(f"{error.format_message()} (leakyrelu --help says more)")
-    if status == 130:  # how newer versions of Typer say KeyboardInterrupt
+        return _fail(f"{error.format_message()} (leakyrelu --help says more)")
+    if status == 130:  # newer versions of Typer return this after KeyboardInterrupt
         return _interrupted()
     return status if isinstance(status, int) else 0
 
 
-def _say(message: str) -> int:
+def _fail(message: str) -> int:
     print("leakyrelu:", " ".join(message.split()), file=sys.stderr)
     return 2
 

@@ -1,4 +1,4 @@
-"""Input that cannot be used, and the check of the places to write to."""
+"""Errors in the input of a command, and the check of the files that it is to write."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer to the user, not a defect
-    """One line for standard error; the command ends with status 2."""
+class CommandError(Exception):
+    """Error in the input of a command: one line for standard error, and exit status 2."""
 
 
 def check_outputs(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
-    """Refuse, before any work, an output that cannot be written or would overwrite another file of this command.
+    """Raise `CommandError`, before any work, for an output that cannot be written or is another file of it.
 
-    Writing is tried, not asked for: permissions alone do not tell (a full or read-only file system, a name too long).
+    Writing is tried, since permissions alone do not show it (a full or read-only file system, a name too long).
     """
     seen = {path.resolve(): option for option, path in inputs.items() if path is not None}
     for option, path in outputs.items():
         if path is None:
             continue
         if (other := seen.setdefault(path.resolve(), option)) != option:
-            raise Refusal(f"{option} {path} is the file given to {other}; give another name")
+            raise CommandError(f"{option} {path} is the file given to {other}; give another name")
         if option == "--png":
             _check_png(path)
         try:
@@ -32,9 +32,9 @@ def check_outputs(outputs: dict[str, Path | None], inputs: dict[str, Path | None
             if not existed:
                 path.unlink()
         except FileNotFoundError:
-            raise Refusal(f"{option} {path} cannot be written: there is no folder {path.parent}") from None
+            raise CommandError(f"{option} {path} cannot be written: there is no folder {path.parent}") from None
         except OSError as error:
-            raise Refusal(f"{option} {path} cannot be written: {error.strerror or error}") from None
+            raise CommandError(f"{option} {path} cannot be written: {error.strerror or error}") from None
 
 
 def _check_png(path: Path) -> None:
@@ -43,4 +43,4 @@ def _check_png(path: Path) -> None:
     try:
         check_png(path)
     except ValueError as error:
-        raise Refusal(f"--png: {error}") from None
+        raise CommandError(f"--png: {error}") from None

@@ -1,4 +1,4 @@
-"""``leakyrelu memory``: what a training step of the user's own model keeps, now and after `save_memory`."""
+"""``leakyrelu memory``: the bytes that a training step of a model keeps, now and after `save_memory`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leakyrelu._text import type_and_first_line
-from leakyrelu.cli.errors import Refusal
+from leakyrelu.cli.errors import CommandError
 from leakyrelu.cli.models import build_model
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leakyrelu.torch import ActivationMemory
 
 
-def memory(
+def memory_command(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:FACTORY", help="What builds the model, such as package.module:make_model.")
     ],
@@ -24,19 +24,16 @@ def memory(
 ) -> None:
     """Show the bytes that autograd keeps of one forward pass, layer by layer, now and after save_memory.
 
-    FACTORY is called without arguments and returns a torch.nn.Module; a module itself will do. The input is filled
+    FACTORY is called without arguments and returns a torch.nn.Module; a module itself is accepted. The input is filled
     with random numbers, in the dtype and on the device of the model's parameters.
     """
     shape = _shape(input)
     model = build_model(target)
     before = _measure(model, shape, target)
-    after = None
-    import leakyrelu.torch as door
+    from leakyrelu.torch import save_memory
 
-    if (save_memory := getattr(door, "save_memory", None)) is not None:
-        save_memory(model)
-        after = _measure(model, shape, target)
-    _print(before, after)
+    save_memory(model)
+    _print(before, _measure(model, shape, target))
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -45,7 +42,9 @@ def _shape(text: str) -> tuple[int, ...]:
     except ValueError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise Refusal(f"--input {text!r} is no shape; write sizes of at least 1 with x between, such as 1x1x96x96x96")
+        raise CommandError(
+            f"--input {text!r} is no shape; write sizes of at least 1 with x between, such as 1x1x96x96x96"
+        )
     return shape
 
 
@@ -58,12 +57,12 @@ def _measure(model: nn.Module, shape: tuple[int, ...], target: str) -> Activatio
     try:
         return activation_memory(model, torch.randn(shape, dtype=weight.dtype, device=weight.device))
     except Exception as error:
-        raise Refusal(
+        raise CommandError(
             f"{target} could not be run on an input of shape {shape}: {type_and_first_line(error)}"
         ) from error
 
 
-def _print(before: ActivationMemory, after: ActivationMemory | None) -> None:
+def _print(before: ActivationMemory, after: ActivationMemory) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -72,25 +71,23 @@ def _print(before: ActivationMemory, after: ActivationMemory | None) -> None:
     table.add_column("module", footer="total")
     table.add_column("kind")
     table.add_column("bytes now", justify="right", footer=f"{before.bytes:,}")
-    if after is not None:
-        table.add_column("after save_memory", justify="right", footer=f"{after.bytes:,}")
+    table.add_column("after save_memory", justify="right", footer=f"{after.bytes:,}")
     console = Console(highlight=False, soft_wrap=True)
     now = {module.name: module for module in before.modules}
-    then = {module.name: module for module in after.modules} if after is not None else {}
+    then = {module.name: module for module in after.modules}
     kinds = max((len(module.kind) for module in (now | then).values()), default=0)
     # Names differ at their ends: what does not fit beside the other columns is cut off in front.
     numbers = max(len("bytes now"), len(f"{before.bytes:,}")) + len("after save_memory")
-    room = max(12, console.width - kinds - numbers - 10)
+    width = max(12, console.width - kinds - numbers - 10)
     for name in [*now, *(name for name in then if name not in now)]:
-        short = name if len(name) <= room else "\u2026" + name[1 - room :]
+        short = name if len(name) <= width else "\u2026" + name[1 - width :]
         row = [short or "(model)", (now.get(name) or then[name]).kind]
-        columns = [now, then] if after is not None else [now]
-        row += [f"{column[name].bytes:,}" if name in column else "0" for column in columns]
+        row += [f"{column[name].bytes:,}" if name in column else "0" for column in (now, then)]
         table.add_row(*row)
     console.print(table)
     console.print(
         "\nKept by autograd after one forward pass, each storage once. Apart: the input\n"
         f"{before.input_bytes:,}, parameters and buffers {before.parameter_bytes:,}."
     )
-    if after is not None and before.bytes:
+    if before.bytes:
         console.print(f"save_memory keeps {after.bytes / before.bytes:.3f} of it.")

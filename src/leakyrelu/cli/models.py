@@ -1,4 +1,4 @@
-"""The model that ``leakyrelu diagnose`` is to look at: what a factory returns, or a program in a file."""
+"""Loaders of models: what a factory returns, or a program in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakyrelu._text import type_and_first_line, with_article
-from leakyrelu.cli.errors import Refusal
+from leakyrelu.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ def build_model(target: str) -> nn.Module:
 
     module_name, colon, attribute = target.partition(":")
     if not (colon and module_name and attribute):
-        raise Refusal(
+        raise CommandError(
             f"{target!r} names no factory; write MODULE:FACTORY, such as package.module:make_model, "
             "or the name of an .onnx, .pt2 or TorchScript file"
         )
@@ -33,28 +33,28 @@ def build_model(target: str) -> nn.Module:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise Refusal(
+            raise CommandError(
                 f"there is no module {error.name!r} in {here} or on Python's path (wanted for {target})"
             ) from None
-        raise Refusal(f"importing {module_name} failed: {type_and_first_line(error)}") from error
+        raise CommandError(f"importing {module_name} failed: {type_and_first_line(error)}") from error
     except (Exception, SystemExit) as error:
-        raise Refusal(f"importing {module_name} failed: {type_and_first_line(error)}") from error
+        raise CommandError(f"importing {module_name} failed: {type_and_first_line(error)}") from error
     try:
         factory: Any = functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
-        raise Refusal(f"module {module_name} has no {attribute!r}{_instead(module)}") from None
+        raise CommandError(f"module {module_name} has no {attribute!r}{_alternatives(module)}") from None
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
-        raise Refusal(
+        raise CommandError(
             f"{target} is {with_article(type(factory).__name__)}, neither a torch.nn.Module nor what returns one"
         )
     try:
         model = factory()
     except (Exception, SystemExit) as error:
-        raise Refusal(f"{target}() failed: {type_and_first_line(error)}") from error
+        raise CommandError(f"{target}() failed: {type_and_first_line(error)}") from error
     if not isinstance(model, nn.Module):
-        raise Refusal(f"{target}() returned {with_article(type(model).__name__)}, not a torch.nn.Module")
+        raise CommandError(f"{target}() returned {with_article(type(model).__name__)}, not a torch.nn.Module")
     return model
 
 
@@ -65,11 +65,11 @@ def load_exported(target: str) -> tuple[nn.Module, dict[str, int]]:
     from leakyrelu.torch.diagnosis.exported_program import rectifiers_as_modules
 
     if not Path(target).is_file():
-        raise Refusal(f"{target} does not exist")
+        raise CommandError(f"{target} does not exist")
     try:
         program = torch.export.load(target)
     except Exception as error:
-        raise Refusal(f"{target} is not a file of torch.export.save: {type_and_first_line(error)}") from None
+        raise CommandError(f"{target} is not a file of torch.export.save: {type_and_first_line(error)}") from None
     return rectifiers_as_modules(program)
 
 
@@ -82,7 +82,7 @@ def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
     from leakyrelu.torch.diagnosis.torchscript import rectifiers_as_modules
 
     if not (zipfile.is_zipfile(target) and any("/code/" in name for name in zipfile.ZipFile(target).namelist())):
-        raise Refusal(
+        raise CommandError(
             f"{target} holds weights without the model: name what builds it, MODULE:FACTORY, and give this file to "
             "--checkpoint"
         )
@@ -91,11 +91,11 @@ def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
             warnings.filterwarnings("ignore", ".*torch.jit")  # deprecated; a file that is there must be read
             program = torch.jit.load(target, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise Refusal(f"{target} is not a file of torch.jit.save: {type_and_first_line(error)}") from None
+        raise CommandError(f"{target} is not a file of torch.jit.save: {type_and_first_line(error)}") from None
     return rectifiers_as_modules(program)
 
 
-def _instead(module: object) -> str:
+def _alternatives(module: object) -> str:
     names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     own = [name for name in names if getattr(vars(module)[name], "__module__", None) == getattr(module, "__name__", "")]
     return f"; it has {', '.join(own[:6])}" if own else ""

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from leakyrelu import slope as formulas
-from leakyrelu.cli.errors import Refusal
+from leakyrelu.cli.errors import CommandError
 
 _DASH = "–"
 
 
-def slope(
+def slope_command(
     depth: Annotated[int, typer.Option(help="Number of activation layers.")] = 50,
     eta: Annotated[
         float, typer.Option(help="Tailored: cosine similarity of unrelated inputs after all layers, in (0, 1).")
@@ -42,7 +42,7 @@ def slope(
         columns.append([_DASH] * 7)
         problems.append(f"centered: {error}")
     if not lines:
-        raise Refusal("; ".join(problems))
+        raise CommandError("; ".join(problems))
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column(f"depth {depth}")
@@ -68,11 +68,11 @@ def slope(
 
 def _check(depth: int, eta: float, zeta: float) -> None:
     if depth < 1:
-        raise Refusal(f"--depth must be at least 1, got {depth}")
+        raise CommandError(f"--depth must be at least 1, got {depth}")
     if not 0 < eta < 1:
-        raise Refusal(f"--eta must lie above 0 and below 1, got {eta:g}")
+        raise CommandError(f"--eta must lie above 0 and below 1, got {eta:g}")
     if not 1 < zeta < float("inf"):
-        raise Refusal(f"--zeta must be a finite number above 1, got {zeta:g}")
+        raise CommandError(f"--zeta must be a finite number above 1, got {zeta:g}")
 
 
 def _column(alpha: float, shift: float, scale: float, similarity: float) -> list[str]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leakyrelu.cli.errors import Refusal, check_outputs
+from leakyrelu.cli.errors import CommandError, check_outputs
 
 if TYPE_CHECKING:
     from leakyrelu.study import Data, Settings, StudyResult
 
 
-def study(
+def study_command(
     depth: Annotated[int | None, typer.Option(help="Hidden layers. (default: 50)")] = None,
     width: Annotated[int | None, typer.Option(help="Units a layer. (default: 64)")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data. (default: 15; quick: 5)")] = None,
@@ -56,7 +56,7 @@ def _settings(quick: bool, lr: list[str] | None, **given: int | None) -> Setting
         settings = dataclasses.replace(QUICK if quick else Settings(), **chosen)
         return dataclasses.replace(settings, learning_rates=_rates(lr)) if lr else settings
     except ValueError as error:
-        raise Refusal(str(error)) from None
+        raise CommandError(str(error)) from None
 
 
 def _rates(texts: list[str]) -> tuple[float, ...]:
@@ -75,7 +75,7 @@ def _data(path: Path | None) -> Data:
     try:
         return digits() if path is None else load(path)
     except DataError as error:
-        raise Refusal(str(error)) from None
+        raise CommandError(str(error)) from None
 
 
 def _with_progress(data: Data, settings: Settings) -> StudyResult:
@@ -138,7 +138,7 @@ def _write(result: StudyResult, *, html: Path | None, json: Path | None, png: Pa
 
             write_picture(result, png)
     except OSError as error:
-        raise Refusal(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
+        raise CommandError(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
     for path in (json, html, png):
         if path:
             typer.echo(f"Wrote {path}")

@@ -1,6 +1,5 @@
 #include "python/tensor_norm.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -8,63 +7,22 @@
 
 #include "kernels/number.h"
 #include "ops/norm.h"
+#include "python/errors.h"
+#include "python/tensor_args.h"
 #include "runtime/huge_pages.h"
 
 namespace leakyrelu {
 namespace {
 
-// What the memory of an array holds is said beside it, since NumPy has no bfloat16: the name of the dtype, then
-// samples, channels, positions, whether the channels come last, and, if not all that are allowed, how many threads.
-bool take_layout(PyObject* layout, NormData& data) {
-  const char* name = nullptr;
-  int last = 0;
-  if (!PyArg_ParseTuple(layout, "snnnp|i", &name, &data.samples, &data.channels, &data.positions, &last, &data.threads))
-    return false;
-  data.channels_last = last != 0;
-  constexpr std::ptrdiff_t most = PTRDIFF_MAX / static_cast<std::ptrdiff_t>(sizeof(double));  // in bytes, too
-  const auto at_least_one = [](std::ptrdiff_t n) { return std::max<std::ptrdiff_t>(n, 1); };
-  const std::ptrdiff_t size =
-      product(at_least_one(data.samples), at_least_one(data.channels), at_least_one(data.positions));
-  if (data.samples < 0 || data.channels < 0 || data.positions < 0 || size < 0 || size > most) {
-    PyErr_Format(PyExc_ValueError, "norm: %zd samples, %zd channels, %zd positions", data.samples, data.channels,
-                 data.positions);
-    return false;
-  }
-  constexpr const char* names[norm_dtype_count] = {"float16", "bfloat16", "float32", "float64"};
-  for (int i = 0; i < norm_dtype_count; ++i) {
-    if (std::strcmp(name, names[i]) == 0) {
-      data.dtype = static_cast<DType>(i);
-      return true;
-    }
-  }
-  PyErr_Format(PyExc_TypeError, "norm: no dtype %s; there are float16, bfloat16, float32 and float64", name);
-  return false;
-}
+constexpr const char* forward_name = "norm_forward_at";
+constexpr const char* backward_name = "norm_backward_at";
 
-// The numbers of a layer as (dtype, address), where dtype is an index of the enumeration DType; None is no numbers.
+// The numbers of a tensor of one axis, such as a weight.
 struct Numbers {
   DType dtype = DType::float64;
   char* at = nullptr;
 
   explicit operator bool() const { return at != nullptr; }
-
-  bool take(PyObject* object) {
-    if (object == Py_None) return true;
-    int code = 0;
-    Py_ssize_t address = 0;
-    if (!PyTuple_Check(object)) {
-      PyErr_Format(PyExc_TypeError, "norm: expected (dtype, address) or None, not %R", object);
-      return false;
-    }
-    if (!PyArg_ParseTuple(object, "in", &code, &address)) return false;
-    if (code < 0 || code >= norm_dtype_count) {
-      PyErr_Format(PyExc_ValueError, "norm: there is no dtype %d", code);
-      return false;
-    }
-    dtype = static_cast<DType>(code);
-    at = reinterpret_cast<char*>(address);
-    return true;
-  }
 
   double read(std::ptrdiff_t i) const {
     switch (dtype) {
@@ -99,7 +57,7 @@ struct Numbers {
  private:
   template <class T>
   double read_as(std::ptrdiff_t i) const {
-    T value;  // at any address
+    T value;  // copied, since the address may not be aligned
     std::memcpy(&value, at + i * static_cast<std::ptrdiff_t>(sizeof value), sizeof value);
     return static_cast<double>(Number<T>::widen(value));
   }
@@ -110,26 +68,39 @@ struct Numbers {
   }
 };
 
-// The type that such data are computed in, and that their statistics are kept in.
+// Converter for "O&": a Numbers, from (dtype, address), where dtype is a code of _core.DTYPES; None is no numbers.
+int take_numbers(PyObject* object, void* numbers) {
+  constexpr const char* name = "numbers of a tensor";
+  auto& taken = *static_cast<Numbers*>(numbers);
+  if (object == Py_None) return 1;
+  int code = 0;
+  if (!PyTuple_Check(object)) return refuse(PyExc_TypeError, name, "expected (dtype, address) or None, not %R", object);
+  if (!PyArg_ParseTuple(object, "iO&;numbers of a tensor: (dtype, address)", &code, take_address, &taken.at)) return 0;
+  if (code < 0 || code >= norm_dtype_count)
+    return refuse(PyExc_ValueError, name, "there is no dtype %d; take one of _core.DTYPES", code);
+  taken.dtype = static_cast<DType>(code);
+  return 1;
+}
+
+// The type in which such data are computed, and their statistics kept.
 DType compute_type(DType dtype) { return dtype == DType::float64 ? DType::float64 : DType::float32; }
 
-// (groups, estimate, alpha, weight, bias)
+// The settings and parameters of a layer.
 struct LayerArguments {
   NormLayer layer{};
   std::vector<double> weight, bias;
 
-  bool take(PyObject* object, const NormData& data) {
-    PyObject *w = nullptr, *b = nullptr;
+  // From (groups, estimate, slope, weight, bias).
+  bool take(const char* function, PyObject* object, const NormData& data) {
     Numbers weights, biases;
     int estimate = 0;
-    if (!PyArg_ParseTuple(object, "npdOO", &layer.groups, &estimate, &layer.alpha, &w, &b)) return false;
-    layer.estimate = estimate != 0;
-    if (layer.groups < 0 || (layer.groups > 0 && data.channels % layer.groups != 0)) {
-      PyErr_Format(PyExc_ValueError, "norm: %zd groups of %zd channels", static_cast<Py_ssize_t>(layer.groups),
-                   static_cast<Py_ssize_t>(data.channels));
+    if (!PyArg_ParseTuple(object, "npdO&O&", &layer.groups, &estimate, &layer.alpha, take_numbers, &weights,
+                          take_numbers, &biases))
       return false;
-    }
-    if (!weights.take(w) || !biases.take(b)) return false;
+    layer.estimate = estimate != 0;
+    if (layer.groups < 0 || (layer.groups > 0 && data.channels % layer.groups != 0))
+      return refuse(PyExc_ValueError, function, "%s of %s; the channels must divide evenly",
+                    counted(layer.groups, "group", "groups").text, counted(data.channels, "channel", "channels").text);
     const auto read = [&] {
       weight = weights.read_all(data.channels);
       bias = biases.read_all(data.channels);
@@ -141,7 +112,20 @@ struct LayerArguments {
   }
 };
 
-// Whether every channel can be told from its output: smallest <= |weight| <= largest and |bias| <= limit * |weight|.
+// The running statistics of a layer, and the weight with which a batch enters them.
+struct RunningArguments {
+  Numbers mean, var;
+  double factor = 0;
+
+  // From (mean, var, factor), or None.
+  bool take(PyObject* object) {
+    return object == Py_None || PyArg_ParseTuple(object, "O&O&d", take_numbers, &mean, take_numbers, &var, &factor);
+  }
+  explicit operator bool() const { return mean && var; }
+};
+
+// Whether every channel can be recovered from its output: smallest <= |weight| <= largest and |bias| <= limit *
+// |weight|. The same condition as in leakyrelu.torch.activations.invertible, which finds the channels where it fails.
 bool all_invertible(const LayerArguments& layer, double smallest, double largest, double limit) {
   for (std::size_t c = 0; c < layer.weight.size(); ++c) {
     const double size = std::fabs(layer.weight[c]);
@@ -151,7 +135,7 @@ bool all_invertible(const LayerArguments& layer, double smallest, double largest
   return true;
 }
 
-// A running statistic moves towards those of the batch, which are scaled, and averaged over the rows.
+// Moves a running statistic towards that of the batch, which is scaled, and averaged over the rows of its table.
 void move(const Numbers& running, const std::vector<double>& found, double scale, double factor,
           std::ptrdiff_t channels) {
   if (found.empty()) return;
@@ -164,27 +148,21 @@ void move(const Numbers& running, const std::vector<double>& found, double scale
   }
 }
 
-PyObject* forward(PyObject*, PyObject* args) {
-  Py_ssize_t x = 0, y = 0, invstd = 0;
-  PyObject *running = nullptr, *layer_object = nullptr, *layout = nullptr;
-  double eps = 0, smallest = 0, largest = 0, limit = 0;
+PyObject* norm_forward_at(PyObject*, PyObject* args) {
   NormData data{};
   LayerArguments arguments;
-  if (!PyArg_ParseTuple(args, "nnnOd(ddd)O!O!", &x, &y, &invstd, &running, &eps, &smallest, &largest, &limit,
-                        &PyTuple_Type, &layer_object, &PyTuple_Type, &layout) ||
-      !take_layout(layout, data) || !arguments.take(layer_object, data))
+  RunningArguments running;
+  PyObject *layer_object, *running_object;
+  double eps, smallest, largest, limit;
+  char *x, *y, *invstd;
+  if (!PyArg_ParseTuple(args, "O&O!d(ddd)OO&O&O&:norm_forward_at", take_layout, &data, &PyTuple_Type, &layer_object,
+                        &eps, &smallest, &largest, &limit, &running_object, take_address, &x, take_address, &y,
+                        take_address, &invstd) ||
+      !arguments.take(forward_name, layer_object, data) || !running.take(running_object))
     return nullptr;
   const NormLayer& layer = arguments.layer;
-  Numbers running_mean, running_var;
-  double factor = 0;
-  if (running != Py_None) {
-    PyObject *kept_mean = nullptr, *kept_var = nullptr;
-    if (!PyArg_ParseTuple(running, "OOd", &kept_mean, &kept_var, &factor) || !running_mean.take(kept_mean) ||
-        !running_var.take(kept_var))
-      return nullptr;
-  }
-  if (!layer.estimate && !(running_mean && running_var)) {
-    PyErr_SetString(PyExc_ValueError, "norm: neither statistics nor leave to estimate them");
+  if (!layer.estimate && !running) {
+    refuse(PyExc_ValueError, forward_name, "no statistics; give running ones, or estimate them");
     return nullptr;
   }
   const npy_intp dims[2] = {layer.rows(data), data.channels};
@@ -195,19 +173,18 @@ PyObject* forward(PyObject*, PyObject* args) {
   const auto work = [&] {
     std::vector<double> var(static_cast<std::size_t>(each)), scale(var.size());
     if (!layer.estimate) {
-      for (std::ptrdiff_t c = 0; c < each; ++c) mean[c] = running_mean.read(c);
-      var = running_var.read_all(each);
+      for (std::ptrdiff_t c = 0; c < each; ++c) mean[c] = running.mean.read(c);
+      var = running.var.read_all(each);
     }
-    auto* out = reinterpret_cast<char*>(y);
-    advise_huge_pages(out, data.size() * size_of(data.dtype));
-    run_forward(data, layer, eps, reinterpret_cast<const char*>(x), mean, var.data(), scale.data(), out);
-    const Numbers kept{compute_type(data.dtype), reinterpret_cast<char*>(invstd)};
+    advise_huge_pages(y, data.size() * size_of(data.dtype));
+    run_forward(data, layer, eps, x, mean, var.data(), scale.data(), y);
+    const Numbers kept{compute_type(data.dtype), invstd};
     for (std::ptrdiff_t i = 0; i < each; ++i) kept.write(i, scale[static_cast<std::size_t>(i)]);
-    if (layer.estimate && factor != 0 && running_mean && running_var && each > 0) {  // there may be no sample
+    if (layer.estimate && running.factor != 0 && running && each > 0) {  // there may be no sample
       const auto count =
           static_cast<double>(data.size() / (layer.groups == 0 ? data.channels : data.samples * layer.groups));
-      move(running_mean, std::vector<double>(mean, mean + each), 1, factor, data.channels);
-      move(running_var, var, count / (count - 1), factor, data.channels);
+      move(running.mean, std::vector<double>(mean, mean + each), 1, running.factor, data.channels);
+      move(running.var, var, count / (count - 1), running.factor, data.channels);
     }
   };
   if (!without_gil(data.size(), work)) return nullptr;
@@ -215,45 +192,39 @@ PyObject* forward(PyObject*, PyObject* args) {
   return table.release();
 }
 
-// (channels, xhat, h, layout of the two), the first three by address; None: no channel was kept.
+// From (layout of xhat and h, channels, xhat, h), the last three by address; None: no channel was kept.
 bool take_kept(PyObject* object, KeptChannels& kept) {
   if (object == Py_None) return true;
-  Py_ssize_t channels = 0, xhat = 0, h = 0;
-  PyObject* layout = nullptr;
-  if (!PyTuple_Check(object)) {
-    PyErr_Format(PyExc_TypeError, "norm: expected (channels, xhat, h, layout) or None, not %R", object);
-    return false;
-  }
-  if (!PyArg_ParseTuple(object, "nnnO!", &channels, &xhat, &h, &PyTuple_Type, &layout) ||
-      !take_layout(layout, kept.data))
+  char *channels, *xhat;
+  if (!PyTuple_Check(object))
+    return refuse(PyExc_TypeError, backward_name, "expected (layout, channels, xhat, h) or None, not %R", object);
+  if (!PyArg_ParseTuple(object, "O&O&O&O&", take_layout, &kept.data, take_address, &channels, take_address, &xhat,
+                        take_address, &kept.h))
     return false;
   kept.channels = reinterpret_cast<const std::int64_t*>(channels);
-  kept.xhat = reinterpret_cast<const char*>(xhat);
-  kept.h = reinterpret_cast<char*>(h);
+  kept.xhat = xhat;
   return true;
 }
 
-PyObject* backward(PyObject*, PyObject* args) {
-  Py_ssize_t grad = 0, y = 0, invstd = 0, out = 0;
-  PyObject *weight = nullptr, *bias = nullptr, *kept_object = nullptr, *layer_object = nullptr, *layout = nullptr;
+PyObject* norm_backward_at(PyObject*, PyObject* args) {
   NormData data{};
   LayerArguments arguments;
-  KeptChannels kept_channels{};
+  KeptChannels kept{};
   Numbers grad_weight, grad_bias;
-  if (!PyArg_ParseTuple(args, "nnnnOOOO!O!", &grad, &y, &invstd, &out, &weight, &bias, &kept_object, &PyTuple_Type,
-                        &layer_object, &PyTuple_Type, &layout) ||
-      !take_layout(layout, data) || !arguments.take(layer_object, data) || !grad_weight.take(weight) ||
-      !grad_bias.take(bias) || !take_kept(kept_object, kept_channels))
+  PyObject *layer_object, *kept_object;
+  char *grad, *y, *invstd, *out;
+  if (!PyArg_ParseTuple(args, "O&O!OO&O&O&O&O&O&:norm_backward_at", take_layout, &data, &PyTuple_Type, &layer_object,
+                        &kept_object, take_address, &grad, take_address, &y, take_address, &invstd, take_address, &out,
+                        take_numbers, &grad_weight, take_numbers, &grad_bias) ||
+      !arguments.take(backward_name, layer_object, data) || !take_kept(kept_object, kept))
     return nullptr;
   const NormLayer& layer = arguments.layer;
   const auto work = [&] {
-    const Numbers kept{compute_type(data.dtype), reinterpret_cast<char*>(invstd)};
-    const std::vector<double> scale = kept.read_all(layer.rows(data) * data.channels);
+    const std::vector<double> scale =
+        Numbers{compute_type(data.dtype), invstd}.read_all(layer.rows(data) * data.channels);
     std::vector<double> of_weight(static_cast<std::size_t>(data.channels)), of_bias(of_weight.size());
-    auto* grad_x = reinterpret_cast<char*>(out);
-    if (grad_x != nullptr) advise_huge_pages(grad_x, data.size() * size_of(data.dtype));
-    run_backward(data, layer, scale.data(), kept_channels, reinterpret_cast<const char*>(grad),
-                 reinterpret_cast<const char*>(y), of_weight.data(), of_bias.data(), grad_x);
+    if (out != nullptr) advise_huge_pages(out, data.size() * size_of(data.dtype));
+    run_backward(data, layer, scale.data(), kept, grad, y, of_weight.data(), of_bias.data(), out);
     for (std::ptrdiff_t c = 0; c < data.channels; ++c) {
       if (grad_weight) grad_weight.write(c, of_weight[static_cast<std::size_t>(c)]);
       if (grad_bias) grad_bias.write(c, of_bias[static_cast<std::size_t>(c)]);
@@ -266,10 +237,10 @@ PyObject* backward(PyObject*, PyObject* args) {
 }  // namespace
 
 PyMethodDef tensor_norm_methods[] = {
-    {"norm_forward", forward, METH_VARARGS,
-     "norm_forward(x, y, invstd, running, eps, bounds, layer, layout, /) -> mean, or None where all is invertible"},
-    {"norm_backward", backward, METH_VARARGS,
-     "norm_backward(grad, y, invstd, out, grad_weight, grad_bias, kept, layer, layout, /)"},
+    {"norm_forward_at", norm_forward_at, METH_VARARGS,
+     "norm_forward_at($module, layout, layer, eps, bounds, running, x, y, invstd, /)\n--\n\n"},
+    {"norm_backward_at", norm_backward_at, METH_VARARGS,
+     "norm_backward_at($module, layout, layer, kept, grad, y, invstd, out, grad_weight, grad_bias, /)\n--\n\n"},
     {nullptr, nullptr, 0, nullptr},
 };
 

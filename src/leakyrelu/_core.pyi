@@ -53,41 +53,43 @@ class fast_path(Generic[_P, _R]):  # noqa: N801
     def __new__(cls, function: Callable[_P, _R], name: str, /) -> Self: ...
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
-# Normalization followed by a Leaky ReLU (core/ops/norm.h). The layout names the dtype, then samples, channels,
-# positions, whether the channels come last, and at most how many threads, if that is not all that are allowed.
-_Layout = tuple[str, int, int, int, bool] | tuple[str, int, int, int, bool, int]
+# Normalization followed by a Leaky ReLU (core/ops/norm.h).
 
-# Numbers as (dtype, address), where dtype is a value of DTYPES.
+# The numbers of a tensor of one axis, as (dtype, address), where dtype is a value of DTYPES.
 _Numbers = tuple[int, int] | None
 
-# (groups, or 0 for statistics of a channel over all samples; estimate; alpha; weight; bias)
+# (groups of channels of a sample that share statistics, or 0 for those of a channel over all samples; whether they are
+# estimated from the data; slope; weight; bias)
 _Layer = tuple[int, bool, float, _Numbers, _Numbers]
 
-# Data by address. running: mean, variance, and the weight with which the batch enters them; bounds: the smallest and
-# largest |weight| and the largest |bias / weight| of a channel that can be told from its output. Where one cannot, the
-# means come back, and else None. kept: indices (int64) of the channels whose normalized input was kept, that input, and
-# grad * f'(y) in these channels, over which the gradient is written; the last two contiguous, in the compute type.
-def norm_forward(
+# bounds: the smallest and largest |weight| and the largest |bias / weight| of a channel that can be recovered from its
+# output. Returns the means where a channel cannot, and else None.
+# running: mean, variance, and the weight with which a batch enters them.
+def norm_forward_at(
+    layout: _TensorLayout,
+    layer: _Layer,
+    eps: float,
+    bounds: tuple[float, float, float],
+    running: tuple[_Numbers, _Numbers, float] | None,
     x: int,
     y: int,
     invstd: int,
-    running: tuple[_Numbers, _Numbers, float] | None,
-    eps: float,
-    bounds: tuple[float, float, float],
-    layer: _Layer,
-    layout: _Layout,
     /,
 ) -> np.ndarray | None: ...
-def norm_backward(
+
+# kept: the layout of the other two; the indices (int64) of the channels whose normalized input was kept; that input;
+# and grad * f'(y) in these channels, over which the gradient is written. The last two are contiguous, in the compute
+# type. out may be 0: only the gradients of weight and bias.
+def norm_backward_at(
+    layout: _TensorLayout,
+    layer: _Layer,
+    kept: tuple[_TensorLayout, int, int, int] | None,
     grad: int,
     y: int,
     invstd: int,
     out: int,
     grad_weight: _Numbers,
     grad_bias: _Numbers,
-    kept: tuple[int, int, int, _Layout] | None,
-    layer: _Layer,
-    layout: _Layout,
     /,
 ) -> None: ...
 def get_num_threads() -> int: ...

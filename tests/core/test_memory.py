@@ -142,20 +142,20 @@ def test_threads_that_cannot_be_started():
         ),
         (
             "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9); invstd = np.ones(4, np.float32)",
-            "_core.norm_forward(x.ctypes.data, out.ctypes.data, invstd.ctypes.data, None, 1e-5, (0.0, 1.0, 1.0), "
-            "(0, True, 0.5, None, None), ('float16', 1 << 19, 4, 2, False))",
+            "_core.norm_forward_at((0, 1 << 19, 4, 2, False, 0), (0, True, 0.5, None, None), 1e-5, (0, 1, 1), None, "
+            "x.ctypes.data, out.ctypes.data, invstd.ctypes.data)",
             KEPT,
         ),
         (
             "x = np.full((1 << 19, 4, 2), -2, np.float16); out = np.full_like(x, 9); invstd = np.ones(4, np.float32)",
-            "_core.norm_backward(x.ctypes.data, x.ctypes.data, invstd.ctypes.data, out.ctypes.data, None, None, None, "
-            "(0, True, 0.5, None, None), ('float16', 1 << 19, 4, 2, False))",
+            "_core.norm_backward_at((0, 1 << 19, 4, 2, False, 0), (0, True, 0.5, None, None), None, x.ctypes.data, "
+            "x.ctypes.data, invstd.ctypes.data, out.ctypes.data, None, None)",
             KEPT,
         ),
         (
             "x = np.full(1 << 20, -2, np.float16); out = np.full_like(x, 9); invstd = np.ones(1 << 20, np.float32)",
-            "_core.norm_forward(x.ctypes.data, out.ctypes.data, invstd.ctypes.data, None, 1e-5, (0.0, 1.0, 1.0), "
-            "(0, True, 0.5, None, None), ('float16', 1, 1 << 20, 1, True))",
+            "_core.norm_forward_at((0, 1, 1 << 20, 1, True, 0), (0, True, 0.5, None, None), 1e-5, (0, 1, 1), None, "
+            "x.ctypes.data, out.ctypes.data, invstd.ctypes.data)",
             KEPT,
         ),
     ],

@@ -58,7 +58,7 @@ class Layer:
 
     def __init__(self, shape, last, dtype, *, groups=0, estimate=True, weight=None, bias=None, eps=0.1, threads=0):
         self.shape, self.last, self.dtype, self.eps = shape, last, dtype, eps
-        self.layout = (dtype, *shape, last, threads)
+        self.layout = (_core.DTYPES[dtype], *shape, last, threads)
         self.numbers = [None if t is None else np.array(t, np.float64) for t in (weight, bias)]
         self.description = (groups, estimate, ALPHA, *(numbers(t) for t in self.numbers))
         rows = shape[0] if groups and estimate else 1
@@ -69,8 +69,8 @@ class Layer:
         """The output as memory, and the means where a channel cannot be inverted; moves the running statistics."""
         y = np.full_like(memory, -1)
         tables = None if running is None else (*(numbers(table) for table in running), factor)
-        arguments = (memory.ctypes.data, y.ctypes.data, self.invstd.ctypes.data, tables, self.eps, bounds)
-        return y, _core.norm_forward(*arguments, self.description, self.layout)
+        at = memory.ctypes.data, y.ctypes.data, self.invstd.ctypes.data
+        return y, _core.norm_forward_at(self.layout, self.description, self.eps, bounds, tables, *at)
 
     def backward(self, grad, y, *, kept=None, wants_input=True):
         """The gradients of x (as memory), weight and bias, and those of x in the kept channels."""
@@ -80,15 +80,15 @@ class Layer:
         if kept is not None:
             channels, xhat, h = kept
             h = h.copy()
-            layout = (np.dtype(self.compute).name, *h.shape, False, self.layout[-1])
-            at = channels.ctypes.data, xhat.ctypes.data, h.ctypes.data, layout
+            layout = (_core.DTYPES[np.dtype(self.compute).name], *h.shape, False, self.layout[-1])
+            at = layout, channels.ctypes.data, xhat.ctypes.data, h.ctypes.data
         data = (grad.ctypes.data, y.ctypes.data, self.invstd.ctypes.data, out.ctypes.data if wants_input else 0)
-        _core.norm_backward(*data, numbers(of_weight), numbers(of_bias), at, self.description, self.layout)
+        _core.norm_backward_at(self.layout, self.description, at, *data, numbers(of_weight), numbers(of_bias))
         return out, of_weight, of_bias, h
 
 
 def numbers(table):
-    return None if table is None else (3, table.ctypes.data)
+    return None if table is None else (_core.DTYPES["float64"], table.ctypes.data)
 
 
 def some_kept(channels, shape, compute, grad, y):
@@ -217,55 +217,62 @@ def test_the_number_of_threads_changes_no_bit(last):
 
 
 X = np.zeros((2, 3, 4), np.float32)
-LAYOUT = ("float32", 2, 3, 4, False)
+LAYOUT = (_core.DTYPES["float32"], 2, 3, 4, False, 0)
+LAYER = (0, True, 0.1, None, None)
+
+
+def norm_forward(layer=LAYER, running=None, layout=LAYOUT):
+    x, invstd = X.ctypes.data, np.empty((2, 3), np.float32).ctypes.data
+    _core.norm_forward_at(layout, layer, 0.1, (0.0, 1.0, 1.0), running, x, X.copy().ctypes.data, invstd)
+
+
+def norm_backward(layer=LAYER, kept=None, layout=LAYOUT, grad_weight=None):
+    at = X.ctypes.data, X.ctypes.data, np.ones((2, 3), np.float32).ctypes.data
+    _core.norm_backward_at(layout, layer, kept, *at, 0, grad_weight, None)
 
 
 @pytest.mark.parametrize(
-    ("layout", "error", "text"),
+    ("layout", "text"),
     [
-        (("int8", 2, 3, 4, False), TypeError, "no dtype int8; there are float16, bfloat16"),
-        (("float32", -2, 3, -4, False), ValueError, "norm: -2 samples, 3 channels, -4"),
-        (("float32", 2**61 + 2, 3, 4, False), ValueError, "norm: 2305843009213693954 samp"),
-        (("float32", 2**40, 2**40, 0, False), ValueError, "norm: 1099511627776 samples"),
+        ((4, 2, 3, 4, False, 0), r"there is no dtype 4; take one of _core\.DTYPES"),
+        ((2, -2, 3, -4, False, 0), "tensor layout: -2 samples x 3 channels x -4 positions are not a possible size"),
+        ((2, 2**61 + 2, 3, 4, False, 0), "tensor layout: 2305843009213693954 samples x"),
+        ((2, 2**40, 2**40, 0, False, 0), "tensor layout: 1099511627776 samples x"),
     ],
 )
-def test_wrong_layouts_are_refused(layout, error, text):
-    layer = (0, True, 0.1, None, None)
-    with pytest.raises(error, match=text):
-        _core.norm_forward(0, 0, 0, None, 0.1, (0.0, 1.0, 1.0), layer, layout)
-    with pytest.raises(error, match=text):
-        _core.norm_backward(0, 0, 0, 0, None, None, (0, 0, 0, layout), layer, LAYOUT)
-
-
-def test_wrong_kept_channels_are_refused():
-    with pytest.raises(TypeError, match=r"norm: expected \(channels, xhat, h, layout\) or None, not array"):
-        _core.norm_backward(0, 0, 0, 0, None, None, X, (0, True, 0.1, None, None), LAYOUT)
+def test_wrong_layouts_are_refused(layout, text):
+    with pytest.raises(ValueError, match=text):
+        norm_forward(layout=layout)
+    with pytest.raises(ValueError, match=text):
+        norm_backward(layout=layout)
+    with pytest.raises(ValueError, match=text):
+        norm_backward(kept=(layout, 0, 0, 0))
 
 
 def test_wrong_layers_are_refused():
-    def forward(groups=0, estimate=True, weight=None, running=None):
-        x, invstd = X.ctypes.data, np.empty((2, 3), np.float32).ctypes.data
-        layer, bounds = (groups, estimate, 0.1, weight, None), (0.0, 1.0, 1.0)
-        _core.norm_forward(x, X.copy().ctypes.data, invstd, running, 0.1, bounds, layer, LAYOUT)
-
-    with pytest.raises(ValueError, match="norm: 2 groups of 3 channels"):
-        forward(groups=2)
-    with pytest.raises(TypeError, match=r"norm: expected \(dtype, address\) or None, not array"):
-        forward(weight=np.ones(3))
-    with pytest.raises(ValueError, match="norm: there is no dtype 4"):
-        forward(weight=(4, X.ctypes.data))
-    with pytest.raises(ValueError, match="neither statistics nor leave to estimate them"):
-        forward(estimate=False)
-    with pytest.raises(ValueError, match="norm: there is no dtype -1"):
-        forward(running=((-1, X.ctypes.data), None, 0.1))
+    with pytest.raises(ValueError, match="norm_forward_at: 2 groups of 3 channels; the channels must divide evenly"):
+        norm_forward((2, *LAYER[1:]))
+    with pytest.raises(ValueError, match="norm_backward_at: 2 groups of 3 channels; the channels must divide evenly"):
+        norm_backward((2, *LAYER[1:]))
+    with pytest.raises(TypeError, match=r"numbers of a tensor: expected \(dtype, address\) or None, not array"):
+        norm_forward((*LAYER[:3], np.ones(3), None))
+    with pytest.raises(ValueError, match=r"numbers of a tensor: there is no dtype 4; take one of _core\.DTYPES"):
+        norm_forward((*LAYER[:3], (4, X.ctypes.data), None))
+    with pytest.raises(ValueError, match="norm_forward_at: no statistics; give running ones, or estimate them"):
+        norm_forward((0, False, 0.1, None, None))
+    with pytest.raises(ValueError, match="numbers of a tensor: there is no dtype -1"):
+        norm_forward(running=((-1, X.ctypes.data), None, 0.1))
+    with pytest.raises(ValueError, match="numbers of a tensor: there is no dtype 5"):
+        norm_backward(grad_weight=(5, X.ctypes.data))
+    with pytest.raises(TypeError, match=r"norm_backward_at: expected \(layout, channels, xhat, h\) or None, not array"):
+        norm_backward(kept=X)
 
 
 @pytest.mark.parametrize(("groups", "samples", "channels"), [(0, 2, 0), (3, 0, 3)])
 def test_nothing_moves_no_running_statistic(groups, samples, channels):
     running = np.ones((2, 3), np.float32)
     kept = [(2, row.ctypes.data) for row in running]
-    layer, layout = (groups, True, 0.1, None, None), ("float32", samples, channels, 4, False)
-    _core.norm_forward(0, 0, X.copy().ctypes.data, (*kept, 0.1), 0.1, (0.0, 1.0, 1.0), layer, layout)
+    norm_forward((groups, *LAYER[1:]), (*kept, 0.1), (2, samples, channels, 4, False, 0))
     assert (running == 1).all()
 
 

@@ -290,14 +290,14 @@ from leakyrelu import _core
 x = np.ones(300_000, np.float32)
 def compute(i, x, y, invstd):  # which stay when the interpreter clears its modules
     at = x.ctypes.data, y.ctypes.data, invstd.ctypes.data
-    layer, layout = (0, True, 0.5, None, None), ("float32", 1, 3, 100_000, False)
+    layer, layout = (0, True, 0.5, None, None), (_core.DTYPES["float32"], 1, 3, 100_000, False, 0)
     while True:
         if i % 3 == 0:
             leakyrelu.leaky_relu(x, np.full(1, 0.5))
         elif i % 3 == 1:
             leakyrelu.leaky_relu_with_signs(x, 0.5)
         else:
-            _core.norm_forward(*at, None, 0.1, (0.0, 1.0, 1.0), layer, layout)
+            _core.norm_forward_at(layout, layer, 0.1, (0.0, 1.0, 1.0), None, *at)
 for i in range(12):
     threading.Thread(target=compute, args=(i, x, x.copy(), x[:3].copy()), daemon=True).start()
 time.sleep(0.05)

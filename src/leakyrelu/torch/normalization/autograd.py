@@ -21,6 +21,7 @@ import torch
 from leakyrelu.torch._compat import apply_of, is_batched_gradient
 from leakyrelu.torch.activations.eager import _PLAIN, _is_eager
 from leakyrelu.torch.activations.invertible import poorly_inverted
+from leakyrelu.torch.activations.kernels import NATIVE_DTYPES
 from leakyrelu.torch.normalization import native, plain
 from leakyrelu.torch.normalization.statistics import Kept
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["normalize"]
 
 
-NATIVE: Collection[torch.dtype] = native.DTYPES
+NATIVE: Collection[torch.dtype] = frozenset(NATIVE_DTYPES)
 """Dtypes of CPU tensors that the native core computes."""
 
 

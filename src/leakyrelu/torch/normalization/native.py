@@ -8,7 +8,7 @@ import torch
 
 from leakyrelu import _core
 from leakyrelu.torch.activations.invertible import bounds
-from leakyrelu.torch.activations.kernels import aligned, empty_like
+from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, aligned, empty_like, native_layout
 from leakyrelu.torch.normalization.plain import scaled
 from leakyrelu.torch.normalization.statistics import compute_dtype
 
@@ -18,21 +18,10 @@ if TYPE_CHECKING:
     from leakyrelu.torch.normalization.statistics import Kept, Normalization, Running
 
 
-__all__ = ["DTYPES", "backward", "forward", "takes"]
+__all__ = ["backward", "forward", "takes"]
 
-
-_NAMES = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.float64: "float64",
-}
-_CODES = {dtype: code for code, dtype in enumerate(_NAMES)}  # in the order of the enumeration DType (core/kernel.h)
-DTYPES = frozenset(_NAMES)
-"""Dtypes of the data that the core computes."""
 
 _Numbers = tuple[int, int] | None
-_Layout = tuple[str, int, int, int, bool, int]
 _Layer = tuple[int, bool, float, _Numbers, _Numbers]
 
 
@@ -52,15 +41,15 @@ def forward(
     y = empty_like(x)
     by_sample = normalization.shared != "batch" and normalization.estimate
     invstd = x.new_empty((x.shape[0] if by_sample else 1, x.shape[1]), dtype=compute_dtype(x.dtype))
-    means = _core.norm_forward(
+    means = _core.norm_forward_at(
+        _layout(x, normalization.shared == "batch"),
+        _layer(normalization, weight, bias, x),
+        normalization.eps,
+        bounds(normalization.slope, x.dtype),
+        None if running is None else (_numbers(running.mean), _numbers(running.var), running.factor or 0.0),
         x.data_ptr(),
         y.data_ptr(),
         invstd.data_ptr(),
-        None if running is None else (_numbers(running.mean), _numbers(running.var), running.factor or 0.0),
-        normalization.eps,
-        bounds(normalization.slope, x.dtype),
-        _layer(normalization, weight, bias, x),
-        _layout(x, normalization.shared == "batch"),
     )
     return y, invstd, None if means is None else torch.from_numpy(means)
 
@@ -85,17 +74,17 @@ def backward(
         channels = kept.channels.contiguous()
         h = scaled(grad.index_select(1, channels), y.index_select(1, channels), normalization.slope).contiguous()
         xhat = aligned(kept.xhat.to(h.dtype).contiguous())
-        of_kept = channels.data_ptr(), xhat.data_ptr(), h.data_ptr(), _layout(h, False)
-    _core.norm_backward(
+        of_kept = _layout(h, False), channels.data_ptr(), xhat.data_ptr(), h.data_ptr()
+    _core.norm_backward_at(
+        _layout(y, normalization.shared == "batch"),
+        _layer(normalization, weight, bias, y),
+        of_kept,
         grad.data_ptr(),
         y.data_ptr(),
         invstd.data_ptr(),
         0 if out is None else out.data_ptr(),
         _numbers(grad_w),
         _numbers(grad_b),
-        of_kept,
-        _layer(normalization, weight, bias, y),
-        _layout(y, normalization.shared == "batch"),
     )
     if kept is not None and out is not None:
         out.index_copy_(1, channels, h.to(out.dtype))
@@ -109,17 +98,17 @@ def _layer(normalization: Normalization, weight: Tensor | None, bias: Tensor | N
 
 def _numbers(table: Tensor | None) -> _Numbers:
     # By address: memory that NumPy has seen cannot be resized any more, and sharded parameters are (FSDP).
-    return None if table is None else (_CODES[table.dtype], table.data_ptr())
+    return None if table is None else (NATIVE_DTYPES[table.dtype], table.data_ptr())
 
 
-def _layout(x: Tensor, whole: bool) -> _Layout:
-    """Name the dtype and say how the memory lies; samples that lie together and share their tables are one."""
+def _layout(x: Tensor, whole: bool) -> tuple[int, int, int, int, bool, int]:
+    """Describe the memory to the core; samples that lie together and share their tables, if `whole`, are one."""
     samples, channels = x.shape[:2]
     positions = x.shape[2:].numel()
     last = positions == 1 or not x.is_contiguous()
     if last and whole:
         samples, positions = 1, samples * positions
-    return _NAMES[x.dtype], samples, channels, positions, last, torch.get_num_threads()
+    return native_layout(x, samples, channels, positions, last)
 
 
 def _like(grad: Tensor, y: Tensor) -> Tensor:

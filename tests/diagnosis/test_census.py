@@ -300,7 +300,7 @@ def test_the_test_above_can_fail():
     assert "jinja2" in HEAVY & loaded("import jinja2")
 
 
-def test_a_report_is_gone_through_by_layer_and_asked_by_name():
+def test_a_report_iterates_over_layers_and_finds_names():
     report = Report([census(planted(), name=name) for name in ("a", "b")])
     assert [layer.name for layer in report] == ["a", "b"]
     assert "a" in report

@@ -1,4 +1,4 @@
-"""What is said about planted numbers: the finding, its severity, its units, and code that runs."""
+"""Findings of planted numbers: severity, units, evidence, and code that runs."""
 
 from __future__ import annotations
 

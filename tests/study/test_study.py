@@ -444,7 +444,7 @@ def test_the_table_fits_eighty_columns(result):
         assert all(cell in line for cell in cells(row))
 
 
-# --- what is said about it
+# --- the concluding sentence
 
 
 def made_up(accuracies: dict[str, list[float]], silent: dict[str, float] | None = None, diverged=()) -> StudyResult:
@@ -510,7 +510,7 @@ def made_up(accuracies: dict[str, list[float]], silent: dict[str, float] | None 
     ],
     ids=["centered", "overlap", "relu", "tie", "one seed", "diverged"],
 )
-def test_the_sentence_is_right_whoever_wins(study, sentence):
+def test_the_sentence_is_right_whichever_row_is_best(study, sentence):
     assert concluding_sentence(study) == sentence
 
 

@@ -1,14 +1,14 @@
-"""Choose the slope of a Leaky ReLU by formula instead of by guessing.
+"""Closed formulas of the slope of Leaky ReLU: what it does to a signal, and which one to choose.
 
 For ``f(x) = x if x > 0 else alpha * x`` and ``x ~ N(0, 1)``, which is what the inputs of a wide layer look like at
 initialization, everything below has a closed form and holds for every real ``alpha``: positive, zero, negative,
 above one.
 
-Two numbers say what a layer does. The *gain* keeps the size of the signal. The *bend*
+Two numbers describe what a layer does. The *gain* keeps the size of the signal. The *bend*
 
     w = (1 - alpha)**2 / (1 + alpha**2)        1 for ReLU, 0 for a straight line (alpha = 1)
 
-says how fast directions are lost: with ``t = arccos(c)``, two inputs whose cosine similarity is ``c`` leave the layer
+is how fast directions are lost: with ``t = arccos(c)``, two inputs whose cosine similarity is ``c`` leave the layer
 with
 
     C(c) = c + w * K(c)        K(c) = (sin(t) - t * cos(t)) / pi >= 0
@@ -150,7 +150,7 @@ def correlation(alpha: ArrayLike, c: ArrayLike, depth: ArrayLike = 1) -> Any:
 
     Examples
     --------
-    Unrelated inputs after 50 layers. At the usual slope the network has all but forgotten which is which:
+    Unrelated inputs after 50 layers. At the usual slope the output hardly depends on the input:
 
     >>> from leakyrelu.slope import correlation
     >>> [round(correlation(alpha, 0.0, 50), 3) for alpha in (0.0, 0.01, 0.5)]
@@ -196,7 +196,7 @@ def tailored(depth: ArrayLike, eta: ArrayLike = 0.9) -> Any:
     ------
     ValueError
         No slope of at least 0 reaches ``eta`` in so few layers: even ReLU, which loses directions fastest, stays
-        below. The error says how much it reaches and which depth would do.
+        below. The error names what it reaches and which depth would do.
 
     Examples
     --------
@@ -318,7 +318,7 @@ def _slope_of_bend(bend: Floats) -> Floats:
 
 
 def _unreachable_eta(depth: int, eta: float, reach: float) -> str:
-    """Say why no slope reaches eta, and which depth would."""
+    """Return the message why no slope reaches eta, and which depth would."""
     layers, value, limit = depth, np.asarray(reach), 100_000
     while value < eta and layers < limit:
         value, layers = _next_similarity(value, np.ones(())), layers + 1
@@ -332,7 +332,7 @@ def _unreachable_eta(depth: int, eta: float, reach: float) -> str:
 
 
 def _unreachable_zeta(depth: int, zeta: float) -> str:
-    """Say why no slope reaches zeta, and which zeta or depth would."""
+    """Return the message why no slope reaches zeta, and which zeta or depth would."""
     most_a_layer = -np.log1p(-1.0 / np.pi)  # log(s) of ReLU, whose bend is 1
     enough = int(np.ceil(np.log(zeta) / most_a_layer))
     allowed = np.floor(np.exp(depth * most_a_layer) * 1e4) / 1e4

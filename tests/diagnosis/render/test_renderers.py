@@ -1,4 +1,4 @@
-"""The table and the JSON of a report."""
+"""The table of a report as text, at a terminal and in a notebook; its JSON and data frame."""
 
 from __future__ import annotations
 

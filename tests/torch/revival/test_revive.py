@@ -573,7 +573,7 @@ def test_nothing_silent_changes_nothing():
     with torch.no_grad():
         model[0].bias.fill_(5.0)
     done = revive(model, diagnose(model, torch.randn(10, 3)))
-    assert (done.revived, done.left, repr(done)) == ({}, (), "0 units started anew, 0 left")
+    assert (done.revived, done.left, repr(done)) == ({}, (), "0 units revived, 0 left")
 
 
 def test_what_is_not_a_model_or_its_optimizer_is_refused():

@@ -1,4 +1,4 @@
-"""One layer's units started anew: what is drawn, what becomes zero, and what the optimizer forgets."""
+"""Reinitialization of the units of one layer: fresh rows, zero columns, and reset state of the optimizer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Consumer(NamedTuple):
-    """A layer that takes the units: of its inputs `each` in a row are one unit."""
+    """Layer that takes the units: of its inputs, `each` in a row are one unit."""
 
     module: nn.Module
     each: int
-    constants: Tensor | None  # what the units give out, where that is not 0
+    constants: Tensor | None  # outputs of the units, where they are not 0
 
 
 @dataclass
 class Plan:
-    """Units of one layer, and everything around them that holds a number of theirs."""
+    """Units of one layer, and the modules that hold their parameters and statistics."""
 
     name: str
     units: tuple[int, ...]
@@ -38,7 +38,7 @@ class Plan:
     consumers: list[Consumer]
 
     def fold(self) -> None:
-        """Put what the units give out into the bias of what takes them."""
+        """Add the constant outputs of the units to the biases of the consumers."""
         for module, each, constants in self.consumers:
             if constants is None:
                 continue
@@ -55,7 +55,7 @@ class Plan:
                     bias[rows] += whole[rows, column] * constant
 
     def renew(self, initializer: Callable[[nn.Module], object] | None, changed: Changed) -> None:
-        """Draw what makes them anew, and put the norms they pass back to where they start."""
+        """Draw the rows of the producer again, and reset the norms between it and the consumers."""
         fresh = copy.deepcopy(self.producer)
         (initializer or _reset)(fresh)
         rows = list(self.units)
@@ -83,7 +83,7 @@ class Plan:
                     changed.add(tensor, (rows,))
 
     def cut(self, changed: Changed) -> None:
-        """Make every weight zero that takes them."""
+        """Make every weight of the consumers that takes these units zero."""
         for module, each, _ in self.consumers:
             weight = _parameter(module, "weight")
             where: tuple[Any, ...]
@@ -99,17 +99,17 @@ class Plan:
 
 
 class Changed:
-    """Entries of parameters that were set."""
+    """Record of the entries of parameters that were set."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[Tensor, tuple[Any, ...]]] = []
 
     def add(self, tensor: Tensor, where: tuple[Any, ...]) -> None:
-        """Note that these entries were set."""
+        """Record that these entries were set."""
         self.entries.append((tensor, where))
 
     def forget(self, optimizer: torch.optim.Optimizer) -> Iterator[str]:
-        """Put the optimizer's memory of these entries back to where it starts."""
+        """Reset the state of an optimizer at these entries; yield what was reset, in words."""
         starts = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         names: set[str] = set()
         steps = False
@@ -119,7 +119,7 @@ class Changed:
                 if not isinstance(value, Tensor):
                     continue
                 if value.shape == parameter.shape and value.ndim:
-                    # Adagrad's sum starts at a number of the user's, everything else at 0.
+                    # Adagrad's sum starts at an argument of it, everything else at 0.
                     group = starts.get(id(parameter), {})
                     value[where] = float(group.get("initial_accumulator_value", 0.0)) if name == "sum" else 0.0
                     names.add(name)

@@ -1,7 +1,7 @@
-"""Start silent units anew, without changing what the network computes: fresh weights in, zero weights out.
+"""Revival of silent units without a change of what the network computes: fresh weights in, zero weights out.
 
 After Sokar, Agarwal, Castro and Evci, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning" (ICML 2023, ReDo).
-The graph that `torch.fx` traces says which layer makes a unit and which layers take it; what it cannot say is left.
+The producer and the consumers of a unit come from the graph that `torch.fx` traces; units without them are left.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from leakyrelu._text import counted
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.torch._checks import require_module
 from leakyrelu.torch.revival.reinitialize import Changed
@@ -27,12 +28,12 @@ __all__ = ["Revival", "revive"]
 
 @dataclass(frozen=True)
 class Revival:
-    """What `revive` did. Its repr says it in words.
+    """Result of `revive`; its repr is a short report.
 
     Attributes
     ----------
     revived
-        Indices of the units started anew, by the layer's name in the report.
+        Indices of the revived units, by the layer's name in the report.
     left
         (layer, indices, reason) for silent units that were left as they are.
     optimizer
@@ -56,14 +57,14 @@ class Revival:
 
     @property
     def units(self) -> int:
-        """Units started anew, of all layers together."""
+        """Number of revived units, of all layers together."""
         return sum(len(units) for units in self.revived.values())
 
     def __repr__(self) -> str:
         left = sum(len(units) for _, units, _ in self.left)
-        lines = [f"{self.units} units started anew, {left} left"]
-        lines += [f"  anew  {name}: {len(units)} units" for name, units in self.revived.items()]
-        lines += [f"  left  {name}: {len(units)} units, {reason}" for name, units, reason in self.left]
+        lines = [f"{counted(self.units, 'unit')} revived, {left} left"]
+        lines += [f"  revived  {name}: {counted(len(units), 'unit')}" for name, units in self.revived.items()]
+        lines += [f"  left     {name}: {counted(len(units), 'unit')}, {reason}" for name, units, reason in self.left]
         lines += [f"  {line}" for line in self.optimizer]
         return "\n".join(lines)
 
@@ -76,7 +77,7 @@ def revive(
     initializer: Callable[[nn.Module], object] | None = None,
     fold_mean: bool = False,
 ) -> Revival:
-    """Start the silent units of a report anew: weights in fresh, weights out zero, optimizer state of both forgotten.
+    """Revive the silent units of a report: fresh weights in, zero weights out, the optimizer state of both reset.
 
     A silent ReLU unit gives out 0 on all data seen, so its outgoing weights may become 0 without any change; behind
     these zeros its incoming weights may be anything. The network computes what it computed, on the data of the report
@@ -89,8 +90,8 @@ def revive(
     ``x.view(-1, 320)``, where the activations behind it show that a row is a sample). Left,
     with the reason: units whose producer or consumers are not such layers (a residual addition, a concatenation, the
     network's output, a layer norm in between), layers used in several places or tied, and models that `torch.fx` cannot
-    trace. A function, such as ``F.relu(self.conv1(x))``, is as good as a module, unless it is called elsewhere in
-    training than in evaluation.
+    trace. A function, such as ``F.relu(self.conv1(x))``, is treated as a module, unless training calls other
+    functions than evaluation.
 
     Parameters
     ----------
@@ -132,8 +133,8 @@ def revive(
     >>> x = torch.randn(200, 4)
     >>> before = model(x)
     >>> revive(model, diagnose(model, x))
-    3 units started anew, 0 left
-      anew  1: 3 units
+    3 units revived, 0 left
+      revived  1: 3 units
     >>> torch.allclose(model(x), before), diagnose(model, x).silent
     (True, 0)
     """

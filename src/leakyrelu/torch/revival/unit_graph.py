@@ -1,25 +1,34 @@
-"""Which layer makes a unit, and which layers take it, by the graph that `torch.fx` traces."""
+"""Producer and consumers of the units of a layer, in the graph that `torch.fx` traces."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-import operator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.fx
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leakyrelu._text import type_and_first_line, with_article
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
-from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, READERS
 from leakyrelu.torch.diagnosis.unit_axes import PRODUCER_MODULES
 from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
 from leakyrelu.torch.graph.trace import trace
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
+from leakyrelu.torch.revival.operations import (
+    BATCH_NORMS,
+    CONVOLUTIONS,
+    DROPOUTS,
+    PRODUCERS,
+    RECTIFIERS,
+    called_rectifier,
+    first_input,
+    operation_kind,
+    operation_name,
+    reads_shape,
+)
 from leakyrelu.torch.revival.reinitialize import TRANSPOSED, Consumer, Plan
 
 if TYPE_CHECKING:
@@ -31,35 +40,12 @@ if TYPE_CHECKING:
 __all__ = ["NotRevivableError", "UnitGraph", "trace_units"]
 
 
-_RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, CenteredLeakyReLU)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_PRODUCERS = (nn.Linear, *_CONVOLUTIONS, *TRANSPOSED)
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity)
-_WINDOWS = (  # of zeros they make zeros, and nothing simple of anything else
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-)
-_AVERAGES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)  # of a mean they make that mean
-_FUNCTIONS: dict[Any, str] = {
-    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), "same"),
-    **dict.fromkeys((F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), "window"),
-    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), "average"),
-    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), "window"),
-    **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), "window"),
-    **dict.fromkeys((torch.flatten, torch.reshape), "flatten"),
-    torch.mean: "mean",
-}
-_METHODS = {"mean": "mean", "flatten": "flatten", "view": "flatten", "reshape": "flatten", "contiguous": "same"}
-_LOOKS = ("size", "dim", "numel")  # they read the shape, not the numbers
-
-
 class NotRevivableError(Exception):
-    """Why a layer's units are left."""
+    """The reason why the units of a layer are left."""
 
 
 class _Path(NamedTuple):
-    """From a layer's units to what takes them."""
+    """The consumers of the units of a layer, and the norms in between."""
 
     layer: Layer
     units: tuple[int, ...]
@@ -68,7 +54,7 @@ class _Path(NamedTuple):
 
 
 class UnitGraph:
-    """The model as `torch.fx` sees it."""
+    """Graph of a model by `torch.fx`, with the producers and consumers of its units."""
 
     def __init__(self, model: nn.Module, graph: torch.fx.Graph, layers: Sequence[Layer]) -> None:
         self.model = model
@@ -85,18 +71,18 @@ class UnitGraph:
         self.tied = {key for key, modules in owners.items() if len(modules) > 1}
 
     def _take_over(self) -> None:
-        """Let what comes behind ``x.relu_()`` take its result, which is what `x` holds by then."""
+        """Give the users of `x` behind ``x.relu_()`` the result of that, which is what `x` holds by then."""
         places = {node: place for place, node in enumerate(self.nodes)}
         for place, node in enumerate(self.nodes):
-            before = _first_input(node)
+            before = first_input(node)
             if before is not None and self._in_place(node):
                 later = {user for user in before.users if places[user] > place}
                 before.replace_all_uses_with(node, later.__contains__)
 
     def _in_place(self, node: torch.fx.Node) -> bool:
         if (module := self._module(node)) is not None:
-            return isinstance(module, _RECTIFIERS) and getattr(module, "inplace", False) is True
-        if _rectifier(node) is None:
+            return isinstance(module, RECTIFIERS) and getattr(module, "inplace", False) is True
+        if called_rectifier(node) is None:
             return False
         if getattr(node.target, "__name__", str(node.target)).endswith("_"):
             return True
@@ -107,7 +93,7 @@ class UnitGraph:
         return given.arguments.get("inplace") is True
 
     def plan(self, layer: Layer, units: tuple[int, ...], fold_mean: bool) -> Plan:
-        """Find what makes these units and what takes them; `NotRevivableError` says what stands in the path."""
+        """Find the producer and the consumers of these units; `NotRevivableError` says why they must be left."""
         node = self._node(layer.name)
         slopes = torch.as_tensor(layer.negative_slope, dtype=torch.float64).expand(layer.units)[list(units)]
         constants = torch.zeros(len(units), dtype=torch.float64)
@@ -129,10 +115,10 @@ class UnitGraph:
         return Plan(layer.name, units, producer, norms, path.consumers)
 
     def _node(self, name: str) -> torch.fx.Node:
-        target, _, feeder = name.partition(" after ")
+        target, _, producer = name.partition(" after ")
         found = [node for node in self.nodes if self._target(node) == target]
-        if feeder:
-            found = [node for node in found if self._target(_first_input(node)) == feeder]
+        if producer:
+            found = [node for node in found if self._target(first_input(node)) == producer]
         if len(found) != 1:
             if not found and "()" in target:
                 return self._call(name)
@@ -157,32 +143,32 @@ class UnitGraph:
     @cached_property
     def _calls(self) -> dict[str, list[torch.fx.Node]]:
         """Calls of functions that rectify, by the names that `watch` gives them."""
-        sites = self._sites(self.nodes)
+        keys = self._layer_keys(self.nodes)
         for training in (True, False):  # the report may be of either
             try:
-                other = self._sites(trace(self.model, _is_leaf, training).nodes)
+                other = self._layer_keys(trace(self.model, _is_leaf, training).nodes)
             except Exception:
                 other = {}
-            if set(other) != set(sites):
+            if set(other) != set(keys):
                 raise NotRevivableError("the model calls other functions in training than in evaluation")
-        names = layer_names(list(sites))
-        return {names[site]: nodes for site, nodes in sites.items()}
+        names = layer_names(list(keys))
+        return {names[key]: nodes for key, nodes in keys.items()}
 
-    def _sites(self, nodes: Iterable[torch.fx.Node]) -> dict[LayerKey, list[torch.fx.Node]]:
-        sites: dict[LayerKey, list[torch.fx.Node]] = {}
+    def _layer_keys(self, nodes: Iterable[torch.fx.Node]) -> dict[LayerKey, list[torch.fx.Node]]:
+        keys: dict[LayerKey, list[torch.fx.Node]] = {}
         for node in nodes:
-            kind = _rectifier(node)
+            kind = called_rectifier(node)
             if kind is not None:
                 inside, line = node.meta["caller"]
-                place = CallSite(f"{inside}.{kind}()" if inside else f"{kind}()", line)
-                sites.setdefault(LayerKey(place, self._feeder(node), 0), []).append(node)
-        return sites
+                call_site = CallSite(f"{inside}.{kind}()" if inside else f"{kind}()", line)
+                keys.setdefault(LayerKey(call_site, self._producer_name(node), 0), []).append(node)
+        return keys
 
-    def _feeder(self, node: torch.fx.Node) -> str | None:
-        """Name the layer whose output this takes, as `watch` sees it: in evaluation dropout gives out its input."""
-        before = _first_input(node)
-        while before is not None and isinstance(self._module(before), _DROPOUTS):
-            before = _first_input(before)
+    def _producer_name(self, node: torch.fx.Node) -> str | None:
+        """Return the layer that `watch` names as the producer of the input: in evaluation dropout returns its input."""
+        before = first_input(node)
+        while before is not None and isinstance(self._module(before), DROPOUTS):
+            before = first_input(before)
         feeds = before is not None and isinstance(
             self._module(before), tuple(kind for kinds, _ in PRODUCER_MODULES for kind in kinds)
         )
@@ -199,21 +185,21 @@ class UnitGraph:
         norms: list[nn.Module] = []
         pooled = False
         while True:
-            before = _first_input(node)
+            before = first_input(node)
             if before is None:
                 raise NotRevivableError("what makes them is not known")
-            if len([user for user in before.users if not _looks(user)]) > 1:
-                raise NotRevivableError(f"what makes them, {_name(before)}, is used elsewhere too")
+            if len([user for user in before.users if not reads_shape(user)]) > 1:
+                raise NotRevivableError(f"what makes them, {operation_name(before)}, is used elsewhere too")
             module = self._module(before)
-            kind = self._kind(before, module)
+            kind = operation_kind(before, module)
             if kind in ("same", "window", "average"):
                 pooled = pooled or kind != "same"
                 node = before
                 continue
             if module is None:
-                raise NotRevivableError(f"they come out of {_name(before)}, not out of a layer")
+                raise NotRevivableError(f"they come out of {operation_name(before)}, not out of a layer")
             self._own(module, before)
-            if isinstance(module, _PRODUCERS):
+            if isinstance(module, PRODUCERS):
                 if pooled and isinstance(module, nn.Linear):
                     raise NotRevivableError(f"what {before.target} makes is pooled along the units")
                 if _outputs(module) != units:
@@ -221,7 +207,7 @@ class UnitGraph:
                         f"the report counts {units} units, and {before.target} makes {_outputs(module)}"
                     )
                 return module, norms
-            if isinstance(module, _BATCH_NORMS):
+            if isinstance(module, BATCH_NORMS):
                 norms.append(module)
             else:
                 raise NotRevivableError(
@@ -230,7 +216,7 @@ class UnitGraph:
             node = before
 
     def _own(self, module: nn.Module, node: torch.fx.Node) -> None:
-        if self.uses.get(id(module), 0) > 1 and isinstance(module, (*_PRODUCERS, *_BATCH_NORMS)):
+        if self.uses.get(id(module), 0) > 1 and isinstance(module, (*PRODUCERS, *BATCH_NORMS)):
             raise NotRevivableError(f"{node.target} is used in several places")
         if any(id(parameter) in self.tied for parameter in module.parameters()):
             raise NotRevivableError(f"the weights of {node.target} are tied to those of another layer")
@@ -238,20 +224,20 @@ class UnitGraph:
             raise NotRevivableError(f"the weights of {node.target} are parametrized")
 
     def _follow(self, node: torch.fx.Node, each: int | None, constants: Tensor, path: _Path) -> None:
-        """Walk to everything that takes the units, noting what must be reset on the path.
+        """Collect the consumers of the units, and the norms in between.
 
         `each` is how many inputs of a linear layer are one unit: 1 behind a linear layer, 0 for as many as come out
         behind a flattened convolution, None where they still are channels.
         """
         channels = path.layer.units
         for user in node.users:
-            if _looks(user):
+            if reads_shape(user):
                 continue
             module = self._module(user)
-            kind = self._kind(user, module)
-            if module is not None and (isinstance(module, _PRODUCERS) or kind == "norm"):
+            kind = operation_kind(user, module)
+            if module is not None and (isinstance(module, PRODUCERS) or kind == "norm"):
                 self._own(module, user)
-            if module is not None and isinstance(module, _PRODUCERS):
+            if module is not None and isinstance(module, PRODUCERS):
                 path.consumers.append(self._consumer(module, user, channels, each, constants))
             elif module is not None and kind == "norm":
                 if _parameters_of(module) not in (None, channels):
@@ -260,9 +246,9 @@ class UnitGraph:
                 path.norms.append(module)
                 self._follow(user, each, after, path)
             elif kind in ("window", "average") and each is not None:  # no channels, so that it takes units together
-                raise NotRevivableError(f"their output goes into {_name(user)}")
+                raise NotRevivableError(f"their output goes into {operation_name(user)}")
             elif kind == "window" and bool((constants != 0).any()):
-                raise NotRevivableError(f"the mean cannot be folded through {_name(user)}")
+                raise NotRevivableError(f"the mean cannot be folded through {operation_name(user)}")
             elif kind in ("same", "window", "average"):
                 self._follow(user, each, constants, path)
             elif kind == "mean" and each is None:
@@ -273,14 +259,14 @@ class UnitGraph:
                 # Rows in all against samples in all: another factor than 1 would show.
                 if path.layer.entries is None or self._rows_behind(user) != {path.layer.entries}:
                     raise NotRevivableError(
-                        f"their output goes into {_name(user)} with a size in numbers, and the report does not show "
-                        "that a row is a sample behind it: call flatten(1) in its place"
+                        f"their output goes into {operation_name(user)} with a size in numbers, and the report does "
+                        "not show that a row is a sample behind it: call flatten(1) in its place"
                     )
                 self._follow(user, each or 0, constants, path)
             elif user.op == "output":
                 raise NotRevivableError("they are the network's output")
             else:
-                raise NotRevivableError(f"their output goes into {_name(user)}")
+                raise NotRevivableError(f"their output goes into {operation_name(user)}")
 
     def _rows_behind(self, node: torch.fx.Node) -> set[int | None]:
         """Entries of the batch axis that the report counted at the next activations."""
@@ -289,7 +275,7 @@ class UnitGraph:
             module = self._module(user)
             if user in self._layers:
                 found.add(self._layers[user].entries)
-            elif isinstance(module, nn.Linear) or self._kind(user, module) in ("same", "norm"):
+            elif isinstance(module, nn.Linear) or operation_kind(user, module) in ("same", "norm"):
                 found |= self._rows_behind(user)
         return found
 
@@ -317,67 +303,19 @@ class UnitGraph:
                 f"what they give out on average cannot be folded into {user.target}: it has no bias"
             )
         padded = getattr(module, "padding", 0)
-        if isinstance(module, TRANSPOSED) or (isinstance(module, _CONVOLUTIONS) and padded not in ("valid", 0)):
+        if isinstance(module, TRANSPOSED) or (isinstance(module, CONVOLUTIONS) and padded not in ("valid", 0)):
             flat = padded if isinstance(padded, tuple) else (padded,)
             if isinstance(module, TRANSPOSED) or any(flat):
                 raise NotRevivableError(f"what they give out on average cannot be folded into {user.target}: it pads")
         return Consumer(module, each or 1, constants)
 
-    def _kind(self, node: torch.fx.Node, module: nn.Module | None) -> str:
-        if module is not None:
-            for kinds, name in (
-                (_BATCH_NORMS, "norm"),
-                (_DROPOUTS, "same"),
-                (_AVERAGES, "average"),
-                (_WINDOWS, "window"),
-                ((nn.Flatten,), "flatten"),
-            ):
-                if isinstance(module, kinds):
-                    return name if name != "flatten" or (module.start_dim, module.end_dim) == (1, -1) else ""
-            return ""
-        if node.op == "call_function":
-            kind = _FUNCTIONS.get(node.target, "")
-        else:
-            kind = _METHODS.get(str(node.target), "") if node.op == "call_method" else ""
-        if kind == "mean":
-            axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-            over = tuple(axes) if isinstance(axes, tuple | list) else (axes,)
-            plain = "keepdim" not in node.kwargs and len(node.args) < 3
-            return kind if plain and over in ((2, 3), (-2, -1), (-1, -2), (2,), (-1,), (2, 3, 4)) else ""
-        if kind != "flatten":
-            return kind
-        # x.flatten(1), torch.flatten(x, 1), x.view(batch, -1), x.reshape((batch, -1))
-        rest = list(node.args[1:])
-        if len(rest) == 1 and isinstance(rest[0], tuple | list):
-            rest = list(rest[0])
-        if node.target in ("view", "reshape", torch.reshape):
-            if len(rest) != 2 or not isinstance(rest[1], int):
-                return ""
-            # A size in numbers, as in view(-1, 320), may part samples or join them.
-            return kind if _is_batch_size(rest[0]) else "rows" if isinstance(rest[0], int) else ""
-        start = rest[0] if rest else node.kwargs.get("start_dim", 0)
-        return kind if start == 1 and len(rest) < 2 and "end_dim" not in node.kwargs else ""
-
 
 def _is_leaf(module: nn.Module) -> bool:
-    return isinstance(module, _RECTIFIERS)
-
-
-def _rectifier(node: torch.fx.Node) -> str | None:
-    """Say which function that rectifies this calls, if it does."""
-    if node.op == "call_function":
-        reader = FUNCTIONS.get(node.target)
-    else:
-        reader = READERS.get(str(node.target).removesuffix("_")) if node.op == "call_method" else None
-    try:
-        rule = reader(node.args, node.kwargs) if reader is not None else None
-    except TypeError:  # its slope is computed by the model
-        return None
-    return rule.kind if rule is not None else None
+    return isinstance(module, RECTIFIERS)
 
 
 def trace_units(model: nn.Module, layers: Sequence[Layer]) -> UnitGraph | str:
-    """Trace a model that a report with these layers is of; where that cannot be, say why."""
+    """Trace the model of a report with these layers; return the reason where that is not possible."""
     if any(isinstance(module, NormLeakyReLU) for module in model.modules()):
         return (
             "the model holds layers that save_memory joined: take them apart with restore(model), diagnose it again, "
@@ -399,7 +337,7 @@ def _parameters_of(norm: nn.Module) -> int | None:
 
 
 def _normalized(norm: nn.Module, units: Sequence[int], constants: Tensor) -> Tensor:
-    """Send constants through a batch norm in evaluation mode."""
+    """Return what a batch norm in evaluation mode makes of constants."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         raise NotRevivableError(
@@ -410,34 +348,3 @@ def _normalized(norm: nn.Module, units: Sequence[int], constants: Tensor) -> Ten
     if norm.weight is not None:
         out = out * norm.weight[rows].double() + norm.bias[rows].double()  # type: ignore[index]
     return out.detach().cpu()
-
-
-def _first_input(node: torch.fx.Node) -> torch.fx.Node | None:
-    first: Any = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
-    return first if isinstance(first, torch.fx.Node) else None
-
-
-def _looks(node: torch.fx.Node) -> bool:
-    return (node.op == "call_method" and node.target in _LOOKS) or (
-        node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim")
-    )
-
-
-def _is_batch_size(value: object) -> bool:
-    """Whether this is ``x.size(0)``, ``x.size()[0]`` or ``x.shape[0]``."""
-    if not isinstance(value, torch.fx.Node):
-        return False
-    if value.op == "call_method" and value.target == "size":
-        return [*value.args[1:], *value.kwargs.values()] == [0]
-    of = value.args[0] if value.target is operator.getitem else None
-    return isinstance(of, torch.fx.Node) and _looks(of) and value.args[1:] == (0,)
-
-
-def _name(node: torch.fx.Node) -> str:
-    if node.op == "call_module":
-        return str(node.target)
-    if node.op == "placeholder":
-        return "the network's input"
-    if node.target in (operator.add, operator.iadd, torch.add):
-        return "an addition"
-    return getattr(node.target, "__name__", str(node.target)) + "()"

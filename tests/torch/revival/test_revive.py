@@ -408,7 +408,7 @@ class Tied(nn.Module):
     [
         (Residual, "their output goes into an addition"),
         (Branching, "torch.fx cannot trace the model (TraceError: symbolically traced variables"),
-        (Twice, "what makes them, inner, is used elsewhere too"),
+        (Twice, "their producer, inner, has other consumers too"),
         (shared, "0 is used in several places"),
         (Tied, "the weights of inner are tied to those of another layer"),
         (sequential(nn.ReLU()), "they are the network's output"),
@@ -556,7 +556,7 @@ def test_what_is_taken_before_it_is_rectified_in_place_is_left(make):
     model = make()
     kill(model.inner)
     done = revive(model, diagnose(model, torch.randn(30, 6)))
-    assert done.left[0][2] == "what makes them, inner, is used elsewhere too"
+    assert done.left[0][2] == "their producer, inner, has other consumers too"
 
 
 @torch.no_grad()

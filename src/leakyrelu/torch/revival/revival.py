@@ -64,7 +64,7 @@ class Revival:
         left = sum(len(units) for _, units, _ in self.left)
         lines = [f"{counted(self.units, 'unit')} revived, {left} left"]
         lines += [f"  revived  {name}: {counted(len(units), 'unit')}" for name, units in self.revived.items()]
-        lines += [f"  left     {name}: {counted(len(units), 'unit')}, {reason}" for name, units, reason in self.left]
+        lines += [f"  left  {name}: {counted(len(units), 'unit')}, {reason}" for name, units, reason in self.left]
         lines += [f"  {line}" for line in self.optimizer]
         return "\n".join(lines)
 

@@ -187,9 +187,9 @@ class UnitGraph:
         while True:
             before = first_input(node)
             if before is None:
-                raise NotRevivableError("what makes them is not known")
+                raise NotRevivableError("their producer is not known")
             if len([user for user in before.users if not reads_shape(user)]) > 1:
-                raise NotRevivableError(f"what makes them, {operation_name(before)}, is used elsewhere too")
+                raise NotRevivableError(f"their producer, {operation_name(before)}, has other consumers too")
             module = self._module(before)
             kind = operation_kind(before, module)
             if kind in ("same", "window", "average"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx, nn
 
 from leakyrelu.torch._compat import count_hooks
-from leakyrelu.torch.graph.trace import trace
+from leakyrelu.torch.graph.tracing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

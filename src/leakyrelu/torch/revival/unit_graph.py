@@ -15,7 +15,7 @@ from leakyrelu._text import type_and_first_line, with_article
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
 from leakyrelu.torch.diagnosis.unit_axes import PRODUCER_MODULES
 from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
-from leakyrelu.torch.graph.trace import trace
+from leakyrelu.torch.graph.tracing import trace
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.revival.operations import (
     BATCH_NORMS,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leakyrelu.torch._compat import tree_leaves
-from leakyrelu.torch.graph.trace import _same_dice
+from leakyrelu.torch.graph.tracing import _same_dice
 from leakyrelu.torch.memory_profile import _call
 
 if TYPE_CHECKING:

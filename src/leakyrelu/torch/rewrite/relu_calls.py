@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from leakyrelu.torch.graph.relu_functions import called
-from leakyrelu.torch.graph.trace import trace
+from leakyrelu.torch.graph.tracing import trace
 from leakyrelu.torch.rewrite.function_calls import obstacle
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from leakyrelu.torch import diagnose, revive, save_memory
-from leakyrelu.torch.graph.trace import trace
+from leakyrelu.torch.graph.tracing import trace
 
 
 class Busy(nn.Module):

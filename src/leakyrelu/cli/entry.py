@@ -35,7 +35,7 @@ _EXTRAS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     try:
-        from leakyrelu.cli.app import app
+        from leakyrelu.cli.commands import app
 
         status = app(list(sys.argv[1:] if arguments is None else arguments), "leakyrelu", standalone_mode=False)
     except CommandError as error:

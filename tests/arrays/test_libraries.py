@@ -137,7 +137,7 @@ TENSOR = torch.tensor([-2.0, 3.0])
 
 
 @pytest.mark.parametrize(
-    ("operand", "call", "door"),
+    ("operand", "call", "adapter"),
     [
         ("alpha", lambda t: leaky_relu(X, t), "prelu"),
         ("grad", lambda t: leaky_relu_backward(t, X), "leaky_relu"),
@@ -148,14 +148,14 @@ TENSOR = torch.tensor([-2.0, 3.0])
         ("grad", lambda t: leaky_relu_backward_from_signs(t, np.zeros(1, np.uint8)), "leaky_relu"),
     ],
 )
-def test_a_tensor_without_a_door_is_told_what_pytorch_has_instead(operand, call, door):
+def test_the_refusal_of_a_tensor_names_the_function_for_it(operand, call, adapter):
     for tensor, kind in ((TENSOR, "Tensor"), (torch.nn.Parameter(TENSOR), "Parameter")):
         with pytest.raises(TypeError, match=rf"{operand} is a torch\..*{kind}, which has no door here; ") as refusal:
             call(tensor)
         remedy = str(refusal.value)
         assert "asarray" not in remedy
-        assert re.findall(r"leakyrelu\.torch\.(\w+)", remedy) == ([door] if door else [])
-        assert door is None or door in leakyrelu.torch.__all__
+        assert re.findall(r"leakyrelu\.torch\.(\w+)", remedy) == ([adapter] if adapter else [])
+        assert adapter is None or adapter in leakyrelu.torch.__all__
 
 
 def test_the_inverse_that_tensors_are_told_of_is_the_inverse():

@@ -1,4 +1,4 @@
-"""The ONNX door, on files made node by node; what they compute is computed again in NumPy."""
+"""The ONNX adapter, on files made node by node, against the same computation in NumPy."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_the_command_says_what_is_not_counted(capsys, tmp_path):
 
 
 class Malice:
-    """Whoever loads a pickle of this makes a file."""
+    """Unpickling this makes a file."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path

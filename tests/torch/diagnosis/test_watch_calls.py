@@ -559,7 +559,7 @@ def test_silent_at_every_slope_where_a_count_of_zeros_finds_nothing(slope):
     assert diagnose(model, x).layers[0].silent_units.tolist() == [0, 1, 2]
 
 
-class Stumbles(nn.Module):
+class Raises(nn.Module):
     """Goes on where its layer has raised."""
 
     def __init__(self):
@@ -573,13 +573,13 @@ class Stumbles(nn.Module):
 
 
 def test_calls_are_seen_behind_a_layer_that_raised():
-    with watch(Stumbles()) as census:
+    with watch(Raises()) as census:
         census.model(torch.ones(5, 3))
     assert [(layer.name, layer.samples) for layer in census.report().layers] == [("relu()", 5), ("clamp()", 5)]
 
 
 def test_an_interrupt_within_a_layer_leaves_nothing_behind(monkeypatch):
-    model = Stumbles()
+    model = Raises()
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -602,7 +602,7 @@ def test_other_modes_see_what_they_saw(inside):
             names.append(func.__name__)
             return func(*args, **(kwargs or {}))
 
-    class Mine(Stumbles):
+    class Mine(Raises):
         def forward(self, x):
             with Names() if inside else contextlib.nullcontext():
                 return super().forward(x)

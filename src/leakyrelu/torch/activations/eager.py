@@ -1,4 +1,4 @@
-"""Whether a call of PyTorch is eager: no mode, transform or tracer stands between it and the memory of the tensors."""
+"""Which modes, transforms and tracers are active, and so whether a call of ours may bypass PyTorch's own function."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import torch
 
 from leakyrelu.torch._compat import (
     DeviceContext,
-    FakeTensor,
     are_transforms_active,
     count_dispatch_modes,
     count_function_modes,
     function_mode,
-    in_forward_mode,
     is_tracing,
     writes_graph,
 )
@@ -29,47 +27,43 @@ TRANSPARENT: set[type] = {DeviceContext}
 """Modes of `torch.overrides` that change nothing about a call and need not see inside it."""
 
 
-def _is_watched(x: Any) -> bool:
-    """Whether a dispatch mode, and nothing else, stands between the call and the kernels."""
-    return (
-        (type(x) in _PLAIN or type(x) is FakeTensor)
-        and x.requires_grad
-        and torch.is_grad_enabled()
-        and x.dtype in _DTYPES
-        and x.layout is torch.strided
-        and not x.is_nested
-        and not are_transforms_active()
-        and not is_tracing()
-        # A graph that is written down for others, such as an exporter, is to hold PyTorch's own operator.
-        and not writes_graph()
-        and not (count_function_modes() and _has_function_mode())
-        and not in_forward_mode()
+def needs_standard_functions() -> bool:
+    """Whether a compiler, tracer, transform or mode is active that has to see PyTorch's own functions.
+
+    A dispatch mode sees operators, and takes those of `custom_ops.py`; but a graph that is recorded for others, by an
+    exporter, is to hold PyTorch's own.
+    """
+    return bool(
+        torch.compiler.is_compiling()
+        or are_transforms_active()
+        or is_tracing()
+        or (count_dispatch_modes() and writes_graph())
+        or (count_function_modes() and _has_function_mode())
     )
 
 
 def _is_eager() -> bool:
-    """Whether no transform, mode or tracer stands between this call and the memory of the tensors."""
-    return not (
-        torch.compiler.is_compiling()
-        or are_transforms_active()
-        or count_dispatch_modes()
-        or is_tracing()
-        or (count_function_modes() and _has_function_mode())
-    )
+    """Whether no transform, mode or tracer is active between this call and the memory of the tensors."""
+    return not (needs_standard_functions() or count_dispatch_modes())
 
 
 def _has_function_mode() -> bool:
     return any(type(function_mode(k)) not in TRANSPARENT for k in range(count_function_modes()))
 
 
+def has_kernels(x: Tensor) -> bool:
+    """Whether the kernels take a tensor's dtype and layout."""
+    return x.dtype in _DTYPES and x.layout is torch.strided and not (x.is_meta or x.is_nested)
+
+
 def is_watched() -> bool:
-    """Whether a mode is open that wants to see every call of `leaky_relu`."""
+    """Whether a mode is active that observes calls of `leaky_relu`."""
     depth = count_function_modes()
     return bool(depth) and any(hasattr(function_mode(k), "observe_leaky_relu") for k in range(depth))
 
 
-def _announce(x: Tensor, slope: float) -> None:
-    """Tell modes that count calls of this one, which PyTorch does not show them."""
+def announce(x: Tensor, slope: float) -> None:
+    """Report a call of `leaky_relu` to the modes that observe it: PyTorch shows them calls of its own functions."""
     for k in range(count_function_modes()):
         mode: Any = function_mode(k)
         if hasattr(mode, "observe_leaky_relu"):

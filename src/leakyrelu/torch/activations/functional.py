@@ -4,15 +4,13 @@ PyTorch's own function keeps its whole input (github.com/pytorch/pytorch/issues/
 sign alone, so the signs are enough. They are taken in the memory order of the output: a channels-last or transposed
 tensor is one flat run to the kernel, and the result has the strides that PyTorch's would have.
 
-Four roads, one result:
+Execution paths, with the same values and gradients:
 
-* The CPU: native kernels on the addresses of the tensors, for all four dtypes.
-* Other devices: PyTorch operations that pack the bits; the host never waits for the device.
-* Under dispatch modes, which watch the operators that run (fake tensors, counters of memory and operations): the
-  registered operator of `operator.py`, which keeps the same bits.
-* PyTorch's own function, where there is nothing to save (no gradient is asked for, a tensor so small that a kernel of
-  ours takes longer to reach than to run) or where another layer of PyTorch has to see it: tensor subclasses,
-  `torch.func` transforms, tracing, `torch.compile`, `torch.export`.
+* The autograd functions of this file: native kernels on the CPU, operations of PyTorch on other devices. Dispatch modes
+  (fake tensors, counters of memory and operations) see the same kernels as the operators of `custom_ops.py`.
+* PyTorch's own function, where there is nothing to save (no gradient is required, or the tensor is so small that an
+  autograd function in Python takes longer to call than to run), and where PyTorch's function has to be seen: tensor
+  subclasses, `torch.func` transforms, tracing, `torch.compile`, `torch.export`.
 """
 
 from __future__ import annotations
@@ -24,8 +22,8 @@ import torch.nn.functional as F
 
 from leakyrelu.torch._compat import (
     DisableTorchFunction,
+    FakeTensor,
     apply_of,
-    are_transforms_active,
     count_dispatch_modes,
     count_function_modes,
     fast_leaky_relu,
@@ -35,8 +33,8 @@ from leakyrelu.torch._compat import (
     is_tracing,
     is_view,
 )
-from leakyrelu.torch.activations.eager import _DTYPES, _PLAIN, _announce, _is_eager, _is_watched
-from leakyrelu.torch.activations.kernels import from_signs, from_signs_plain, with_signs
+from leakyrelu.torch.activations import custom_ops, kernels
+from leakyrelu.torch.activations.eager import _PLAIN, announce, has_kernels, needs_standard_functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,11 +100,11 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     """
     if is_scripting():
         return F.leaky_relu(input, negative_slope, inplace)
-    return choose_road(input, negative_slope, inplace)
+    return leaky_relu_unscripted(input, negative_slope, inplace)
 
 
-def choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
-    """Call `leaky_relu` from Python, where TorchScript does not look."""
+def leaky_relu_unscripted(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
+    """Choose the execution path of `leaky_relu`, in code that TorchScript does not compile."""
     if (
         not inplace  # PyTorch reads the signs off the result, where a negative slope has changed them
         and type(x) is _Tensor
@@ -117,48 +115,37 @@ def choose_road(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
         if count_function_modes():
             return F.leaky_relu(x, negative_slope)
         return fast_leaky_relu(x, negative_slope)
-    if not (inplace or torch.compiler.is_compiling()) and count_dispatch_modes() and _is_watched(x):
-        from leakyrelu.torch.activations.custom_ops import op_with_signs
-
-        slope = _slope(x, negative_slope)
-        if count_function_modes():
-            _announce(x, slope)
-        return op_with_signs(x, slope)[0]  # type: ignore[no-any-return]
     if not _keeps_signs(x) or (inplace and x.is_leaf):
         if inplace and _signs_would_flip(x, negative_slope):
             return x.copy_(F.leaky_relu(x.clone(), negative_slope))  # type: ignore[no-any-return]
         return F.leaky_relu(x, negative_slope, inplace)
     slope = _slope(x, negative_slope)
     if count_function_modes():
-        _announce(x, slope)
-    if inplace and is_view(x):
-        # Which views may be written, and where their gradient goes, PyTorch knows: copy_ asks it.
+        announce(x, slope)
+    if inplace and (is_view(x) or not kernels.is_dense(x)):
+        # Which views may be written, and where their gradient goes, PyTorch decides in copy_.
         return x.copy_(_apply_leaky_relu(x, slope, False))  # type: ignore[no-any-return]
     return _apply_leaky_relu(x, slope, inplace)
 
 
 def _keeps_signs(x: Any) -> bool:
-    """Whether autograd will need signs, and nobody but autograd has to see the call."""
+    """Whether autograd needs signs, and nothing else has to see PyTorch's own function."""
     return (
-        type(x) in _PLAIN
+        (type(x) in _PLAIN or type(x) is FakeTensor)
         and x.requires_grad
-        and _is_eager()
         and torch.is_grad_enabled()
-        and x.dtype in _DTYPES
-        and x.layout is torch.strided
-        and not (x.is_meta or x.is_nested)
+        and has_kernels(x)
+        and not needs_standard_functions()
     )
 
 
 def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
     """Whether a derivative taken by PyTorch itself would have to read signs that an in-place result has lost."""
-    if not (isinstance(x, torch.Tensor) and isinstance(negative_slope, (float, int)) and negative_slope < 0):
-        return False
     return (
-        torch.compiler.is_compiling()
-        or (x.requires_grad and torch.is_grad_enabled())
-        or are_transforms_active()
-        or in_forward_mode()
+        isinstance(x, torch.Tensor)
+        and isinstance(negative_slope, (float, int))
+        and negative_slope < 0
+        and ((x.requires_grad and torch.is_grad_enabled()) or needs_standard_functions() or in_forward_mode())
     )
 
 
@@ -170,72 +157,70 @@ def _slope(x: Tensor, negative_slope: Any) -> float:
     return float(negative_slope)
 
 
+def _kernels(x: Tensor) -> Any:
+    """Return the kernels, or the operators around them where a dispatch mode or a fake tensor has to see one."""
+    return custom_ops if count_dispatch_modes() or type(x) is FakeTensor else kernels
+
+
 class _LeakyReLU(torch.autograd.Function):
     """(x, slope, inplace) -> y; keeps the signs and the layout they were taken in."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float, inplace: bool) -> Tensor:
-        y, signs, strides = with_signs(x, slope, inplace)
+        if inplace:
+            y, signs = x, _kernels(x).with_signs_(x, slope)
+            ctx.mark_dirty(x)
+        else:
+            y, signs = _kernels(x).with_signs(x, slope)
         ctx.save_for_backward(signs)
         if in_forward_mode():
             ctx.save_for_forward(signs)
         ctx.set_materialize_grads(False)
-        ctx.rule = (slope, y.shape, strides)
+        ctx.rule = (slope, y.stride())
         ctx.inplace = inplace
-        if inplace:
-            ctx.mark_dirty(x)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
-        if grad is None:
-            return None, None, None
-        (signs,) = ctx.saved_tensors
-        slope, shape, strides = ctx.rule
-        return _scale(grad, signs, slope, shape, strides), None, None
+        return _scale(grad, *ctx.saved_tensors, *ctx.rule), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, *_: None) -> Tensor | None:
-        if tangent is None:
-            return None
-        scaled = _scale(tangent, *ctx.saved_tensors, *ctx.rule)
+        scaled: Any = _scale(tangent, *ctx.saved_tensors, *ctx.rule)
         # An in-place function has to answer with the tangent it was given, changed in place.
-        return tangent.copy_(scaled) if ctx.inplace else scaled
+        return tangent.copy_(scaled) if ctx.inplace and tangent is not None else scaled
 
 
 class _Scale(torch.autograd.Function):
-    """(grad, signs, slope, shape, strides) -> grad where the bit is 1, slope * grad elsewhere; linear in grad."""
+    """(grad, signs, slope, strides) -> grad where the bit is 1, slope * grad elsewhere; linear in grad."""
 
     @staticmethod
-    def forward(
-        ctx: Any, grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]
-    ) -> Tensor:
+    def forward(ctx: Any, grad: Tensor, signs: Tensor, slope: float, strides: tuple[int, ...]) -> Tensor:
         ctx.save_for_backward(signs)
         ctx.save_for_forward(signs)
         ctx.set_materialize_grads(False)
-        ctx.rule = (slope, shape, strides)
-        return from_signs(grad, signs, slope, shape, strides)
+        ctx.rule = (slope, strides)
+        return _kernels(grad).from_signs(grad, signs, slope, strides)  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None, None]:
-        scaled = None if grad is None else _scale(grad, *ctx.saved_tensors, *ctx.rule)
-        return scaled, None, None, None, None
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None]:
+        return _scale(grad, *ctx.saved_tensors, *ctx.rule), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, *_: None) -> Tensor | None:
-        return None if tangent is None else _scale(tangent, *ctx.saved_tensors, *ctx.rule)
+        return _scale(tangent, *ctx.saved_tensors, *ctx.rule)
 
 
-# What `Function.apply` does before this is for `torch.func`, which never gets here, and takes longer than the rest.
 _apply_leaky_relu: Callable[[Tensor, float, bool], Tensor] = apply_of(_LeakyReLU)
-_apply_scale: Callable[[Tensor, Tensor, float, torch.Size, tuple[int, ...]], Tensor] = apply_of(_Scale)
+_apply_scale: Callable[[Tensor, Tensor, float, tuple[int, ...]], Tensor] = apply_of(_Scale)
 
 
-def _scale(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
-    """Apply the derivative to a gradient or a tangent, itself differentiable."""
-    if type(grad) not in _PLAIN or is_batched_gradient(grad) or not _is_eager():
-        # Batched gradients (`is_grads_batched`), compiled autograd, modes: operations that PyTorch can see into.
-        return from_signs_plain(grad, signs, slope, shape, strides)
+def _scale(grad: Tensor | None, signs: Tensor, slope: float, strides: tuple[int, ...]) -> Tensor | None:
+    """Apply the derivative to a gradient or a tangent, itself differentiable; None stands for zeros."""
+    if grad is None:
+        return None
+    if type(grad) not in _PLAIN or is_batched_gradient(grad) or needs_standard_functions():
+        return kernels.from_signs_plain(grad, signs, slope, strides)
     if torch.is_grad_enabled() or in_forward_mode():
-        return _apply_scale(grad, signs, slope, shape, strides)
-    return from_signs(grad, signs, slope, shape, strides)
+        return _apply_scale(grad, signs, slope, strides)
+    return _kernels(grad).from_signs(grad, signs, slope, strides)  # type: ignore[no-any-return]

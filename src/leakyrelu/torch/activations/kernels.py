@@ -1,4 +1,4 @@
-"""The kernels on tensors: the native ones on the addresses of CPU tensors, plain PyTorch operations elsewhere.
+"""Kernels on tensors: native ones on the addresses of CPU tensors, plain PyTorch operations elsewhere.
 
 Signs are taken in the memory order of the output. Nothing here knows autograd.
 """
@@ -14,6 +14,8 @@ from leakyrelu import _core
 from leakyrelu.torch.activations.packed_signs import pack, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -44,27 +46,40 @@ def aligned(x: Tensor) -> Tensor:
     return x.clone() if x.data_ptr() % x.element_size() else x
 
 
-def with_signs(x: Tensor, slope: float, inplace: bool) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Return the output, the signs, and the strides of the dense layout in which the signs were taken."""
-    if not x.is_cpu or x.dtype not in NATIVE_DTYPES or x.is_neg():
-        mask = x > 0
-        return F.leaky_relu(x, slope, inplace), pack(mask), mask.stride()
+def is_dense(x: Tensor) -> bool:
+    """Whether a tensor fills its memory without gaps or overlap, in any order of its axes."""
+    return _memory_format(x) is not torch.preserve_format or torch.empty_like(x).stride() == x.stride()
 
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    """Return the layout that PyTorch gives the result of an elementwise function of `x`."""
     if x.is_contiguous():
-        y = x if inplace else empty_like(x, torch.contiguous_format)
-        return y, _take_signs(x, slope, y), y.stride()
+        return torch.contiguous_format
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.preserve_format
 
-    # Otherwise PyTorch gives its result the strides of `x`, where `x` fills its memory without gaps or overlap, and
-    # strides as near to them as a dense tensor can have, where it does not. A fresh tensor answers which it is.
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if channels_last else torch.preserve_format
+
+def _is_native(x: Tensor) -> bool:
+    return x.is_cpu and x.dtype in NATIVE_DTYPES and not x.is_neg()
+
+
+def with_signs(x: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    """Return x where x > 0, slope * x elsewhere; and the packed signs of x in the memory order of that output."""
+    if not _is_native(x):
+        return F.leaky_relu(x, slope), pack(x > 0)
+    # PyTorch gives its result the strides of a dense tensor, and of another, strides as near as a dense one can have.
+    layout = _memory_format(x)
     y = empty_like(x, layout)
-    strides = y.stride()
-    if channels_last or strides == x.stride():
-        y = x if inplace else y
-        return y, _take_signs(x, slope, y), strides
-    signs = _take_signs(y.copy_(x), slope, y)
-    return (x.copy_(y) if inplace else y), signs, strides
+    dense = layout is not torch.preserve_format or y.stride() == x.stride()
+    return y, _take_signs(x if dense else y.copy_(x), slope, y)
+
+
+def with_signs_(x: Tensor, slope: float) -> Tensor:
+    """Write x where x > 0, slope * x elsewhere over dense `x`; return the packed signs in its memory order."""
+    if _is_native(x):
+        return _take_signs(x, slope, x)
+    mask = x > 0
+    F.leaky_relu_(x, slope)
+    return pack(mask)
 
 
 def _take_signs(x: Tensor, slope: float, out: Tensor) -> Tensor:
@@ -73,21 +88,21 @@ def _take_signs(x: Tensor, slope: float, out: Tensor) -> Tensor:
     return signs
 
 
-def from_signs(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+def from_signs(grad: Tensor, signs: Tensor, slope: float, strides: Sequence[int]) -> Tensor:
     """Return grad where the bit is 1, slope * grad elsewhere, in the layout in which the signs were taken."""
-    if not grad.is_cpu or grad.dtype not in NATIVE_DTYPES or grad.is_neg() or not signs.is_cpu:
-        return from_signs_plain(grad, signs, slope, shape, strides)
-    if grad.stride() == strides:
+    if not (_is_native(grad) and signs.is_cpu):
+        return from_signs_plain(grad, signs, slope, strides)
+    if grad.stride() == tuple(strides):
         result = empty_like(grad)
     else:
-        result = torch.empty_strided(shape, strides, dtype=grad.dtype, device="cpu")
+        result = grad.new_empty_strided(grad.shape, strides)
         grad = result.copy_(grad)
     _core.from_signs_at(native_layout(grad), slope, grad.data_ptr(), signs.data_ptr(), result.data_ptr())
     return result
 
 
-def from_signs_plain(grad: Tensor, signs: Tensor, slope: float, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+def from_signs_plain(grad: Tensor, signs: Tensor, slope: float, strides: Sequence[int]) -> Tensor:
     """Return the same by operations of PyTorch, which every mode and transform understands."""
     # The sign is all that PyTorch's own derivative reads of its input, so any positive number and 0 will do.
-    stand_in = unpack(signs, shape, strides, grad.dtype)
+    stand_in = unpack(signs, grad.shape, strides, grad.dtype)
     return torch.ops.aten.leaky_relu_backward(grad, stand_in, slope, False)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from torch import nn
 
 from leakyrelu import slope as _formulas
 from leakyrelu.torch._compat import is_scripting
-from leakyrelu.torch.activations.functional import choose_road, leaky_relu
+from leakyrelu.torch.activations.functional import leaky_relu, leaky_relu_unscripted
 from leakyrelu.torch.activations.parametric import prelu
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class LeakyReLU(nn.LeakyReLU):
         """Return f(input); shape, dtype and strides as `torch.nn.LeakyReLU` gives them."""
         if is_scripting():
             return leaky_relu(input, self.negative_slope, self.inplace)
-        return choose_road(input, self.negative_slope, self.inplace)
+        return leaky_relu_unscripted(input, self.negative_slope, self.inplace)
 
 
 class PReLU(nn.PReLU):

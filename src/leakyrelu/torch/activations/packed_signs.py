@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -33,7 +35,7 @@ def pack(mask: Tensor) -> Tensor:
     return ((flat.view(torch.int64) * _GATHER) >> 56).to(torch.uint8)
 
 
-def unpack(signs: Tensor, shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def unpack(signs: Tensor, shape: torch.Size, strides: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Return a tensor of that layout: a positive number where the bit is 1, 0 elsewhere."""
     spread = (signs.to(torch.int64) * _SPREAD) & _PICK
     return spread.view(torch.uint8).to(dtype).as_strided(shape, strides)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from leakyrelu import _core
 from leakyrelu.torch._compat import apply_of, in_forward_mode, is_batched_gradient, is_scripting
-from leakyrelu.torch.activations.eager import _DTYPES, _PLAIN, _is_eager, is_watched
+from leakyrelu.torch.activations.eager import _PLAIN, _is_eager, has_kernels, is_watched
 from leakyrelu.torch.activations.invertible import bounds, numbers
 from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, aligned, native_layout
 from leakyrelu.torch.activations.packed_signs import pack, unpack
@@ -104,10 +104,10 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
     """
     if is_scripting():
         return F.prelu(input, weight)
-    return _choose_road(input, weight)
+    return _prelu_unscripted(input, weight)
 
 
-def _choose_road(x: Any, w: Any) -> Tensor:
+def _prelu_unscripted(x: Any, w: Any) -> Tensor:
     if type(x) not in _PLAIN or type(w) not in _PLAIN or not _is_eager() or x.numel() < _SMALL:
         return F.prelu(x, w)
     if torch.is_autocast_enabled(x.device.type) and x.device == w.device:
@@ -128,16 +128,15 @@ def _autocast(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _keeps_less(x: Tensor, w: Tensor) -> bool:
-    """Whether there is anything to save; all else, errors included, is PyTorch's business."""
+    """Whether there is anything to save; all else, errors included, is left to PyTorch."""
     return (
         (x.requires_grad or w.requires_grad)
         and torch.is_grad_enabled()
-        and x.dtype in _DTYPES
+        and has_kernels(x)
+        and has_kernels(w)
         and w.dtype == x.dtype
         and w.device == x.device
-        and x.layout is torch.strided
-        and w.layout is torch.strided
-        and not (x.is_meta or x.is_nested or x.is_neg() or w.is_neg())
+        and not (x.is_neg() or w.is_neg())
         and x.numel() > 0
         and w.dim() <= 1
         and (w.numel() == 1 or (x.dim() > 1 and w.numel() == x.shape[1]))

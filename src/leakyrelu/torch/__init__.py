@@ -7,7 +7,6 @@ from leakyrelu.torch.diagnosis.model_report import NoRectifierError, diagnose
 from leakyrelu.torch.diagnosis.watcher import watch
 from leakyrelu.torch.memory_profile import ActivationMemory, activation_memory
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
-from leakyrelu.torch.openmp import share_threads
 from leakyrelu.torch.optim import parameter_groups
 from leakyrelu.torch.revival.revival import Revival, revive
 from leakyrelu.torch.rewrite.memory_saving import Saving, restore, save_memory
@@ -34,5 +33,3 @@ __all__ = [
     "save_memory",
     "watch",
 ]
-
-share_threads()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from leakyrelu import _core
 from leakyrelu.torch.activations.packed_signs import pack, unpack
+from leakyrelu.torch.openmp import share_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 
 NATIVE_DTYPES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in _core.DTYPES.items()}
+
+# The kernels run on PyTorch's threads, so that two pools do not share the cores.
+share_threads()
 
 
 def empty_like(x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:

@@ -31,9 +31,9 @@ def _is_tensor(value: object) -> bool:
 def _torch_if_tensor(value: object) -> Any:
     if not _is_tensor(value):
         return None
-    import leakyrelu.torch as door
+    import leakyrelu.torch as adapter
 
-    return door
+    return adapter
 
 
 def _only_numpy_has(function: str, *, out: Any, where: Any, dtype: Any) -> None:
@@ -62,7 +62,7 @@ def _refuse_foreign(function: str, **operands: Any) -> None:
             if _is_foreign(one):
                 _refuse_tensor(function, name, one)
                 raise TypeError(
-                    f"{function}: {name} is a {_full_name(one)}, which has no door here and does not implement "
+                    f"{function}: {name} is a {_full_name(one)}, which has no adapter here and does not implement "
                     f"__array_ufunc__; convert it yourself, for example with numpy.asarray({name}), or use its own "
                     f"framework's function"
                 )
@@ -71,7 +71,9 @@ def _refuse_foreign(function: str, **operands: Any) -> None:
 
 def _refuse_tensor(function: str, name: str, value: object) -> None:
     if _is_tensor(value):
-        raise TypeError(f"{function}: {name} is a {_full_name(value)}, which has no door here; {_door(function, name)}")
+        raise TypeError(
+            f"{function}: {name} is a {_full_name(value)}, which has no adapter here; {_remedy(function, name)}"
+        )
 
 
 def _refuse_list_of_foreign(function: str, name: str, value: object) -> None:
@@ -87,7 +89,8 @@ def _refuse_list_of_foreign(function: str, name: str, value: object) -> None:
     cause = "which would come back as NumPy, without device and gradient"
     if _is_tensor(leaf):
         raise TypeError(
-            f"{function}: {name} is a {kind}, {cause}; make one tensor of it with torch.stack; {_door(function, name)}"
+            f"{function}: {name} is a {kind}, {cause}; make one tensor of it with torch.stack; "
+            f"{_remedy(function, name)}"
         )
     raise TypeError(
         f"{function}: {name} is a {kind}, {cause}; make one array of it by its own framework, or convert each with "
@@ -95,7 +98,7 @@ def _refuse_list_of_foreign(function: str, name: str, value: object) -> None:
     )
 
 
-def _door(function: str, name: str) -> str:
+def _remedy(function: str, name: str) -> str:
     return _FOR_SLOPES if name == "alpha" else _FOR_TENSORS[function]
 
 

@@ -5,10 +5,10 @@ xarray, pandas, sparse, masked arrays) is served without a line here. Three thin
 
 * the usual calls (a Python float, a plain dense array) take the fast path of the native core, which reads the default
   of alpha here; what the functions mean stands here too, and the tests hold both paths to it;
-* a tensor of a framework without that protocol goes to the door of that framework. Frameworks are looked up in
-  ``sys.modules``, never imported: whoever holds a tensor has imported its framework;
-* a type without a door is refused by name, also in a list. Converting it silently to NumPy would return another type
-  than came in, and lose its device and its gradient.
+* a tensor of a framework without that protocol goes to the adapter of that framework. Frameworks are looked up in
+  ``sys.modules``, never imported: a tensor exists only where its framework was imported;
+* a type without an adapter is refused by name, also in a list. Converting it silently to NumPy would return another
+  type than came in, and lose its device and its gradient.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def leaky_relu(
     Raises
     ------
     TypeError
-        For complex, text, object, time and structured data or alpha, and for array types without a door.
+        For complex, text, object, time and structured data or alpha, and for array types without an adapter.
     ValueError
         If the shapes do not broadcast.
 

@@ -129,7 +129,9 @@ def test_a_type_without_a_door_is_refused_by_name():
         ("x", lambda: leaky_relu_backward(X, foreign)),
         ("y", lambda: leaky_relu_inverse(foreign)),
     ):
-        with pytest.raises(TypeError, match=rf"{name} is a .*Tensor, which has no door here.*numpy\.asarray\({name}\)"):
+        with pytest.raises(
+            TypeError, match=rf"{name} is a .*Tensor, which has no adapter here.*numpy\.asarray\({name}\)"
+        ):
             call()
 
 
@@ -150,7 +152,7 @@ TENSOR = torch.tensor([-2.0, 3.0])
 )
 def test_the_refusal_of_a_tensor_names_the_function_for_it(operand, call, adapter):
     for tensor, kind in ((TENSOR, "Tensor"), (torch.nn.Parameter(TENSOR), "Parameter")):
-        with pytest.raises(TypeError, match=rf"{operand} is a torch\..*{kind}, which has no door here; ") as refusal:
+        with pytest.raises(TypeError, match=rf"{operand} is a torch\..*{kind}, which has no adapter here; ") as refusal:
             call(tensor)
         remedy = str(refusal.value)
         assert "asarray" not in remedy

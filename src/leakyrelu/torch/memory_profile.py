@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from leakyrelu.torch._checks import require_module
 from leakyrelu.torch._compat import sparse_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from leakyrelu.torch.graph.model_calls import call_model
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,7 @@ class ActivationMemory:
     >>> from torch import nn
 
     from leakyrelu.torch._compat import sparse_parts
+    from leakyrelu.torch.graph.model_calls import call_model
     >>> from leakyrelu.torch import activation_memory
     >>> count = activation_memory(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(10, 4))
     >>> count.bytes, count.input_bytes, [(module.name, module.bytes) for module in count.modules]
@@ -137,6 +136,7 @@ def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa
     >>> from torch import nn
 
     from leakyrelu.torch._compat import sparse_parts
+    from leakyrelu.torch.graph.model_calls import call_model
     >>> from leakyrelu.torch import LeakyReLU, activation_memory
     >>> x = torch.randn(2**16, 16)
     >>> activation_memory(nn.Sequential(nn.Linear(16, 16), nn.LeakyReLU()), x)
@@ -157,7 +157,7 @@ def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa
     handles = [handle for module, name in names.items() for handle in _watch(module, name, count)]
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
-            _call(model, input)
+            call_model(model, input)
     finally:
         for handle in handles:
             handle.remove()
@@ -177,14 +177,6 @@ def _watch(module: nn.Module, name: str, count: _Count) -> tuple[Any, Any]:
         module.register_forward_pre_hook(enter, prepend=True),
         module.register_forward_hook(leave, always_call=True),
     )
-
-
-def _call(model: Callable[..., Any], arguments: Any) -> Any:
-    if isinstance(arguments, dict):
-        return model(**arguments)
-    if isinstance(arguments, tuple | list):
-        return model(*arguments)
-    return model(arguments)
 
 
 def _storages(value: Any) -> set[torch.UntypedStorage]:

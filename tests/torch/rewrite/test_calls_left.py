@@ -21,7 +21,7 @@ def test_what_cannot_be_followed_is_said_and_its_children_are_rewritten(x):
     model, _, report = rewritten(lambda: nn.Sequential(Untraceable(), Plain()))
     assert report.rewritten == (("0.block", "relu", 1), ("1", "relu", 1))
     said = "symbolically traced variables cannot be used as inputs to control flow"
-    reason = f"torch.fx cannot follow its forward method, in which a call of a ReLU stays one: {said}"
+    reason = f"torch.fx cannot trace its forward method, in which a call of a ReLU stays one: {said}"
     assert report.left == (("0", reason),)
     torch.testing.assert_close(model(x), leaky(torch.relu(leaky(x - 0.1)) - 0.1))
 

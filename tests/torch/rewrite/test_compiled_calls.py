@@ -65,7 +65,7 @@ def test_a_graph_of_others_holds_what_is_computed(x):
 
 
 def test_what_stays_does_so_in_a_compiled_network_too(x):
-    """A layer that torch.fx cannot follow, in a container of PyTorch's into which it does not look."""
+    """A layer that torch.fx cannot trace, in a container of PyTorch's into which it does not look."""
 
     class Odd(nn.TransformerEncoderLayer):
         def __init__(self):

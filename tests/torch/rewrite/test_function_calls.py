@@ -167,7 +167,7 @@ def test_gain_is_corrected_in_front_of_calls():
     assert [name for name, _ in report.rescaled] == ["head", "down"]
     assert [each for _, each in report.rescaled] == pytest.approx([factor] * 2)
     assert report.not_rescaled == (
-        ("relu()", "the output of skip also goes elsewhere"),
+        ("relu()", "the output of skip also goes into another operation"),
         ("clamp()", "ReLU comes before it, no linear or convolution layer"),
     )
     for key, value in model.state_dict().items():

@@ -35,7 +35,7 @@ class Picking(nn.Module):
     ("way", "joined", "swapped", "left"),
     [
         ("fine", ["first.1", "second.1"], ["act", "slopes"], {}),
-        ("used twice", ["second.1"], ["act", "slopes"], {"first.1": "with it output 0 of the example is another"}),
+        ("used twice", ["second.1"], ["act", "slopes"], {"first.1": "with it output 0 of the example differs"}),
         ("in place", ["first.1", "second.1"], ["act"], {"slopes": "with it the example raises: one of the variables"}),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_hook_on_a_container_sees_what_it_saw():
 def test_report_reads_as_words():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.LeakyReLU(), nn.LeakyReLU(), nn.BatchNorm1d(4))
     assert repr(save_memory(model)) == (
-        "1 pairs joined, 1 Leaky ReLUs swapped, 1 left\n"
+        "1 pair joined, 1 Leaky ReLU swapped, 1 left\n"
         "  joined  1 + 2\n"
         "  swapped 3\n"
         "  left    4: its output leaves the part of the model that could be traced, or is the model's own"

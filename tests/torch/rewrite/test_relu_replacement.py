@@ -10,7 +10,7 @@ from torch import nn
 
 from leakyrelu.torch import LeakyReLU, replace_relu
 
-LAST_LINE = "A call such as torch.relu(x) in a forward method that torch.fx cannot follow stays a ReLU."
+LAST_LINE = "A call such as torch.relu(x) in a forward method that torch.fx cannot trace stays a ReLU."
 
 
 class Block(nn.Module):
@@ -133,7 +133,7 @@ def test_lost_hooks_are_reported():
 def test_report_reads_as_text():
     model = nn.Sequential(nn.ReLU(), Block(), nn.ReLU6())
     assert repr(replace_relu(model, 0.1)).splitlines() == [
-        "nn.ReLU -> LeakyReLU(negative_slope=0.1): 2 swapped, 1 calls rewritten",
+        "nn.ReLU -> LeakyReLU(negative_slope=0.1): 2 swapped, 1 call rewritten",
         "  swapped    0",
         "  swapped    1.act",
         "  rewritten  1: relu",
@@ -226,7 +226,7 @@ def test_output_used_elsewhere_is_left():
     weight = model.linear.weight.clone()
     report = replace_relu(model, 0.5, correct_gain=True)
     assert report.not_rescaled == (
-        ("act", "the output of linear also goes elsewhere"),
+        ("act", "the output of linear also goes into another operation"),
         ("lost", "no call of it was seen"),
     )
     assert torch.equal(model.linear.weight, weight)

@@ -1,4 +1,4 @@
-"""Call sites: where in a model's source a function is called, and their names in a report."""
+"""Call sites: where in the source of a model a function is called, and what lies between it and the forward method."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _codes(function: Any) -> Iterator[CodeType]:
 
 
 REDIRECTED: set[CodeType] = set()
-"""Code of the forward methods whose calls `replace_relu` redirects, entered by the module that makes them."""
+"""Code of the forward methods that `replace_relu` makes; filled by the module that defines them."""
 
 _NOT_CALLERS = frozenset(
     {__name__, "leakyrelu.torch.diagnosis.observer", "leakyrelu.torch.rewrite.function_calls"}
@@ -93,7 +93,7 @@ class CallSite(NamedTuple):
 
 
 def source(beside: tuple[str, ...] = ()) -> tuple[int, int, str]:
-    """Say where in the source of the model the call under way stands; frames of modules in `beside` are passed by."""
+    """Return the position in the source of the call under way; frames of modules in `beside` are skipped."""
     return _source(_caller(beside))
 
 

@@ -1,28 +1,26 @@
-"""The calls of a network as `torch.fx` sees them, without a trace of the tracing.
+"""Symbolic tracing of a network by `torch.fx`, without side effects on the model.
 
-To trace is to run the forward method once, on stand-ins for tensors. What it does besides (counting its calls in a
-buffer, keeping a list, throwing dice) happens to copies, and hooks do not run.
+To trace is to run the forward method once, on proxies instead of tensors. What it changes meanwhile (a counter in a
+buffer, a list, generators of random numbers) is a copy or is set back, and hooks do not run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import operator
-import random
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
 from leakyrelu.torch._compat import autograd_state, isolate_state
 from leakyrelu.torch.graph.call_sites import boundary, source
+from leakyrelu.torch.graph.model_calls import preserved_random_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 __all__ = ["trace"]
@@ -33,32 +31,32 @@ _IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul",
 
 
 def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool | None = None) -> fx.Graph:
-    """Return the graph of the calls of a model; PyTorch's own layers, and what `is_leaf` says, are single calls.
+    """Return the graph of the calls of a model, with PyTorch's own layers and those where `is_leaf` is true as leaves.
 
-    Unlike `torch.fx.symbolic_trace` it tells ``y += x`` (`operator.iadd`) from ``y = y + x`` (`operator.add`), and says
-    of every call of a function or method where it stands: ``node.meta["caller"]`` is the name of the module and the
-    place in its source, as `leakyrelu.torch.watch` has them, and ``node.meta["boundary"]`` is what
-    lies between it and the forward method (see `leakyrelu.torch.graph.call_sites.boundary`).
+    Unlike `torch.fx.symbolic_trace` it distinguishes ``y += x`` (`operator.iadd`) from ``y = y + x`` (`operator.add`),
+    and notes of every call of a function or method where it is made: ``node.meta["caller"]`` is the name of the module
+    and the position in its source, as `leakyrelu.torch.watch` has them, and ``node.meta["boundary"]`` is what lies
+    between the call and the forward method (see `leakyrelu.torch.graph.call_sites.boundary`).
 
     Parameters
     ----------
     model
-        The model. Afterwards it is as it was, and so are the generators of random numbers.
+        The model. It does not change, and neither do the generators of random numbers.
     is_leaf
-        Asked before the tracing.
+        Whether a module is a leaf of the graph; called before the tracing.
     training
-        The mode to trace in; as it is, if None.
+        Whether to trace in training mode; in the present mode of each module, if None.
     """
     inside = list(model.modules())
     leaves = {module for module in inside if is_leaf(module)}
     before = [dict(vars(module)) for module in inside]
-    twins: dict[int, torch.Tensor] = {}
+    copies: dict[int, torch.Tensor] = {}
     try:
         for module in inside:
-            isolate_state(module, lambda value: _twin(value, twins))
+            isolate_state(module, lambda value: _copied(value, copies))
             if training is not None:
                 vars(module)["training"] = training
-        with _same_dice():
+        with preserved_random_state():
             return _Tracer(leaves).trace(model)
     finally:
         for module, attributes in zip(inside, before, strict=True):
@@ -70,14 +68,14 @@ class _Tracer(fx.Tracer):
     def __init__(self, leaves: set[nn.Module]) -> None:
         super().__init__()
         self.leaves = leaves
-        self.inside = [("", autograd_state())]
+        self.callers = [("", autograd_state())]
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
-        self.inside.append((self.path_of_module(m), autograd_state()))
+        self.callers.append((self.path_of_module(m), autograd_state()))
         try:
             return super().call_module(m, forward, args, kwargs)
         finally:
-            self.inside.pop()
+            self.callers.pop()
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -85,14 +83,14 @@ class _Tracer(fx.Tracer):
         run: Callable[..., Any] | None = getattr(root_fn, "run_on_proxies", None)
         if run is None:
             return super().create_args_for_root(root_fn, is_module, concrete_args)
-        # Of a redirected method the original has the arguments that are to be stood in for.
+        # The arguments of a redirected method are those of the original one.
         inner, args = super().create_args_for_root(root_fn.__wrapped__, is_module, concrete_args)  # type: ignore[attr-defined]
         return lambda module, *rest: run(inner, module, rest, {}), args
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)
         if kind in ("call_function", "call_method"):
-            module, state = self.inside[-1]
+            module, state = self.callers[-1]
             node.meta["caller"] = module, source(("torch.fx", __name__))
             node.meta["boundary"] = boundary(state)
         return node
@@ -105,7 +103,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Proxy(fx.Proxy):
-    """Without methods of these names Python would compute ``y += x`` as ``y = y + x``."""
+    """A proxy with the methods of in-place operators, without which Python computes ``y += x`` as ``y = y + x``."""
 
 
 def _in_place(function: Any) -> Callable[[fx.Proxy, Any], fx.Proxy]:
@@ -116,25 +114,12 @@ for _name in _IN_PLACE:
     setattr(_Proxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
 
 
-def _twin(value: Any, twins: dict[int, torch.Tensor]) -> Any:
-    """Return a copy of what a forward method could change in place; of anything else the thing itself."""
+def _copied(value: Any, copies: dict[int, torch.Tensor]) -> Any:
+    """Return a copy of what a forward method could change in place; anything else as it is."""
     if type(value) in _CONTAINERS:
         return copy.copy(value)
     if not isinstance(value, torch.Tensor) or isinstance(value, nn.Parameter) or is_lazy(value):
         return value
-    if id(value) not in twins:
-        twins[id(value)] = value.detach().clone()
-    return twins[id(value)]
-
-
-@contextlib.contextmanager
-def _same_dice() -> Iterator[None]:
-    cpu, plain, legacy = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
-        torch.set_rng_state(cpu)
-        random.setstate(plain)
-        np.random.set_state(legacy)  # noqa: NPY002
-        torch.cuda.set_rng_state_all(gpus)
+    if id(value) not in copies:
+        copies[id(value)] = value.detach().clone()
+    return copies[id(value)]

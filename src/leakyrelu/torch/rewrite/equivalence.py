@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leakyrelu._text import first_line
 from leakyrelu.torch._compat import tree_leaves
-from leakyrelu.torch.graph.tracing import _same_dice
-from leakyrelu.torch.memory_profile import _call
+from leakyrelu.torch.graph.model_calls import call_model, preserved_random_state
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,8 +22,8 @@ def outcome(model: nn.Module, example: Any) -> dict[str, Tensor]:
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
     try:
-        with _same_dice(), torch.enable_grad():
-            leaves = [t for t in tree_leaves(_call(model, example)) if isinstance(t, torch.Tensor)]
+        with preserved_random_state(), torch.enable_grad():
+            leaves = [t for t in tree_leaves(call_model(model, example)) if isinstance(t, torch.Tensor)]
             results = {f"output {k}": t for k, t in enumerate(leaves) if t.is_floating_point()}
             # Not the plain sum, which a normalization makes constant.
             total = sum(
@@ -44,12 +44,11 @@ def outcome(model: nn.Module, example: Any) -> dict[str, Tensor]:
 
 
 def difference(before: dict[str, Tensor], model: nn.Module, example: Any) -> str | None:
-    """Say in words what the model computes otherwise than before, by more than the root of the dtype's eps."""
+    """Return what differs from the outcome before by more than the root of the dtype's eps, or None."""
     try:
         after = outcome(model, example)
     except RuntimeError as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return f"with it the example raises: {said[:120]}"
+        return f"with it the example raises: {first_line(error, 120)}"
     # Of all gradients together: one that is 0, such as that of a bias in front of a normalization, is rounding alone.
     gradients = torch.stack(
         [torch.zeros(()).double(), *(_size(t) for name, t in before.items() if name.startswith("the gradient"))]
@@ -63,7 +62,7 @@ def difference(before: dict[str, Tensor], model: nn.Module, example: Any) -> str
         size = gradients.norm() if name.startswith("the gradient") else _size(old)
         eps = torch.finfo(old.dtype).eps
         if not apart <= eps**0.5 * size + eps:
-            return f"with it {name} of the example is another"
+            return f"with it {name} of the example differs"
     return None
 
 

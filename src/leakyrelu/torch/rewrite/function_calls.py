@@ -1,13 +1,13 @@
-"""Forward methods whose calls of ReLU as a function become Leaky ReLU, without a change of their code.
+"""Redirection of the calls of ReLU as a function in a forward method to Leaky ReLU, without a change of its code.
 
 The class of a module is exchanged for a subclass whose forward method runs the original one under a
-`TorchFunctionMode`, which PyTorch asks about every call of a function or method of tensors. So the forward method
-itself still decides what is called, by `self.training` or anything else; a graph of `torch.fx` in its place could not.
+`TorchFunctionMode`, which sees every call of a function or method of tensors. So the forward method itself still
+decides what is called, by `self.training` or anything else; a graph of `torch.fx` in its place could not.
 
-The mode also sees what other modules call that run meanwhile. Whose call it is, the frames of Python say: what lies
-between the call and the forward method. Under `torch.compile` there are no frames, and no module in between either that
-calls a ReLU and is to keep it: `replace_relu` exchanges the classes of these, too. (A hook of the user's that calls one
-there is compiled as part of the forward method.)
+The mode also sees the calls of other modules that run meanwhile. Whose call it is follows from what lies between the
+call and the forward method on Python's stack. Under `torch.compile` there is no stack; modules in between that call a
+ReLU and are to go on doing so get a class of their own there. (A hook of the user's that calls one is compiled as part
+of the forward method.)
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from leakyrelu.torch._compat import (
 from leakyrelu.torch.activations.eager import TRANSPARENT
 from leakyrelu.torch.activations.functional import leaky_relu
 from leakyrelu.torch.graph.call_sites import REDIRECTED, boundary
-from leakyrelu.torch.graph.relu_functions import _ALL, _is_in_place, _is_relu, called
+from leakyrelu.torch.graph.relu_functions import MAYBE_RELUS, is_in_place_relu, is_relu, relu_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["LeakyFunction", "follow", "keep", "obstacle", "redirect"]
+__all__ = ["LeakyFunction", "exempt", "obstacle", "redirect", "run_on_proxies"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LeakyFunction:
 
 
 class _Mode(TorchFunctionMode):
-    """Makes the ReLUs of the forward method around it leaky; `state` is None where `torch.compile` traces it."""
+    """The mode that makes the ReLUs of a forward method leaky; `state` is None where `torch.compile` traces it."""
 
     def __init__(self, slope: float, state: tuple[bool, int] | None) -> None:
         super().__init__()
@@ -81,23 +81,23 @@ class _Mode(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if (
-            func in _ALL
-            and _is_relu(func, args, kwargs)
+            func in MAYBE_RELUS
+            and is_relu(func, args, kwargs)
             and (is_dynamo_compiling() or (self.state is not None and _is_own(self.state)))
         ):
             x = args[0] if args else kwargs.get("input", kwargs.get("self"))
             # Of integers, such as indices that a clamp keeps from falling below 0, there is no Leaky ReLU.
             if not isinstance(x, Tensor) or x.is_floating_point():
-                return leaky_relu(x, self.slope, _is_in_place(func, args, kwargs))
+                return leaky_relu(x, self.slope, is_in_place_relu(func, args, kwargs))
         return func(*args, **kwargs)
 
 
-class _Keeping(TorchFunctionMode):
-    """Hides calls of ReLU from the modes around it, and nothing else."""
+class _HiddenReLU(TorchFunctionMode):
+    """A mode that hides calls of ReLU, and nothing else, from the modes around it."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _ALL:
+        if func in MAYBE_RELUS:
             with DisableTorchFunction():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
@@ -119,12 +119,12 @@ def _is_own(state: tuple[bool, int]) -> bool:
 
 
 class _Exchanged:
-    """What the subclasses have besides their forward method. Copies and pickles name the original class."""
+    """The base of the subclasses: their copies and pickles name the original class."""
 
     _exchange: tuple[Callable[..., type], type, tuple[Any, ...]]
 
     def __init_subclass__(cls) -> None:
-        """Keep the original class from taking notice of a subclass, as registries do."""
+        """Do not run that of the original class, which may add subclasses to a registry."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         reduced: Any = super().__reduce_ex__(protocol)
@@ -149,14 +149,14 @@ def redirect(module: nn.Module, slope: float) -> None:
     _exchange(module, _redirected(type(module), slope))
 
 
-def keep(module: nn.Module) -> None:
-    """Keep a module that computes a ReLU as it is, also where `torch.compile` looks through a redirected one."""
+def exempt(module: nn.Module) -> None:
+    """Let a module go on computing a ReLU also where `torch.compile` traces it as a part of a redirected one."""
     if not isinstance(module, _Exchanged):
         _exchange(module, _kept(type(module)))
 
 
 def obstacle(module: nn.Module) -> str | None:
-    """Say what keeps Python from exchanging the class of a module, if anything does."""
+    """Return why Python cannot exchange the class of a module, or None if it can."""
     original = type(module)
     try:
         redirect(module, 0.0)
@@ -204,7 +204,7 @@ def _forward_of(original: Any, slope: float) -> Callable[..., Any]:
             with _Mode(slope, None):
                 return inner(self, *args, **kwargs)
         if is_fx_symbolic_tracing():
-            return follow(inner, slope, self, args, kwargs)
+            return run_on_proxies(slope, inner, self, args, kwargs)
         state = autograd_state()
         if (depth := count_function_modes()) > 0:
             top: Any = function_mode(depth - 1)
@@ -213,10 +213,7 @@ def _forward_of(original: Any, slope: float) -> Callable[..., Any]:
         with _Mode(slope, state):
             return inner(self, *args, **kwargs)
 
-    def run_on_proxies(inner: Any, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return follow(inner, slope, module, args, kwargs)
-
-    forward.run_on_proxies = run_on_proxies  # type: ignore[attr-defined]
+    forward.run_on_proxies = functools.partial(run_on_proxies, slope)  # type: ignore[attr-defined]
     return forward
 
 
@@ -229,17 +226,17 @@ def _kept_forward_of(original: Any) -> Callable[..., Any]:
     @functools.wraps(inner)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_dynamo_compiling():
-            with _Keeping():
+            with _HiddenReLU():
                 return inner(self, *args, **kwargs)
         return inner(self, *args, **kwargs)
 
     return forward
 
 
-def follow(
-    inner: Callable[..., Any], slope: float, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+def run_on_proxies(
+    slope: float, inner: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Run a forward method on stand-ins of `torch.fx`, which write down calls of methods without asking a mode."""
+    """Run a forward method on proxies of `torch.fx`, whose calls of methods do not reach a mode, and rewrite these."""
     tracer: Any = next((x.tracer for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
     before = 0 if tracer is None else len(tracer.graph.nodes)
     here = None if tracer is None else next(reversed(getattr(tracer, "module_stack", {})), None)
@@ -247,11 +244,11 @@ def follow(
         result = inner(module, *args, **kwargs)
     for node in [] if tracer is None else list(tracer.graph.nodes)[before:]:
         own = next(reversed(node.meta.get("nn_module_stack") or {}), None) == here
-        if own and node.op == "call_method" and called(node) is not None:
+        if own and node.op == "call_method" and relu_call(node) is not None:
             function = getattr(torch.Tensor, node.target)
-            x, in_place = node.args[0], _is_in_place(function, node.args, node.kwargs)
+            x, in_place = node.args[0], is_in_place_relu(function, node.args, node.kwargs)
             node.op, node.target, node.args, node.kwargs = "call_function", F.leaky_relu, (x, slope, in_place), {}
     return result
 
 
-REDIRECTED.update((_FORWARD, follow.__code__))
+REDIRECTED.update((_FORWARD, run_on_proxies.__code__))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from leakyrelu.slope import gain
-from leakyrelu.torch.graph.neighbors import Calls
-from leakyrelu.torch.graph.relu_functions import called
+from leakyrelu.torch.graph.neighbors import UNKNOWN, Neighbors
+from leakyrelu.torch.graph.relu_functions import relu_call
 from leakyrelu.torch.normalization.layer import NORMS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _NORMALIZING = (*NORMS, nn.LayerNorm, nn.RMSNorm)
 
 
 class _Call(nn.ReLU):
-    """Stands for the calls of a ReLU as a function in one forward method."""
+    """A module as which the calls of a ReLU as a function in one forward method count."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Call(nn.ReLU):
 def correct_gains(
     model: nn.Module, owners: Collection[nn.Module], slope: float
 ) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, str], ...]]:
-    """Multiply the weights that feed a ReLU; return the names of their layers, and why others could not be.
+    """Multiply the weights of layers right before a ReLU; return the names of these layers, and reasons for the others.
 
     ReLUs are the modules `nn.ReLU`, and the functions that the forward methods of `owners` call.
     """
@@ -54,35 +54,35 @@ def correct_gains(
     relus = {module: name for module, name in names.items() if type(module) is nn.ReLU}
     functions: dict[str, _Call] = {}
 
-    def stand_in(node: fx.Node, inside: dict[str, nn.Module]) -> nn.Module | None:
-        function = called(node)
+    def as_module(node: fx.Node, inside: dict[str, nn.Module]) -> nn.Module | None:
+        function = relu_call(node)
         if function is None or (owner := inside[node.meta["caller"][0]]) not in owners:
             return None
         name = ".".join(filter(None, (names[owner], f"{function.partition('(')[0]}()")))
         return functions.setdefault(name, _Call(name))
 
-    calls = Calls(stand_in)
-    calls.follow(model)
+    neighbors = Neighbors(as_module)
+    neighbors.visit(model)
     relus |= {call: name for name, call in functions.items()}
     layers: dict[nn.Module, None] = {}
     reasons: list[tuple[str, str]] = []
     for relu, name in relus.items():
-        for feeder in dict.fromkeys(calls.before.get(relu, ["no call of it was seen"])):
-            if isinstance(feeder, _NORMALIZING):
+        for producer in dict.fromkeys(neighbors.before.get(relu, ["no call of it was seen"])):
+            if isinstance(producer, _NORMALIZING):
                 continue
             reason = None
-            if not isinstance(feeder, nn.Module):
-                reason = feeder if feeder != "something else" else "what comes before it is no single layer"
-            elif isinstance(feeder, _Call):
-                reason = f"{feeder.name} comes before it, no linear or convolution layer"
-            elif type(feeder) not in _WEIGHTED:
-                reason = f"{type(feeder).__name__} comes before it, no linear or convolution layer"
-            elif any(after not in relus for after in calls.after[feeder]):
-                reason = f"the output of {names[feeder]} also goes elsewhere"
-            elif holders[id(feeder.weight)] > 1:
-                reason = f"the weight of {names[feeder]} is shared with another layer"
-            if reason is None and isinstance(feeder, nn.Module):
-                layers[feeder] = None
+            if not isinstance(producer, nn.Module):
+                reason = producer if producer != UNKNOWN else "what comes before it is no single layer"
+            elif isinstance(producer, _Call):
+                reason = f"{producer.name} comes before it, no linear or convolution layer"
+            elif type(producer) not in _WEIGHTED:
+                reason = f"{type(producer).__name__} comes before it, no linear or convolution layer"
+            elif any(after not in relus for after in neighbors.after[producer]):
+                reason = f"the output of {names[producer]} also goes into another operation"
+            elif holders[id(producer.weight)] > 1:
+                reason = f"the weight of {names[producer]} is shared with another layer"
+            if reason is None and isinstance(producer, nn.Module):
+                layers[producer] = None
             elif reason is not None:
                 reasons.append((name, reason))
     with torch.no_grad():

@@ -1,8 +1,8 @@
-"""Rewrite a whole network so that it keeps less for the backward pass, and undo it.
+"""Rewriting of a whole network so that it keeps less for the backward pass, and the way back.
 
-Which activation follows which normalization is read off the calls themselves: `torch.fx` follows the largest parts of
-the network that it can trace, in training and in evaluation mode; in an `nn.Sequential` that it cannot trace, neighbors
-follow each other. A pair is joined only where every call seen says the same.
+Which activation follows which normalization is read off the calls: `torch.fx` traces the largest parts of the network
+that it can, in training and in evaluation mode; in an `nn.Sequential` that it cannot trace, each layer follows the one
+before it. A pair is joined only where every call agrees.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from leakyrelu._text import counted
 from leakyrelu.torch._compat import share_parameters
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
-from leakyrelu.torch.graph.neighbors import Calls, _hooked
+from leakyrelu.torch.graph.neighbors import Neighbors, hooks_obstacle
 from leakyrelu.torch.normalization.layer import NORMS, NormLeakyReLU
 from leakyrelu.torch.rewrite.equivalence import difference, outcome
 
@@ -28,7 +29,7 @@ _OTHER = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.GELU, nn.Si
 
 @dataclass(frozen=True)
 class Saving:
-    """What `save_memory` did. Its repr says it in words.
+    """The result of `save_memory`: what was changed and what was left. Its repr is a report.
 
     Attributes
     ----------
@@ -54,7 +55,8 @@ class Saving:
     left: tuple[tuple[str, str], ...]
 
     def __repr__(self) -> str:
-        lines = [f"{len(self.joined)} pairs joined, {len(self.swapped)} Leaky ReLUs swapped, {len(self.left)} left"]
+        pairs, lone = counted(len(self.joined), "pair"), counted(len(self.swapped), "Leaky ReLU")
+        lines = [f"{pairs} joined, {lone} swapped, {len(self.left)} left"]
         lines += [f"  joined  {norm} + {activation}" for norm, activation in self.joined]
         lines += [f"  swapped {name}" for name in self.swapped]
         lines += [f"  left    {name or '(model)'}: {reason}" for name, reason in self.left]
@@ -62,7 +64,7 @@ class Saving:
 
 
 class Absorbed(nn.Identity):
-    """Stands where a Leaky ReLU was that the normalization before it computes now; returns its input."""
+    """An identity in place of a Leaky ReLU that the normalization before it computes now."""
 
     _original: nn.Module
 
@@ -124,7 +126,7 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
     >>> from leakyrelu.torch import restore, save_memory
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.LeakyReLU(0.1), nn.Linear(8, 8), nn.LeakyReLU())
     >>> save_memory(model)
-    1 pairs joined, 1 Leaky ReLUs swapped, 0 left
+    1 pair joined, 1 Leaky ReLU swapped, 0 left
       joined  1 + 2
       swapped 4
     >>> restore(model)
@@ -132,12 +134,12 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
-    calls = Calls()
-    calls.follow(model)
+    neighbors = Neighbors()
+    neighbors.visit(model)
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
-    pairs, reasons = _pairs(calls, list(names))
+    pairs, reasons = _pairs(neighbors, list(names))
 
     steps: dict[nn.Module, _Step] = {}
     left = []
@@ -152,11 +154,13 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
         elif module in pairs.values():
             steps.setdefault(module, _Step()).parts.append((own, module, Absorbed(module)))
         elif type(module) in (nn.LeakyReLU, nn.PReLU):
-            reason = _hooked(module) or ("it is the model itself" if "" in own else None)
-            if reason is None and type(module) is nn.PReLU and module in calls.overwritten:
-                reason = f"{calls.overwritten[module]} changes its output in place, which the backward pass would need"
+            reason = hooks_obstacle(module) or ("it is the model itself" if "" in own else None)
+            if reason is None and type(module) is nn.PReLU and module in neighbors.overwritten:
+                reason = (
+                    f"{neighbors.overwritten[module]} changes its output in place, which the backward pass would need"
+                )
             if reason is None:
-                steps[module] = _Step([(own, module, _lone(module))], swapped=[own[0]])
+                steps[module] = _Step([(own, module, _standalone(module))], swapped=[own[0]])
             else:
                 left.append((own[0], reason))
         elif module in reasons and reasons[module] is not None:
@@ -164,9 +168,9 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
 
     before = {} if example is None else outcome(model, example)
     for step in steps.values():
-        step.do(model)
+        step.apply(model)
     if example is not None and difference(before, model, example) is not None:
-        _do_one_by_one(model, steps, example, before, left)
+        _apply_one_by_one(model, steps, example, before, left)
     joined = [pair for step in steps.values() for pair in step.joined]
     swapped = [name for step in steps.values() for name in step.swapped]
     return Saving(tuple(joined), tuple(swapped), tuple(left))
@@ -207,46 +211,46 @@ def restore(model: nn.Module) -> int:
         if isinstance(vars(module).get("_original"), nn.Module):
             names.setdefault(module, []).append(name)
     for module, own in names.items():
-        _put(model, own, vars(module)["_original"].train(module.training))
+        _replace(model, own, vars(module)["_original"].train(module.training))
     return len(names)
 
 
 @dataclass
 class _Step:
-    """Modules that change together: an activation, and the normalizations that take it over."""
+    """Modules that are replaced together: an activation, and the normalizations that compute it from then on."""
 
     parts: list[tuple[list[str], nn.Module, nn.Module]] = field(default_factory=list)
     joined: list[tuple[str, str]] = field(default_factory=list)
     swapped: list[str] = field(default_factory=list)
 
-    def do(self, model: nn.Module) -> None:
+    def apply(self, model: nn.Module) -> None:
         for names, _, new in self.parts:
-            _put(model, names, new)
+            _replace(model, names, new)
 
     def undo(self, model: nn.Module) -> None:
         for names, old, _ in self.parts:
-            _put(model, names, old)
+            _replace(model, names, old)
 
 
-def _do_one_by_one(
+def _apply_one_by_one(
     model: nn.Module,
     steps: dict[nn.Module, _Step],
     example: Any,
     before: dict[str, Tensor],
     left: list[tuple[str, str]],
 ) -> None:
-    """Take everything back, and do again what leaves the example as it was."""
+    """Undo all steps, and apply again those that do not change the outcome on the example."""
     for step in steps.values():
         step.undo(model)
     for key, step in list(steps.items()):
-        step.do(model)
+        step.apply(model)
         if (reason := difference(before, model, example)) is not None:
             step.undo(model)
             left += [(name, reason) for name in [norm for norm, _ in step.joined] or step.swapped]
             del steps[key]
 
 
-def _lone(module: Any) -> nn.Module:
+def _standalone(module: Any) -> nn.Module:
     new: nn.Module
     if isinstance(module, nn.LeakyReLU):
         new = LeakyReLU(module.negative_slope, module.inplace)
@@ -258,41 +262,41 @@ def _lone(module: Any) -> nn.Module:
     return new.train(module.training)
 
 
-def _put(model: nn.Module, names: list[str], new: nn.Module) -> None:
+def _replace(model: nn.Module, names: list[str], new: nn.Module) -> None:
     for name in names:
         parent, _, child = name.rpartition(".")
         model.get_submodule(parent).register_module(child, new)
 
 
-def _pairs(calls: Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
-    """Return the pairs to join, and why other normalizations are left."""
+def _pairs(neighbors: Neighbors, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
+    """Return the pairs to join, and the reasons why other normalizations are left."""
     pairs: dict[nn.Module, Any] = {}
     reasons: dict[nn.Module, str] = {}
     for norm in modules:
         if not isinstance(norm, NORMS):
             continue
-        followers = calls.after.get(norm, [_UNUSED])
-        texts = [follower for follower in followers if isinstance(follower, str)]
+        successors = neighbors.after.get(norm, [_UNUSED])
+        texts = [successor for successor in successors if isinstance(successor, str)]
         reason = texts[0] if texts else None
         if type(norm) not in NORMS:
             reason = f"{type(norm).__name__} is a subclass of {type(norm).__mro__[1].__name__} and may do more"
-        elif reason is None and len(set(followers)) > 1:
+        elif reason is None and len(set(successors)) > 1:
             reason = "different calls of it go to different layers"
-        reason = reason or _hooked(norm) or _unfit(followers[0])
-        if reason is None and (by := calls.overwritten.get(followers[0])) is not None:  # type: ignore[arg-type]
+        reason = reason or hooks_obstacle(norm) or _not_invertible(successors[0])
+        if reason is None and (by := neighbors.overwritten.get(successors[0])) is not None:  # type: ignore[arg-type]
             reason = f"{by} changes the output of its activation in place, which the backward pass would need"
         if reason is None:
-            pairs[norm] = followers[0]
+            pairs[norm] = successors[0]
         else:
             reasons[norm] = reason
-    # An activation that anything else feeds, too, cannot be left out; nor then can it be joined elsewhere.
+    # An activation with another producer has to stay, and then it can be joined with no normalization.
     stable = False
     while not stable:
         stable = True
         for norm, activation in list(pairs.items()):
             if any(
-                not isinstance(feeder, nn.Module) or pairs.get(feeder) is not activation
-                for feeder in calls.before.get(activation, [])
+                not isinstance(producer, nn.Module) or pairs.get(producer) is not activation
+                for producer in neighbors.before.get(activation, [])
             ):
                 del pairs[norm]
                 reasons[norm] = "its activation is also called on something else, so it has to stay"
@@ -300,14 +304,14 @@ def _pairs(calls: Calls, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any]
     return pairs, reasons
 
 
-def _unfit(activation: Any) -> str | None:
-    """Say why a layer after a normalization is no Leaky ReLU that can be inverted."""
+def _not_invertible(activation: Any) -> str | None:
+    """Return why a layer after a normalization is no Leaky ReLU that can be inverted, or None."""
     kind = type(activation)
     if kind in (nn.LeakyReLU, LeakyReLU):
         slope = activation.negative_slope
         if isinstance(slope, bool) or not isinstance(slope, int | float) or not (slope > 0 and math.isfinite(slope)):
             return f"the slope of its activation is {slope}, which is not positive and finite: there is no inverse"
-        return _hooked(activation)
+        return hooks_obstacle(activation)
     if isinstance(activation, nn.LeakyReLU):
         return f"its activation is a {kind.__name__}, a subclass of nn.LeakyReLU, and may do more"
     if isinstance(activation, _OTHER):

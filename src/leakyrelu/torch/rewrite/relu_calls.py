@@ -10,7 +10,8 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from leakyrelu.torch.graph.relu_functions import called
+from leakyrelu._text import first_line
+from leakyrelu.torch.graph.relu_functions import relu_call
 from leakyrelu.torch.graph.tracing import trace
 from leakyrelu.torch.rewrite.function_calls import obstacle
 
@@ -26,18 +27,18 @@ _MODES = (True, False)  # training, evaluation: what is called may depend on it
 
 @dataclass
 class Callers:
-    """What each forward method calls, and in words which cannot be redirected.
+    """The calls of ReLU in each forward method, and reasons why some cannot be redirected.
 
     Attributes
     ----------
     model
-        The model whose forward methods are followed.
+        The model whose forward methods are traced.
     calls
-        How often a module calls what, in the mode in which that is more.
+        How often a module makes which call, in training or in evaluation mode, whichever has more.
     left
         (name, reason) for forward methods that stay as they are.
     opaque
-        Modules of others than PyTorch whose forward methods `torch.fx` cannot follow.
+        Modules other than PyTorch's own whose forward methods `torch.fx` cannot trace.
     """
 
     model: nn.Module
@@ -52,23 +53,23 @@ class Callers:
         self._seen: set[nn.Module] = set()
         self._behind_boundary: dict[nn.Module, str] = {}
         for module in list(self.names):
-            self._follow(module)
+            self._trace(module)
         for module in list(self.calls):
             if (reason := self._unfit(module)) is not None:
                 words = ", ".join(self.calls.pop(module))
                 self.left.append((self.names[module], f"its forward method calls {words}: this stays, {reason}"))
 
-    def _follow(self, module: nn.Module) -> None:
-        """Follow the calls within a module, unless those of a module around it have been followed."""
+    def _trace(self, module: nn.Module) -> None:
+        """Note the calls within a module, unless a trace of a module around it showed them."""
         if module in self._seen or _is_known(module) or isinstance(module, torch.jit.ScriptModule):
             return
         self._seen.add(module)
         try:
             graphs = [trace(module, _is_known, training) for training in _MODES]
-        except Exception as error:  # whatever the forward method of a stranger raises when proxies run through it
+        except Exception as error:  # user code may raise anything under symbolic tracing
             if not _is_pytorchs(module) and type(module).forward is not nn.Module.forward:
-                said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                reason = f"torch.fx cannot follow its forward method, in which a call of a ReLU stays one: {said[:80]}"
+                said = first_line(error, 80)
+                reason = f"torch.fx cannot trace its forward method, in which a call of a ReLU stays one: {said}"
                 self.left.append((self.names[module], reason))
                 self.opaque.append(module)
             return
@@ -79,10 +80,10 @@ class Callers:
         counts: dict[nn.Module, Counter[str]] = {}
         for node in nodes:
             if node.op == "call_module" and next(root.get_submodule(str(node.target)).children(), None) is not None:
-                continue  # a layer of PyTorch's own, into which torch.fx does not look
+                continue  # a layer of PyTorch's own, which is one call to torch.fx
             inside = node.meta.get("nn_module_stack") or {}
             self._seen.update(root.get_submodule(path) for path, _ in inside.values())
-            if (what := called(node)) is None:
+            if (what := relu_call(node)) is None:
                 continue
             owner = root.get_submodule(node.meta["caller"][0])
             if not _is_pytorchs(owner) or is_parametrized(owner):
@@ -93,7 +94,7 @@ class Callers:
             self.calls[owner] = self.calls.get(owner, Counter()) | count
 
     def _unfit(self, module: nn.Module) -> str | None:
-        """Say why a module cannot be redirected."""
+        """Return why a module cannot be redirected, or None."""
         if isinstance(module, fx.GraphModule):
             return "it is a graph of torch.fx; call replace_relu before it is traced"
         if is_parametrized(module):
@@ -114,10 +115,10 @@ _BOUNDARIES = {
 
 
 def _is_known(module: nn.Module) -> bool:
-    """Whether a module is ours, or a ReLU of its own kind, which is swapped or named as a module."""
+    """Whether a module is of this package, or a ReLU as a module, which is swapped or reported as one."""
     return type(module).__module__.startswith("leakyrelu.") or isinstance(module, nn.ReLU | nn.ReLU6)
 
 
 def _is_pytorchs(module: nn.Module) -> bool:
-    """Whether a module is a layer of PyTorch's own: what it calls is named, or exchanged, where it can be changed."""
+    """Whether a module is a layer of PyTorch's own, whose calls of ReLU are reported or exchanged by its kind."""
     return type(module).__module__.startswith("torch.nn.")

@@ -1,4 +1,4 @@
-"""Swap the activations of a model that exists already."""
+"""Replacement of the ReLUs of an existing model by Leaky ReLUs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from leakyrelu._text import counted
 from leakyrelu.torch._compat import count_hooks
 from leakyrelu.torch.activations.layers import LeakyReLU
 from leakyrelu.torch.graph.relu_functions import RELUS
-from leakyrelu.torch.rewrite.function_calls import LeakyFunction, keep, redirect
+from leakyrelu.torch.rewrite.function_calls import LeakyFunction, exempt, redirect
 from leakyrelu.torch.rewrite.init_gain import correct_gains
 from leakyrelu.torch.rewrite.relu_calls import Callers
 
@@ -26,7 +27,7 @@ __all__ = ["Replacement", "replace_relu"]
 
 @dataclass(frozen=True)
 class Replacement:
-    """What `replace_relu` did. Its repr says it in words.
+    """The result of `replace_relu`: what was changed and what was left. Its repr is a report.
 
     Attributes
     ----------
@@ -72,7 +73,7 @@ class Replacement:
         calls = sum(number for _, _, number in self.rewritten) + len(self.stored)
         lines = [
             f"nn.ReLU -> LeakyReLU(negative_slope={self.negative_slope}): "
-            f"{len(self.swapped)} swapped, {calls} calls rewritten"
+            f"{len(self.swapped)} swapped, {counted(calls, 'call')} rewritten"
         ]
         lines += [f"  swapped    {name}" for name in self.swapped]
         lines += [
@@ -84,7 +85,7 @@ class Replacement:
         lines += [f"  hooks lost {name}: {number}, register them on the new layer" for name, number in self.hooks_lost]
         lines += [f"  weight of  {name} multiplied by {factor:.6g}" for name, factor in self.rescaled]
         lines += [f"  gain of    {name} not corrected: {reason}" for name, reason in self.not_rescaled]
-        lines.append("A call such as torch.relu(x) in a forward method that torch.fx cannot follow stays a ReLU.")
+        lines.append("A call such as torch.relu(x) in a forward method that torch.fx cannot trace stays a ReLU.")
         return "\n".join(lines)
 
 
@@ -108,7 +109,7 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01, *, correct_gain
 
     A function stored on a module, such as the activation of `nn.TransformerEncoderLayer`, is exchanged.
 
-    Left as they are, and named in the report: forward methods that `torch.fx` cannot follow; calls inside
+    Left as they are, and named in the report: forward methods that `torch.fx` cannot trace; calls inside
     `torch.utils.checkpoint` (a module given to it is fine) or `torch.autograd.Function`; subclasses of `nn.ReLU`, which
     may do more; `nn.ReLU6`, which is bounded; recurrent layers built with `nonlinearity="relu"`; scripted modules.
 
@@ -148,7 +149,7 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01, *, correct_gain
     nn.ReLU -> LeakyReLU(negative_slope=0.1): 1 swapped, 0 calls rewritten
       swapped    1
       left       3: ReLU6 is bounded, not nn.ReLU
-    A call such as torch.relu(x) in a forward method that torch.fx cannot follow stays a ReLU.
+    A call such as torch.relu(x) in a forward method that torch.fx cannot trace stays a ReLU.
     >>> model[1]
     LeakyReLU(negative_slope=0.1)
     """
@@ -174,7 +175,7 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01, *, correct_gain
     inside = {module for owner in callers.calls for module in owner.modules()}
     for module in inside:
         if module in callers.opaque or (isinstance(module, nn.ReLU) and type(module) is not nn.ReLU):
-            keep(module)
+            exempt(module)
     modules = list(model.named_modules(remove_duplicate=False))
     left = [(name, reason) for name, module in modules for reason in _reasons(module)]
     swapped, lost = _swap(model, slope)

@@ -249,7 +249,17 @@ def test_in_place_in_any_layout_is_out_of_place_written_over_the_input(x, slope,
     grad = torch.randn(x.shape, dtype=x.dtype)
     twin = x.detach().requires_grad_()
     expected = torch.autograd.grad(F.leaky_relu(twin, slope), twin, grad)[0]
+    if as_view:
+        expected = expected + 0.0  # autograd adds the gradient of what was overwritten: -0.0 + 0.0 is 0.0
     assert_same_bits(torch.autograd.grad(target, leaf, grad)[0], expected)
+
+
+def test_in_place_on_a_view_a_zero_gradient_loses_its_sign():
+    leaf = torch.zeros(3, requires_grad=True)
+    view = torch.full((3,), -1.0).add_(leaf)[...]
+    leaky_relu(view, -0.5, inplace=True)
+    gradient = torch.autograd.grad(view, leaf, torch.tensor([0.0, -0.0, 1.0]))[0]
+    assert_same_bits(gradient, torch.tensor([0.0, 0.0, -0.5]))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -82,8 +82,8 @@ def test_what_is_left_and_why(way, joined, reason):
         (nn.BatchNorm1d(4), nn.LeakyReLU(-0.5), "the slope of its activation is -0.5, which is not positive"),
         (nn.BatchNorm1d(4), type("Mine", (nn.LeakyReLU,), {})(), "its activation is a Mine, a subclass of nn.Leaky"),
         (type("Mine", (nn.BatchNorm1d,), {})(4), nn.LeakyReLU(), "Mine is a subclass of BatchNorm1d and may do more"),
-        (hooked(nn.BatchNorm1d(4)), nn.LeakyReLU(), "it carries 1 hooks"),
-        (nn.BatchNorm1d(4), hooked(nn.LeakyReLU()), "it carries 1 hooks"),
+        (hooked(nn.BatchNorm1d(4)), nn.LeakyReLU(), "it carries 1 hook, which"),
+        (nn.BatchNorm1d(4), hooked(nn.LeakyReLU()), "it carries 1 hook, which"),
     ],
 )
 def test_layers_that_do_not_fit_are_left(norm, act, reason):

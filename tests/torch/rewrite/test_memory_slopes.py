@@ -64,7 +64,7 @@ class Overwriting(nn.Module):
     ("model", "reason"),
     [
         (nn.PReLU(), "it is the model itself"),
-        (nn.Sequential(nn.Linear(3, 3), hooked(nn.PReLU())), "it carries 1 hooks"),
+        (nn.Sequential(nn.Linear(3, 3), hooked(nn.PReLU())), "it carries 1 hook, which"),
         (Overwriting(), "iadd changes its output in place, which the backward pass would need"),
         (nn.Sequential(nn.PReLU(), nn.ReLU(inplace=True)), "ReLU changes its output in place"),
     ],

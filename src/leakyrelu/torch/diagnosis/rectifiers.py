@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
+from leakyrelu.torch.graph.functions import functions_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,19 +158,10 @@ READERS: dict[str, Reader] = {
 """Readers of the arguments of functions that can rectify, by name."""
 
 
-def _functions() -> dict[Any, Reader]:
-    found: dict[Any, Reader] = {}
-    for name, reader in READERS.items():
-        for spelling in (name, f"{name}_"):
-            for namespace in (torch, torch.Tensor, F):
-                function = getattr(namespace, spelling, None)
-                if function is not None:
-                    found[function] = reader
-            packet = getattr(torch.ops.aten, spelling, None)
-            if packet is not None and hasattr(packet, "default"):
-                found[packet.default] = found[packet] = reader
-    return found
-
-
-FUNCTIONS = _functions()
+FUNCTIONS: dict[Any, Reader] = {
+    function: reader
+    for name, reader in READERS.items()
+    for spelling in (name, f"{name}_")
+    for function in functions_named(spelling)
+}
 """Readers of every function, method and operator that can rectify."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 
 from leakyrelu.diagnosis.unit_axis import CHANNELS, FEATURES
+from leakyrelu.torch.graph.functions import functions_named
 
 __all__ = ["OPERATOR_AXES", "PASSING_OPERATORS", "PLAIN_MODULES", "PRODUCER_FUNCTIONS", "PRODUCER_MODULES"]
 
@@ -32,25 +31,12 @@ _SECOND = ("batch_norm", "group_norm", "instance_norm")
 _CONVOLUTIONS = {f"conv{kind}{d}d": -d - 1 for kind in ("", "_transpose") for d in (1, 2, 3)}
 
 
-def _producer_functions() -> dict[Any, int]:
-    axes = {**dict.fromkeys(_LAST, -1), **dict.fromkeys(_SECOND, 1), **_CONVOLUTIONS}
-    found = {}
-    for name, axis in axes.items():
-        for namespace in (torch, torch.Tensor, F):
-            function = getattr(namespace, name, None)
-            if function is not None:
-                found[function] = axis
-        packet = getattr(torch.ops.aten, name, None)
-        if packet is not None and hasattr(packet, "default"):
-            found[packet.default] = axis
-    for name, axis in _CONVOLUTIONS.items():
-        if name.startswith("conv_transpose"):  # their only overload has a name
-            for overload in getattr(torch.ops.aten, name).overloads():
-                found[getattr(getattr(torch.ops.aten, name), overload)] = axis
-    return found
-
-
-PRODUCER_FUNCTIONS = _producer_functions()
+PRODUCER_FUNCTIONS: dict[Any, int] = {
+    function: axis
+    for axes in (dict.fromkeys(_LAST, -1), dict.fromkeys(_SECOND, 1), _CONVOLUTIONS)
+    for name, axis in axes.items()
+    for function in functions_named(name)
+}
 """Functions whose output holds its units on a known axis, and that axis."""
 
 # The axis of the units in the output of layers, counted from the end where a sample may come without its batch axis.

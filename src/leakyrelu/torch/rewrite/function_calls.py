@@ -195,6 +195,24 @@ def _subclass(original: Any, kind: Callable[..., type], more: tuple[Any, ...], f
     return _classes.setdefault(key, new)
 
 
+def run_on_proxies(
+    slope: float, inner: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run a forward method on proxies of `torch.fx`, whose calls of methods do not reach a mode, and rewrite these."""
+    tracer: Any = next((x.tracer for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
+    before = 0 if tracer is None else len(tracer.graph.nodes)
+    here = None if tracer is None else next(reversed(getattr(tracer, "module_stack", {})), None)
+    with _Mode(slope, autograd_state()):
+        result = inner(module, *args, **kwargs)
+    for node in [] if tracer is None else list(tracer.graph.nodes)[before:]:
+        own = next(reversed(node.meta.get("nn_module_stack") or {}), None) == here
+        if own and node.op == "call_method" and relu_call(node) is not None:
+            function = getattr(torch.Tensor, node.target)
+            x, in_place = node.args[0], is_in_place_relu(function, node.args, node.kwargs)
+            node.op, node.target, node.args, node.kwargs = "call_function", F.leaky_relu, (x, slope, in_place), {}
+    return result
+
+
 def _forward_of(original: Any, slope: float) -> Callable[..., Any]:
     inner = original.forward
 
@@ -231,24 +249,6 @@ def _kept_forward_of(original: Any) -> Callable[..., Any]:
         return inner(self, *args, **kwargs)
 
     return forward
-
-
-def run_on_proxies(
-    slope: float, inner: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Run a forward method on proxies of `torch.fx`, whose calls of methods do not reach a mode, and rewrite these."""
-    tracer: Any = next((x.tracer for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
-    before = 0 if tracer is None else len(tracer.graph.nodes)
-    here = None if tracer is None else next(reversed(getattr(tracer, "module_stack", {})), None)
-    with _Mode(slope, autograd_state()):
-        result = inner(module, *args, **kwargs)
-    for node in [] if tracer is None else list(tracer.graph.nodes)[before:]:
-        own = next(reversed(node.meta.get("nn_module_stack") or {}), None) == here
-        if own and node.op == "call_method" and relu_call(node) is not None:
-            function = getattr(torch.Tensor, node.target)
-            x, in_place = node.args[0], is_in_place_relu(function, node.args, node.kwargs)
-            node.op, node.target, node.args, node.kwargs = "call_function", F.leaky_relu, (x, slope, in_place), {}
-    return result
 
 
 REDIRECTED.update((_FORWARD, run_on_proxies.__code__))

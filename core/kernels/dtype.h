@@ -7,7 +7,7 @@ namespace leakyrelu {
 
 enum class DType : int { half, bfloat16, float32, float64, longdouble };
 constexpr int dtype_count = 5;
-constexpr int norm_dtype_count = 4;  // normalization has no longdouble
+constexpr int tensor_dtype_count = 4;  // the first ones: no framework has tensors of longdouble
 constexpr const char* dtype_names[dtype_count] = {"float16", "bfloat16", "float32", "float64", "longdouble"};
 
 namespace {

@@ -102,8 +102,8 @@ struct KernelRow {
   const char* isa;
   Kernels of[dtype_count];
   Kernels streaming[dtype_count];  // the same, writing contiguous output past the cache; not for work in place
-  NormKernels norm[norm_dtype_count];
-  PReLUBackward prelu_backward[norm_dtype_count];
+  NormKernels norm[tensor_dtype_count];
+  PReLUBackward prelu_backward[tensor_dtype_count];
 };
 
 // One function for each instruction set that this build holds.

@@ -45,7 +45,7 @@ double read(DType dtype, const char* x) {
 
 class Census {
  public:
-  Census(DType dtype, const char* x, const Layout& layout, double low, double ceiling)
+  Census(DType dtype, const char* x, const AlphaLayout& layout, double low, double ceiling)
       : dtype_(dtype),
         x_(x),
         size_(size_of(dtype)),
@@ -255,7 +255,7 @@ class Census {
   DType dtype_;
   const char* x_;
   ptrdiff_t size_;
-  Layout layout_;
+  AlphaLayout layout_;
   double low_, ceiling_;
   CensusLoop loop_;
   bool side_by_side_;
@@ -264,7 +264,7 @@ class Census {
 
 }  // namespace
 
-void run_census(DType dtype, const char* x, const Layout& layout, double low, double ceiling, std::int64_t* counts,
+void run_census(DType dtype, const char* x, const AlphaLayout& layout, double low, double ceiling, std::int64_t* counts,
                 double* moments) {
   if (layout.outer * layout.channels * layout.inner == 0) return;
   Census(dtype, x, layout, low, ceiling).run(counts, moments);

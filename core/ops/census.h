@@ -11,7 +11,7 @@ constexpr int census_counts = 5;   // above, nan, saturated, middle, rest (table
 constexpr int census_moments = 4;  // mean and sum of squared deviations of the middle, then of the rest
 
 // Adds contiguous x, whose units lie as the channels of `layout`, to counts and moments.
-void run_census(DType dtype, const char* x, const Layout& layout, double low, double ceiling, std::int64_t* counts,
+void run_census(DType dtype, const char* x, const AlphaLayout& layout, double low, double ceiling, std::int64_t* counts,
                 double* moments);
 
 }  // namespace leakyrelu

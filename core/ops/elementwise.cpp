@@ -59,7 +59,7 @@ void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const
   });
 }
 
-void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const Layout& layout,
+void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const AlphaLayout& layout,
                std::ptrdiff_t n, Output output) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const int alpha = inputs - 1;
@@ -78,8 +78,8 @@ void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* 
   });
 }
 
-void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout& layout, char* y, std::uint8_t* signs,
-                    std::ptrdiff_t n, Output output) {
+void run_with_signs(DType dtype, const char* x, const char* alpha, const AlphaLayout& layout, char* y,
+                    std::uint8_t* signs, std::ptrdiff_t n, Output output) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const PackLoop loop =
       kernels(dtype, output == Output::callers && x != y && should_stream(size * n, size * n)).forward_with_signs;
@@ -90,8 +90,8 @@ void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout&
   });
 }
 
-void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha, const Layout& layout,
-                    char* out, std::ptrdiff_t n, Output output) {
+void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha,
+                    const AlphaLayout& layout, char* out, std::ptrdiff_t n, Output output) {
   const std::ptrdiff_t size = size_of(dtype), alpha_size = alpha_size_of(dtype);
   const UnpackLoop loop =
       kernels(dtype, output == Output::callers && grad != out && should_stream(size * n, size * n)).backward_from_signs;

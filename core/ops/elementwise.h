@@ -36,12 +36,12 @@ class ScalarAlpha {
 };
 
 // On contiguous operands, alpha lying over them as `layout` says.
-void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const Layout& layout,
+void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const AlphaLayout& layout,
                std::ptrdiff_t n, Output output);
 
-void run_with_signs(DType dtype, const char* x, const char* alpha, const Layout& layout, char* y, std::uint8_t* signs,
-                    std::ptrdiff_t n, Output output);
-void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha, const Layout& layout,
-                    char* out, std::ptrdiff_t n, Output output);
+void run_with_signs(DType dtype, const char* x, const char* alpha, const AlphaLayout& layout, char* y,
+                    std::uint8_t* signs, std::ptrdiff_t n, Output output);
+void run_from_signs(DType dtype, const char* grad, const std::uint8_t* signs, const char* alpha,
+                    const AlphaLayout& layout, char* out, std::ptrdiff_t n, Output output);
 
 }  // namespace leakyrelu

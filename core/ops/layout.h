@@ -8,14 +8,14 @@
 
 namespace leakyrelu {
 
-struct Layout {
+struct AlphaLayout {
   std::ptrdiff_t outer = 1;
   std::ptrdiff_t channels = 1;
   std::ptrdiff_t inner = 1;
 };
 
 // Data as [samples][channels][positions], or as [samples][positions][channels] with the channels last.
-struct NormData {
+struct TensorLayout {
   DType dtype;
   std::ptrdiff_t samples, channels, positions;
   bool channels_last;
@@ -31,9 +31,9 @@ struct Table {
 };
 
 // How one alpha a channel lies over the data.
-inline Layout channel_layout(const NormData& data) {
-  return data.channels_last ? Layout{data.samples * data.positions, data.channels, 1}
-                            : Layout{data.samples, data.channels, data.positions};
+inline AlphaLayout channel_layout(const TensorLayout& data) {
+  return data.channels_last ? AlphaLayout{data.samples * data.positions, data.channels, 1}
+                            : AlphaLayout{data.samples, data.channels, data.positions};
 }
 
 // How many elements a * b * c are, none of which is negative; -1 where that is more than can be counted.
@@ -46,7 +46,7 @@ inline std::ptrdiff_t product(std::ptrdiff_t a, std::ptrdiff_t b, std::ptrdiff_t
 // Calls run(first, alpha_index, alpha_step, count) for the pieces of [begin, end) within which alpha is constant
 // (alpha_step 0) or advances by one an element (alpha_step 1).
 template <class Run>
-void for_each_run(const Layout& layout, std::ptrdiff_t begin, std::ptrdiff_t end, Run run) {
+void for_each_run(const AlphaLayout& layout, std::ptrdiff_t begin, std::ptrdiff_t end, Run run) {
   if (layout.channels == 1) {
     if (begin < end) run(begin, std::ptrdiff_t(0), std::ptrdiff_t(0), end - begin);
     return;

@@ -51,7 +51,7 @@ class Parts {
 
 }  // namespace
 
-void run_moments(const NormData& data, const char* x, double* mean, double* squares) {
+void run_moments(const TensorLayout& data, const char* x, double* mean, double* squares) {
   const Runs runs(data);
   const auto kernel = norm_kernels(data.dtype).moments;
   const std::ptrdiff_t size = size_of(data.dtype);
@@ -69,7 +69,7 @@ void run_moments(const NormData& data, const char* x, double* mean, double* squa
   });
 }
 
-void run_sums(const NormData& data, const char* grad, const char* y, Table bias, double alpha, double* sum_h,
+void run_sums(const TensorLayout& data, const char* grad, const char* y, Table bias, double alpha, double* sum_h,
               double* sum_hu) {
   const Runs runs(data);
   const auto kernel = norm_kernels(data.dtype).sums;
@@ -88,7 +88,7 @@ void run_sums(const NormData& data, const char* grad, const char* y, Table bias,
   });
 }
 
-void run_activate(const NormData& data, const char* x, Table tables, double alpha, char* y) {
+void run_activate(const TensorLayout& data, const char* x, Table tables, double alpha, char* y) {
   const Runs runs(data);
   const auto kernel = norm_kernels(data.dtype).activate;
   const std::ptrdiff_t size = size_of(data.dtype);
@@ -100,7 +100,7 @@ void run_activate(const NormData& data, const char* x, Table tables, double alph
   });
 }
 
-void run_combine(const NormData& data, const char* grad, const char* y, Table tables, double alpha, char* out) {
+void run_combine(const TensorLayout& data, const char* grad, const char* y, Table tables, double alpha, char* out) {
   const Runs runs(data);
   const auto kernel = norm_kernels(data.dtype).combine;
   const std::ptrdiff_t size = size_of(data.dtype);
@@ -117,7 +117,7 @@ namespace {
 // Calls over(first, step, count) for the entries of a table [samples][channels] that share a statistic, and then
 // done(first, step, count, result).
 template <class Over, class Done>
-void for_each_statistic(const NormData& data, std::ptrdiff_t groups, const Over& over, const Done& done) {
+void for_each_statistic(const TensorLayout& data, std::ptrdiff_t groups, const Over& over, const Done& done) {
   if (groups == 0) {
     for (std::ptrdiff_t c = 0; c < data.channels; ++c)
       done(c, data.channels, std::ptrdiff_t(1), over(c, data.channels, data.samples));
@@ -132,7 +132,7 @@ double one_over_std(double var, double eps) { return 1 / std::sqrt(var + eps); }
 
 // The sums of the kept channels in place of those that were recovered from the output. With a slope of 1 and no bias,
 // the passes take h and xhat as they are.
-void sum_kept(const NormData& data, const KeptChannels& kept, std::vector<double>& h, std::vector<double>& hu,
+void sum_kept(const TensorLayout& data, const KeptChannels& kept, std::vector<double>& h, std::vector<double>& hu,
               std::vector<double>& divisor) {
   const std::ptrdiff_t count = kept.data.channels;
   if (count == 0) return;
@@ -167,7 +167,7 @@ void combine_kept(const KeptChannels& kept, const double* tables, std::ptrdiff_t
 
 }  // namespace
 
-void run_forward(const NormData& data, const NormLayer& layer, double eps, const char* x, double* mean, double* var,
+void run_forward(const TensorLayout& data, const NormLayer& layer, double eps, const char* x, double* mean, double* var,
                  double* invstd, char* y) {
   const std::ptrdiff_t rows = layer.rows(data), each = rows * data.channels;
   const auto positions = static_cast<double>(data.positions);
@@ -209,7 +209,7 @@ void run_forward(const NormData& data, const NormLayer& layer, double eps, const
   run_activate(data, x, {tables.data(), rows}, layer.alpha, y);
 }
 
-void run_backward(const NormData& data, const NormLayer& layer, const double* invstd, const KeptChannels& kept,
+void run_backward(const TensorLayout& data, const NormLayer& layer, const double* invstd, const KeptChannels& kept,
                   const char* grad, const char* y, double* grad_weight, double* grad_bias, char* out) {
   const std::ptrdiff_t channels = data.channels;
   const std::vector<double> zero(static_cast<std::size_t>(channels));

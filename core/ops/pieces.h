@@ -21,7 +21,7 @@ struct Runs {
   std::ptrdiff_t count, rows, width, rows_a_piece, pieces;
   int threads;
 
-  explicit Runs(const NormData& data)
+  explicit Runs(const TensorLayout& data)
       : count(data.channels_last ? data.samples : data.samples * data.channels),
         rows(data.positions),
         width(data.channels_last ? data.channels : 1),
@@ -49,7 +49,7 @@ struct Runs {
 // Tables in the type that the data are computed in.
 class Converted {
  public:
-  Converted(const NormData& data, Table tables, int number) : each_(tables.rows * data.channels), number_(number) {
+  Converted(const TensorLayout& data, Table tables, int number) : each_(tables.rows * data.channels), number_(number) {
     const std::ptrdiff_t n = each_ * number;
     if (data.dtype == DType::float64) {
       bytes_ = reinterpret_cast<const char*>(tables.values);

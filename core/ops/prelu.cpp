@@ -8,8 +8,8 @@
 
 namespace leakyrelu {
 
-void run_prelu_forward(const NormData& data, Table weight, const char* x, char* y, std::uint8_t* signs) {
-  const Layout layout = channel_layout(data);
+void run_prelu_forward(const TensorLayout& data, Table weight, const char* x, char* y, std::uint8_t* signs) {
+  const AlphaLayout layout = channel_layout(data);
   const ThreadLimit limit(data.threads);
   const std::ptrdiff_t n = data.size();
   const Converted table(data, weight, 1);
@@ -25,7 +25,7 @@ void run_prelu_forward(const NormData& data, Table weight, const char* x, char* 
   }
 }
 
-void run_prelu_backward(const NormData& data, Table tables, const char* grad, const char* given,
+void run_prelu_backward(const TensorLayout& data, Table tables, const char* grad, const char* given,
                         const std::uint8_t* signs, char* out, double* sums) {
   const Runs runs(data);
   const auto kernel = active_row().prelu_backward[static_cast<int>(data.dtype)];

@@ -109,7 +109,7 @@ struct Plain {
   Order order = none;
   Data data;
   const char* alpha = nullptr;
-  Layout layout;
+  AlphaLayout layout;
   Ref out;
 
   PyArrayObject* x() const { return data.get(); }

@@ -49,7 +49,7 @@ bool broadcast_error(const char* function, PyArrayObject* alpha, PyArrayObject* 
 
 // Fills alpha.layout. Returns 1, or 0 where alpha does not fit, or -1 where it varies along axes that are not
 // neighbors.
-int find_layout(PyArrayObject* alpha, PyArrayObject* data, Layout& layout) {
+int find_layout(PyArrayObject* alpha, PyArrayObject* data, AlphaLayout& layout) {
   const int axes = PyArray_NDIM(data), missing = axes - PyArray_NDIM(alpha);
   if (missing < 0) return 0;
   const npy_intp* dims = PyArray_DIMS(data);

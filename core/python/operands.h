@@ -22,7 +22,7 @@ bool take_data(const char* function, const char* operand, PyObject* object, Data
 
 struct Alpha {
   Ref array;
-  Layout layout;
+  AlphaLayout layout;
 
   const char* bytes() const { return PyArray_BYTES(array.array()); }
 };

@@ -19,9 +19,11 @@ bool is_possible(std::ptrdiff_t samples, std::ptrdiff_t channels, std::ptrdiff_t
 
 }  // namespace
 
+bool is_tensor_dtype(int code) { return code >= 0 && code < tensor_dtype_count; }
+
 int take_layout(PyObject* object, void* layout) {
   constexpr const char* name = "tensor layout";
-  auto& data = *static_cast<NormData*>(layout);
+  auto& data = *static_cast<TensorLayout*>(layout);
   int dtype = 0, last = 0;
   long threads = 0;
   if (!PyTuple_Check(object))
@@ -30,7 +32,7 @@ int take_layout(PyObject* object, void* layout) {
   if (!PyArg_ParseTuple(object, "innnpl;tensor layout: (dtype, samples, channels, positions, channels last, threads)",
                         &dtype, &data.samples, &data.channels, &data.positions, &last, &threads))
     return 0;
-  if (dtype < 0 || dtype >= norm_dtype_count)
+  if (!is_tensor_dtype(dtype))
     return refuse(PyExc_ValueError, name, "there is no dtype %d; take one of _core.DTYPES", dtype);
   if (!is_possible(data.samples, data.channels, data.positions))
     return refuse(PyExc_ValueError, name, "%zd samples x %zd channels x %zd positions are not a possible size",
@@ -52,7 +54,7 @@ int take_address(PyObject* object, void* pointer) {
 PyObject* tensor_dtypes() {
   Ref table(PyDict_New());
   if (!table) return nullptr;
-  for (int code = 0; code < norm_dtype_count; ++code) {
+  for (int code = 0; code < tensor_dtype_count; ++code) {
     const Ref number(PyLong_FromLong(code));
     if (!number || PyDict_SetItemString(table.get(), dtype_names[code], number.get()) < 0) return nullptr;
   }

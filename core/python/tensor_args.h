@@ -9,9 +9,12 @@
 
 namespace leakyrelu {
 
+// Whether a code is one of _core.DTYPES.
+bool is_tensor_dtype(int code);
+
 // Converters for the "O&" of PyArg_ParseTuple(): they return 1, or 0 with a Python error set.
 
-// A NormData, from the tuple (dtype, samples, channels, positions, channels last, threads). dtype is a code of
+// A TensorLayout, from the tuple (dtype, samples, channels, positions, channels last, threads). dtype is a code of
 // _core.DTYPES; threads is the largest number to compute on, 0 for as many as set_num_threads() allows.
 int take_layout(PyObject* object, void* layout);
 

@@ -18,7 +18,7 @@ T* table_of(PyObject* object, int type, int rows, npy_intp units) {
 }
 
 PyObject* add_census_at(PyObject*, PyObject* args) {
-  NormData data;
+  TensorLayout data;
   double low, ceiling;
   char* x;
   PyObject *count_array, *moment_array;

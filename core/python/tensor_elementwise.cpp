@@ -19,7 +19,7 @@ bool aligned(const char* at, std::ptrdiff_t size) { return reinterpret_cast<std:
 
 // run(from, to, signs, n): the operation on that part.
 template <class Run>
-PyObject* run_tensor(const NormData& data, const char* from, char* to, char* sign_bytes, const Run& run) {
+PyObject* run_tensor(const TensorLayout& data, const char* from, char* to, char* sign_bytes, const Run& run) {
   auto* signs = reinterpret_cast<std::uint8_t*>(sign_bytes);
   const std::ptrdiff_t size = size_of(data.dtype), length = data.size();
   const auto work = [&] {
@@ -44,7 +44,7 @@ PyObject* run_tensor(const NormData& data, const char* from, char* to, char* sig
 // NumPy's floating-point report is left out below: PyTorch, the host, gives none.
 
 PyObject* with_signs_at(PyObject*, PyObject* args) {
-  NormData data;
+  TensorLayout data;
   double slope;
   char *x, *y, *signs;
   if (!PyArg_ParseTuple(args, "O&dO&O&O&:with_signs_at", take_layout, &data, &slope, take_address, &x, take_address, &y,
@@ -58,7 +58,7 @@ PyObject* with_signs_at(PyObject*, PyObject* args) {
 }
 
 PyObject* from_signs_at(PyObject*, PyObject* args) {
-  NormData data;
+  TensorLayout data;
   double slope;
   char *grad, *signs, *out;
   if (!PyArg_ParseTuple(args, "O&dO&O&O&:from_signs_at", take_layout, &data, &slope, take_address, &grad, take_address,

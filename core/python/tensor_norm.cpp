@@ -76,7 +76,7 @@ int take_numbers(PyObject* object, void* numbers) {
   int code = 0;
   if (!PyTuple_Check(object)) return refuse(PyExc_TypeError, name, "expected (dtype, address) or None, not %R", object);
   if (!PyArg_ParseTuple(object, "iO&;numbers of a tensor: (dtype, address)", &code, take_address, &taken.at)) return 0;
-  if (code < 0 || code >= norm_dtype_count)
+  if (!is_tensor_dtype(code))
     return refuse(PyExc_ValueError, name, "there is no dtype %d; take one of _core.DTYPES", code);
   taken.dtype = static_cast<DType>(code);
   return 1;
@@ -91,7 +91,7 @@ struct LayerArguments {
   std::vector<double> weight, bias;
 
   // From (groups, estimate, slope, weight, bias).
-  bool take(const char* function, PyObject* object, const NormData& data) {
+  bool take(const char* function, PyObject* object, const TensorLayout& data) {
     Numbers weights, biases;
     int estimate = 0;
     if (!PyArg_ParseTuple(object, "npdO&O&", &layer.groups, &estimate, &layer.alpha, take_numbers, &weights,
@@ -149,7 +149,7 @@ void move(const Numbers& running, const std::vector<double>& found, double scale
 }
 
 PyObject* norm_forward_at(PyObject*, PyObject* args) {
-  NormData data{};
+  TensorLayout data{};
   LayerArguments arguments;
   RunningArguments running;
   PyObject *layer_object, *running_object;
@@ -207,7 +207,7 @@ bool take_kept(PyObject* object, KeptChannels& kept) {
 }
 
 PyObject* norm_backward_at(PyObject*, PyObject* args) {
-  NormData data{};
+  TensorLayout data{};
   LayerArguments arguments;
   KeptChannels kept{};
   Numbers grad_weight, grad_bias;

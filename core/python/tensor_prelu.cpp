@@ -13,7 +13,7 @@ struct Tables {
   Ref array;
   Table table{nullptr, 1};
 
-  bool take(const char* function, PyObject* object, int count, const NormData& data) {
+  bool take(const char* function, PyObject* object, int count, const TensorLayout& data) {
     if (data.channels < 1) return refuse(PyExc_ValueError, function, "there is no channel, and so no slope");
     array = Ref(PyArray_FROMANY(object, NPY_DOUBLE, 0, 0, NPY_ARRAY_CARRAY_RO));
     if (!array) return false;
@@ -28,7 +28,7 @@ struct Tables {
 std::uint8_t* as_signs(char* address) { return reinterpret_cast<std::uint8_t*>(address); }
 
 PyObject* prelu_forward_at(PyObject*, PyObject* args) {
-  NormData data;
+  TensorLayout data;
   PyObject* weight;
   char *x, *y, *signs;
   Tables tables;
@@ -45,7 +45,7 @@ PyObject* prelu_forward_at(PyObject*, PyObject* args) {
 }
 
 PyObject* prelu_backward_at(PyObject*, PyObject* args) {
-  NormData data;
+  TensorLayout data;
   PyObject* weight_and_inverse;
   char *grad, *given, *signs, *out;
   Tables tables;

@@ -48,8 +48,9 @@ void begin_huge_page_hint(std::ptrdiff_t bytes) {
   // highest gap that is large enough, so the place of this one, with its own top left in the way, is the next one's.
   // The first page has the header on it, and is there before anybody asks for huge ones: these are to begin behind it.
   // Fresh memory, 2^22 of bfloat16, forward plus backward: 2.4 ms, where it took 3.5, and PyTorch 7.2 (two cores of
-  // an AMD EPYC 25/17, KVM: python -m benchmarks training layer --dtypes bfloat16 --memory fresh); 2^22 floats of NumPy,
-  // forward: 1.7 ms, where it took 2.1, and PyTorch 6.7 (python -m benchmarks sizes --operations forward --modes new).
+  // an AMD EPYC 25/17, KVM: python -m benchmarks training layer --dtypes bfloat16 --memory fresh); 2^22 floats of
+  // NumPy, forward: 1.7 ms, where it took 2.1, and PyTorch 6.7 (python -m benchmarks sizes --operations forward --modes
+  // new).
   constexpr std::size_t more = 128;
   const std::size_t page = page_size(), length = (static_cast<std::size_t>(bytes) + more + page - 1) / page * page;
   void* const probe = mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -84,6 +84,8 @@ def test_layouts_are_refused_with_the_reason(layout, error, text):
         _core.prelu_forward_at: (np.ones(1), 0, 0, 0),
         _core.prelu_backward_at: (np.ones(2), 0, 0, 0, 0),
         _core.add_census_at: (0.0, 1.0, 0, None, None),
+        _core.norm_forward_at: ((0, True, 0.1, None, None), 0.1, (0.0, 1.0, 1.0), None, 0, 0, 0),
+        _core.norm_backward_at: ((0, True, 0.1, None, None), None, 0, 0, 0, 0, None, None),
     }
     for function, others in functions.items():
         with pytest.raises(error, match="tensor layout: .*" + text):

@@ -270,7 +270,7 @@ constexpr std::ptrdiff_t several_pieces = 320'000;  // bytes of each operand; me
 // The case again and again, each element `inner` times, so that the answers stay known.
 struct Long {
   Case c;
-  Layout layout;
+  AlphaLayout layout;
 
   Long(const Case& seed, std::ptrdiff_t repeats, std::ptrdiff_t inner) : c(seed) {
     c.n = seed.n * repeats * inner;
@@ -286,7 +286,7 @@ struct Long {
     c.signs.assign(static_cast<std::size_t>((c.n + 7) / 8), 0);
     for (std::ptrdiff_t i = 0; i < c.n; ++i)
       if (bit_of(seed.signs, i / inner % seed.n)) c.signs[i / 8] = static_cast<char>(c.signs[i / 8] | 1 << (i % 8));
-    layout = seed.alphas == 1 ? Layout{1, 1, c.n} : Layout{repeats, seed.n, inner};
+    layout = seed.alphas == 1 ? AlphaLayout{1, 1, c.n} : AlphaLayout{repeats, seed.n, inner};
   }
 
   void check(const Bytes& out, const char* isa, const char* what) const {

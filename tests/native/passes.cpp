@@ -99,7 +99,7 @@ class Guarded {
 };
 
 void check_norm(const Pass& p, const char* isa, std::ptrdiff_t offset) {
-  const NormData data{p.dtype, p.samples, p.channels, p.positions, p.channels_last, 0};
+  const TensorLayout data{p.dtype, p.samples, p.channels, p.positions, p.channels_last, 0};
   const auto numbers = static_cast<std::size_t>(p.samples * p.channels);
   Guarded x(p, offset, &p.x), grad(p, 2 * offset, &p.grad), y(p, 3 * offset, &p.y), out(p, offset, nullptr);
   const Table tables{p.tables.data(), p.rows};
@@ -143,7 +143,7 @@ void compare_exactly(const Bytes& expected, Guarded& got, const Pass& p, const c
 }
 
 void check_prelu(const Pass& p, const char* isa, std::ptrdiff_t offset) {
-  const NormData data{p.dtype, p.samples, p.channels, p.positions, p.channels_last, 0};
+  const TensorLayout data{p.dtype, p.samples, p.channels, p.positions, p.channels_last, 0};
   const Table tables{p.tables.data(), 1};
   Guarded x(p, offset, &p.x), grad(p, 2 * offset, &p.grad);
 

@@ -1,7 +1,7 @@
-// A line of bfloat16 where no product is larger than its value, in AVX2: as multiplied_line() of masks_avx512.h, which
-// says why it may. The elements at even places are shifted up into lanes of their own, those at odd places are there
-// already; nothing crosses lanes. 2^15 elements into the caller's output: 8.7 us by widening and narrowing,
-// 5.4 so (one thread, AMD EPYC 25/17).
+// Blocks of bfloat16 for AVX2, where no product is larger than its value: the method of multiplied_line() in
+// masks_avx512.h, which says why it is valid. The elements at even places are shifted up into lanes of their own, those
+// at odd places are there already; nothing crosses lanes. 2^15 elements into the caller's output: 8.7 us by widening
+// and narrowing, 5.4 us by these functions (one thread, AMD EPYC 25/17).
 #pragma once
 
 #include <immintrin.h>
@@ -24,7 +24,7 @@ inline __m256i positive_lanes(std::uint32_t bits) {
   return _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_set1_epi16(static_cast<short>(bits)), each), each);
 }
 
-// Rounded to nearest even in the upper half of each lane; what is left in the lower half is not part of it.
+// Rounded to nearest even in the upper half of each lane; the lower half is not part of the result.
 inline __m256i rounded_high(__m256 y) {
   const __m256i bits = _mm256_castps_si256(y);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));

@@ -1,7 +1,8 @@
 // The census of a few columns: how often x > low, and the first two moments of what lies above and of the rest.
 //
-// Columns are units where units are neighbors in memory, and successive elements of one unit where its elements are;
-// either way each column has sums of its own, which the compiler keeps in vectors and never has to reorder.
+// Columns are units where units are adjacent in memory, and successive elements of one unit where its elements are
+// adjacent. In both cases each column has its own sums, which the compiler keeps in vectors without reordering
+// additions.
 #pragma once
 
 #include <limits>
@@ -16,7 +17,8 @@
 namespace leakyrelu {
 namespace {
 
-// A choice between a value and 0, made on the bits: a choice between floats is often left a branch.
+// The value where the condition is 1, 0 where it is 0; a selection on the bits, because a selection of floats often
+// stays a branch.
 inline double keep_if(std::int64_t condition, double value) {
   return bit_cast<double>(-condition & bit_cast<std::int64_t>(value));
 }
@@ -52,7 +54,8 @@ void census_rows(const T* x, const CensusWalk& walk, int columns, const CensusRu
 
 #if !defined(__AVX512F__)
 // The same for whole rows of finite values, with the sums in registers. GCC 12 leaves those of the loop above in
-// memory, which is four times slower; so here the vectors are spelled out, in the compilers' portable way.
+// memory, which is four times slower; so the vectors are written out here, with the compilers' portable vector
+// extension.
 #if defined(__AVX__)
 constexpr int vector_bytes = 32;
 #else

@@ -1,5 +1,5 @@
-// The census of finite values with AVX-512, where compilers make poor work of the loop that is spelled out in
-// census.h: two conversions and a shuffle in place of one conversion, and every sum in the same execution unit.
+// The census of finite values with AVX-512, because compilers make poor work of the loop in census.h: two conversions
+// and a shuffle instead of one conversion, and every sum in the same execution unit.
 #pragma once
 
 #include <immintrin.h>

@@ -1,5 +1,5 @@
-// A block of numbers to and from the type it is computed in. The 16-bit types have vector code here, because compilers
-// make poor work of the loop over Number<T> (number.h), which holds everywhere else.
+// Conversion of a block of numbers to and from the type that it is computed in. The 16-bit types have vector code here,
+// because compilers make poor work of the loop over Number<T> (number.h), which serves all other types.
 #pragma once
 
 #include <cstddef>

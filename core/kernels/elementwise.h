@@ -1,8 +1,8 @@
-// The definition run over memory. Included by one <isa>.cpp for each instruction set, which says nothing but its
-// name: the compiler vectorizes these plain loops with the flags that CMakeLists.txt gives that file.
+// Elementwise kernels: the definition run over memory. Compiled once for each instruction set (instantiate.h): the
+// compiler vectorizes these plain loops with the flags that CMakeLists.txt gives that file.
 //
-// Every operation is the same walk: a value, the sign that selects its slope, an alpha. They differ in where the sign
-// comes from (the value itself, another array, packed bits) and in whether the value is multiplied or divided.
+// Every operation is the same traversal: a value, the sign that selects its slope, an alpha. They differ in where the
+// sign comes from (the value itself, another array, packed bits) and in whether the value is multiplied or divided.
 // Contiguous runs go block by block, with the length of a block known to the compiler; heads, tails and strides go one
 // by one, through the same functions.
 #pragma once
@@ -29,7 +29,7 @@ namespace {
 template <class T>
 constexpr int block_length = line / static_cast<int>(sizeof(T));
 
-// Where the sign comes from ------------------------------------------------------------------------------------------
+// Sources of the sign ------------------------------------------------------------------------------------------------
 // at(i, value) is the sign of element i; Block answers the same within the block that begins at i, for a widened value.
 
 template <class T>
@@ -67,7 +67,8 @@ constexpr SingleBits<Word> single_bit{};
 
 template <class T>
 struct PackedSigns {
-  // A block reads eight bytes at once, wherever among the bits it begins; the run keeps that far from the end.
+  // A block reads eight bytes at once, at whichever bit it begins; the loop over blocks stops that far from the end of
+  // the run.
   static constexpr ptrdiff_t lookahead = 64;
   const uint8_t* bytes;
   ptrdiff_t first_bit;
@@ -87,7 +88,7 @@ struct PackedSigns {
   };
 };
 
-// The walk -----------------------------------------------------------------------------------------------------------
+// The traversal ------------------------------------------------------------------------------------------------------
 
 template <class Operation, class T, class Signs, class Alpha>
 inline void one_by_one(const T* value, const Signs& signs, const Alpha& alpha, T* out, ptrdiff_t begin, ptrdiff_t end) {
@@ -177,9 +178,9 @@ inline ptrdiff_t unaligned_head(const T* out, ptrdiff_t n, std::uintptr_t alignm
   return head < n ? head : n;
 }
 
-// From this many blocks on, a head is worth its time: NumPy aligns arrays to 16 bytes, and stores across two cache
-// lines took 1.5 times as long (1024 floats and more in the first cache, AMD EPYC 25/17; by a loop over memory at
-// offset 16).
+// The number of blocks from which an aligned start pays for its head: NumPy aligns arrays to 16 bytes, and stores
+// across two cache lines took 1.5 times as long (1024 floats and more in the first cache, AMD EPYC 25/17; by a loop
+// over memory at offset 16).
 constexpr ptrdiff_t blocks_worth_a_head = 32;
 
 template <bool stream, class Operation, class T, class Signs, class Alpha>

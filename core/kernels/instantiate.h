@@ -1,4 +1,5 @@
-// The table row of one instruction set. Included by one <isa>.cpp for each, which says nothing but its name.
+// The row of the kernel table for one instruction set. Included by one <isa>.cpp for each, which holds nothing but its
+// name.
 #pragma once
 
 #include <type_traits>

@@ -1,10 +1,10 @@
 // THE definition of Leaky ReLU for one element of a type of number.h.
 //
 //     f(x) = x        where x > 0          f(x)  = x * slope(x)
-//            alpha*x  elsewhere            f'(x) = slope(x),  slope(x) = 1 where x > 0, alpha elsewhere
+//            alpha*x  otherwise            f'(x) = slope(x),  slope(x) = 1 where x > 0, alpha otherwise
 //
 // Written as one multiplication by a selected slope, not as a choice between two products: the product of the branch
-// that is not taken never exists, so it can neither overflow nor underflow nor raise a floating-point flag, and
+// that is not taken is never computed, so it can neither overflow nor underflow nor raise a floating-point flag, and
 // x * 1 is x to the last bit. At exactly 0, and for NaN, the slope is alpha, as in PyTorch, TensorFlow and oneDNN.
 #pragma once
 
@@ -14,7 +14,7 @@ namespace leakyrelu {
 namespace {
 
 // x > 0 is decided on the bits, as integers between the smallest subnormal and infinity. A floating-point comparison
-// would raise the "invalid" flag for NaN, and NumPy would then warn of a NaN that nobody produced.
+// would raise the "invalid" flag for NaN, and NumPy would then warn of a NaN that the operation did not produce.
 template <class T>
 inline bool positive(T x) {
   const auto bits = bit_cast<typename Number<T>::Bits>(x);
@@ -22,7 +22,8 @@ inline bool positive(T x) {
 }
 inline bool positive(long double x) { return __builtin_isgreater(x, 0.0L); }
 
-// A selection on the bits, which every compiler turns into vector code; a choice of floats it often leaves a branch.
+// A selection on the bits, because every compiler turns it into vector code; a selection of floats often stays a
+// branch.
 template <class T>
 inline Compute<T> slope(bool is_positive, Compute<T> alpha) {
   using C = Compute<T>;
@@ -35,8 +36,8 @@ inline long double slope<long double>(bool is_positive, long double alpha) {
   return is_positive ? 1.0L : alpha;
 }
 
-// The two things that are ever done with a slope. forward(x) = multiply(x, slope of x), backward(grad, x) =
-// multiply(grad, slope of x), and the inverse, for alpha > 0 where y has the sign of x, = divide(y, slope of y).
+// The two operations that use a slope. forward(x) = multiply(x, slope of x), backward(grad, x) = multiply(grad, slope
+// of x), and the inverse, for alpha > 0 where y has the sign of x, = divide(y, slope of y).
 struct Multiply {
   template <class C>
   static C apply(C value, C slope) {

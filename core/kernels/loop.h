@@ -1,13 +1,13 @@
-// What the loops of the kernels share: how the compiler may reorder them, memory at any address, and alpha.
+// Parts that the loops of all kernels share: permission to vectorize, access to memory at any address, and alpha.
 #pragma once
 
 #include <cstddef>
 
 #include "kernels/number.h"
 
-// Element i of the output depends on element i of the inputs alone. Callers see to it that arrays are the same or
-// apart, so no loop carries anything from one element to the next; unsaid, work in place would run one element at a
-// time.
+// Element i of the output depends on element i of the inputs alone. Callers guarantee that two arrays are identical or
+// do not overlap, so no loop has a dependence between elements; without this pragma, work in place would not be
+// vectorized.
 #if defined(__clang__)
 #define LEAKYRELU_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else

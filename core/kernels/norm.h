@@ -1,5 +1,5 @@
-// The passes of table.h as plain loops, compiled once for each instruction set like those of elementwise.h,
-// around the one definition of the element in leaky_relu.h.
+// Kernels of normalization: the passes of table.h as plain loops, compiled once for each instruction set, around the
+// definition of the element in leaky_relu.h.
 #pragma once
 
 #include <limits>
@@ -11,18 +11,18 @@
 namespace leakyrelu {
 namespace {
 
-// What a channel has in its output: the slope there, the gradient behind the activation, and xhat * weight.
+// What follows from an element of the output: the gradient of the input of the activation (h), and xhat * weight (u).
 template <class C>
-struct Behind {
+struct Recovered {
   C h, u;
-  Behind(C grad, C y, C bias, C alpha) {
+  Recovered(C grad, C y, C bias, C alpha) {
     const C s = slope<C>(positive(y), alpha);
     h = Multiply::apply(grad, s);
     u = Divide::apply(y, s) - bias;
   }
 };
 
-// Element by element --------------------------------------------------------------------------------------------------
+// Element by element -------------------------------------------------------------------------------------------------
 
 template <class T, class Table>
 inline void activate_tile(const T* x, const Table& mean, const Table& scale, const Table& bias, Compute<T> alpha, T* y,
@@ -69,8 +69,8 @@ inline void combine_tile(const T* grad, const T* y, const Table& bias, const Tab
   C* to = target(out, out_buffer);
   LEAKYRELU_INDEPENDENT
   for (ptrdiff_t j = 0; j < n; ++j) {
-    const Behind<C> behind(g[j], v[j], bias.at(j), alpha);
-    to[j] = behind.h * p.at(j) + (behind.u * q.at(j) + r.at(j));
+    const Recovered<C> recovered(g[j], v[j], bias.at(j), alpha);
+    to[j] = recovered.h * p.at(j) + (recovered.u * q.at(j) + r.at(j));
   }
   narrowed(to, out, n);
 }
@@ -96,7 +96,7 @@ void norm_combine(const void* grad, const void* y, const void* const table[4], d
   });
 }
 
-// Moments -------------------------------------------------------------------------------------------------------------
+// Moments ------------------------------------------------------------------------------------------------------------
 
 // Adds `n` numbers of that mean and sum of squared distances to `count` others (Chan, Golub, LeVeque 1983).
 inline void merge(double count, double& mean, double& squares, double n, double other_mean, double other_squares) {
@@ -105,7 +105,8 @@ inline void merge(double count, double& mean, double& squares, double n, double 
   squares += other_squares + distance * distance * (count * n / (count + n));
 }
 
-// The second sum of a block goes over distances from its rounded mean; what the mean was off is put right after it.
+// The second sum of a block goes over distances from its rounded mean; the rounding error of the mean is corrected
+// afterwards.
 template <class C>
 inline void merge_block(double count, double& mean, double& squares, double n, C center, C off, C square) {
   const double shift = static_cast<double>(off) / n;
@@ -203,7 +204,7 @@ void norm_moments(const void* x, ptrdiff_t rows, ptrdiff_t channels, double* mea
   }
 }
 
-// Sums of the gradient ------------------------------------------------------------------------------------------------
+// Sums of the gradient -----------------------------------------------------------------------------------------------
 
 template <class T>
 void run_sums(const T* grad, const T* y, Compute<T> bias, Compute<T> alpha, ptrdiff_t n, double& sum_h,
@@ -216,9 +217,9 @@ void run_sums(const T* grad, const T* y, Compute<T> bias, Compute<T> alpha, ptrd
     C h = 0, hu = 0;
     LEAKYRELU_SUM(h, hu)
     for (ptrdiff_t j = 0; j < length; ++j) {
-      const Behind<C> behind(g[j], v[j], bias, alpha);
-      h += behind.h;
-      hu += behind.h * behind.u;
+      const Recovered<C> recovered(g[j], v[j], bias, alpha);
+      h += recovered.h;
+      hu += recovered.h * recovered.u;
     }
     sum_h += h;
     sum_hu += hu;
@@ -236,9 +237,9 @@ void column_sums(const T* grad, const T* y, const AlphaEach<Compute<T>>& bias, C
       const C *g = widened(grad + i * stride, columns, grad_buffer), *v = widened(y + i * stride, columns, y_buffer);
       LEAKYRELU_INDEPENDENT
       for (ptrdiff_t j = 0; j < columns; ++j) {
-        const Behind<C> behind(g[j], v[j], bias.at(j), alpha);
-        h[j] += behind.h;
-        hu[j] += behind.h * behind.u;
+        const Recovered<C> recovered(g[j], v[j], bias.at(j), alpha);
+        h[j] += recovered.h;
+        hu[j] += recovered.h * recovered.u;
       }
     }
     for (ptrdiff_t j = 0; j < columns; ++j) {

@@ -30,8 +30,8 @@ inline To bit_cast(From from) {
   return to;
 }
 
-// What a number type must say of itself: the type it computes in, how to get there and back, and, as an
-// integer, the bits of infinity.
+// The traits of a number type: the type that it is computed in, the conversions to and from that, and, as an integer,
+// the bits of infinity.
 template <class T>
 struct Number;
 
@@ -140,7 +140,7 @@ struct Number<long double> {
 template <class T>
 using Compute = typename Number<T>::Compute;
 
-// Whether no product with this slope is larger than its value; so it is no NaN either.
+// Whether no product with this slope is larger in magnitude than the value: |slope| <= 1, so the slope is not NaN.
 inline bool shrinks(float slope) { return (bit_cast<std::uint32_t>(slope) & 0x7fffffff) <= 0x3f800000; }
 
 }  // namespace

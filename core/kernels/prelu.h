@@ -1,4 +1,4 @@
-// The pass of table.h as plain loops, in the tiles of tile.h.
+// Kernels of learned slopes: the pass of table.h as plain loops, in the tiles of tile.h.
 #pragma once
 
 #include "kernels/leaky_relu.h"

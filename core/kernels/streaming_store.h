@@ -1,5 +1,5 @@
-// Stores that go past the cache. A plain store first reads the line that it is about to overwrite; a streaming store
-// does not, which saves a third of the traffic of a pass that is too long for the cache.
+// Streaming stores, which go past the cache. A plain store first reads the line that it is about to overwrite; a
+// streaming store does not, which saves a third of the traffic of a pass that is too long for the cache.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ inline void stream_line(void* to, const void* from) {
   for (int i = 0; i < line / 16; ++i) _mm_stream_si128(target + i, _mm_load_si128(source + i));
 }
 
-// Streaming stores are weakly ordered: other threads must see them before they hear that the work is done.
+// Streaming stores are weakly ordered: other threads must see them before they are told that the work is done.
 inline void stream_fence() { _mm_sfence(); }
 #else
 constexpr std::uintptr_t stream_alignment = 1;

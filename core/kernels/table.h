@@ -1,4 +1,4 @@
-// What a kernel is: its signature, and the table row that names it.
+// The kernel table: the signatures of the kernels, and one row for each instruction set.
 //
 // A kernel runs the definition (leaky_relu.h) over one run of memory, on one thread. It knows nothing of Python.
 #pragma once
@@ -22,9 +22,9 @@ using PackLoop = void (*)(const void* x, const void* alpha, std::ptrdiff_t alpha
 using UnpackLoop = void (*)(const void* grad, const std::uint8_t* signs, std::ptrdiff_t first_bit, const void* alpha,
                             std::ptrdiff_t alpha_step, void* out, std::ptrdiff_t n);
 
-// What a census adds up for a few columns side by side. Above is x > low, infinity included; middle is low < x <
-// ceiling, rest is x <= low, both finite. Sums are of the distance from a shift near which the values lie, so that a
-// large mean costs the squares no digits.
+// The sums of a census for a few adjacent columns. Above is x > low, infinity included; middle is low < x < ceiling,
+// rest is x <= low, both finite. Sums are of the distance from a shift near which the values lie, so that a large mean
+// costs the squares no digits.
 constexpr int census_columns = 8;
 struct CensusSums {
   std::int64_t above[census_columns] = {}, saturated[census_columns] = {};
@@ -44,14 +44,13 @@ struct CensusWalk {
   std::ptrdiff_t step, rows, run_step = 0, runs = 1;
 };
 
-// Adds `columns` (up to census_columns) neighbors of each row to the sums.
-// Without `exceptions` no value is taken for NaN or infinite: middle is above less saturated, rest is what remains.
-// Where that is wrong of a value, one of its sums is not finite (but for +infinity at or above a ceiling, which is
-// saturated).
+// Adds `columns` (up to census_columns) neighbors of each row to the sums. Without `exceptions` every value is assumed
+// to be finite: middle is above less saturated, rest is what remains. Where a value is not finite, one of the sums is
+// not finite either (except for +infinity at or above a ceiling, which is saturated).
 using CensusLoop = void (*)(const void* x, const CensusWalk& walk, int columns, const CensusRule& rule,
                             CensusSums& sums, CensusExceptions* exceptions);
 
-// What the four passes of a normalization followed by a Leaky ReLU are: their signatures.
+// The four passes of a normalization followed by a Leaky ReLU.
 //
 // A pass runs over `rows` rows of `channels` numbers each, in contiguous memory, on one thread. Data with channels last
 // are such rows. Where the channels come first, a run of one channel is rows of one channel. Tables hold one number a
@@ -74,17 +73,17 @@ struct NormKernels {
                   std::ptrdiff_t rows, std::ptrdiff_t channels);
 };
 
-// What the backward pass of a Leaky ReLU with learned slopes is: its signature.
+// The backward pass of a Leaky ReLU with learned slopes.
 //
-// Over `rows` rows of `channels` numbers each, in contiguous memory, on one thread, as above. What is given
-// is the output y = x where x > 0, weight * x elsewhere, with inverse = 1 / weight; or the input itself, with
-// inverse = 1. Then
+// Over `rows` rows of `channels` numbers each, in contiguous memory, on one thread, as above. The given values are the
+// output y = x where x > 0, weight * x otherwise, with inverse = 1 / weight; or the input itself, with inverse = 1.
+// Then
 //
-//   out: grad where x > 0, weight * grad elsewhere          sum: of grad * x over x <= 0
+//   out: grad where x > 0, weight * grad otherwise          sum: of grad * x over x <= 0
 //
-// Whether x > 0 is the sign of what is given, or, where a weight may be negative and the sign of y says nothing, bit
-// first_bit + i of `signs`. weight and inverse hold one number a channel in the compute type. Sums are
-// taken in double over blocks that are summed in the compute type. `out` may be null.
+// Whether x > 0 follows from the sign of the given value, or, where a weight may be negative, so that the sign of y
+// does not determine that of x, from bit first_bit + i of `signs`. weight and inverse hold one number a channel in the
+// compute type. Sums are taken in double over blocks that are summed in the compute type. `out` may be null.
 using PReLUBackward = void (*)(const void* grad, const void* given, const std::uint8_t* signs, std::ptrdiff_t first_bit,
                                const void* weight, const void* inverse, void* out, std::ptrdiff_t rows,
                                std::ptrdiff_t channels, double* sum);

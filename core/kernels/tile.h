@@ -16,7 +16,7 @@ constexpr ptrdiff_t tile = 256;        // columns of a tile
 constexpr ptrdiff_t run_block = 1024;  // elements of one channel that are summed in the compute type
 constexpr ptrdiff_t row_block = 64;    // and rows
 
-// Not that of the standard library, which would have external linkage (number.h says why that matters).
+// Not std::min, because that has external linkage (number.h says why that matters).
 inline ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 template <class T>
@@ -52,7 +52,7 @@ inline void narrowed([[maybe_unused]] const Compute<T>* buffer, [[maybe_unused]]
   }
 }
 
-// Rows of few channels, several at a time -----------------------------------------------------------------------------
+// Rows of few channels, several at a time ----------------------------------------------------------------------------
 
 struct Rows {
   ptrdiff_t fold, width, full, rest;  // rows in one, its numbers, how many such, and the numbers left over

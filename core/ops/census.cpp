@@ -13,10 +13,11 @@ namespace {
 
 using std::ptrdiff_t;
 
-// A unit whose runs are shorter than this is taken apart: each place within a run becomes a column, beside its
-// neighbors, and the columns of a unit are added up at the end.
+// A unit whose runs are shorter than this is split: each position within a run becomes a column, and the columns of a
+// unit are added up at the end.
 constexpr ptrdiff_t shortest_run = 8;
-// Rows taken at once where columns lie side by side: the next columns find their part of them in the cache.
+// Rows processed together where columns are adjacent, so that the next columns find their part of the rows in the
+// cache.
 constexpr ptrdiff_t row_block = 16;
 constexpr ptrdiff_t piece_bytes = 128 * 1024, wake_bytes = 1024 * 1024;
 
@@ -84,7 +85,7 @@ class Census {
   ptrdiff_t bytes() const { return layout_.outer * layout_.channels * layout_.inner * size_; }
   ptrdiff_t pieces() const { return std::max<ptrdiff_t>(1, std::min<ptrdiff_t>(64, bytes() / piece_bytes)); }
 
-  // The first value of a unit is as good a shift as any: it is one of those whose spread is asked for.
+  // The shift of a unit is its first value, since any of the values whose spread is wanted will do.
   Group start(ptrdiff_t g) const {
     Group group;
     group.rule = {low_, ceiling_, {}, {}};
@@ -113,11 +114,12 @@ class Census {
                    [&](ptrdiff_t begin, ptrdiff_t end) { take(groups.data(), begin, end, 0, layout_.outer, careful); });
       return groups;
     }
-    // Few units of many rows: each piece of the rows has sums of its own, added in order whoever was first.
+    // Few units of many rows: each piece of the rows has its own sums, which are added in the order of the pieces, so
+    // that threads change no bit.
     const ptrdiff_t piece = (layout_.outer + pieces() - 1) / pieces();
     std::vector<std::vector<Group>> parts(static_cast<std::size_t>((layout_.outer + piece - 1) / piece), groups);
     parallel_for(layout_.outer, {piece, wake}, [&](ptrdiff_t begin, ptrdiff_t end) {
-      for (ptrdiff_t row = begin; row < end; row += piece)  // all of them, where there are no threads to be had
+      for (ptrdiff_t row = begin; row < end; row += piece)  // all of them, where no thread is available
         take(parts[static_cast<std::size_t>(row / piece)].data(), 0, groups_, row, std::min(row + piece, end), careful);
     });
     for (const std::vector<Group>& part : parts)
@@ -150,7 +152,7 @@ class Census {
     loop_(x_ + element * size_, walk, columns, group.rule, group.sums, careful ? &group.exceptions : nullptr);
   }
 
-  // No other unit is waited for, and no sums but these are kept.
+  // Counts one unit from its first element to its last, so that only its own sums are kept.
   void count_whole_unit(ptrdiff_t unit, std::int64_t* counts, double* moments) const {
     Group group = start(unit);
     count_unit(group, unit, 0, layout_.outer, false);
@@ -227,7 +229,7 @@ class Census {
       total.middle.n = total.above - total.saturated;
       total.rest.n = layout_.outer * layout_.inner - total.above;
     }
-    if (!std::isfinite(ceiling_)) total.saturated = 0;  // infinity reaches a ceiling that is none
+    if (!std::isfinite(ceiling_)) total.saturated = 0;  // without a ceiling nothing is saturated, not even infinity
     std::int64_t* count = counts + unit;
     double* moment = moments + unit;
     total.middle.merge_into(count[3 * units], total.middle_shift, moment[0], moment[units]);

@@ -1,4 +1,4 @@
-// The census of an array: for each unit, counts and moments of what goes into an activation. Knows nothing of Python.
+// The census of an array: for each unit, counts and moments of the inputs of an activation.
 #pragma once
 
 #include "kernels/table.h"

@@ -12,8 +12,9 @@ const Kernels& kernels(DType dtype, bool stream) {
   return (stream ? row.streaming : row.of)[static_cast<int>(dtype)];
 }
 
-// What an element counts when a run is split over threads: those of 16 bits take as long as floats, to compute and not
-// to fetch. (2^16 of bfloat16 into the caller's output, AMD EPYC 25/17: 7.4 us by one thread, 5.4 by two.)
+// Bytes that an element counts for when a run is split over threads: elements of 16 bits take as long as floats, to
+// compute rather than to fetch. (2^16 of bfloat16 into the caller's output, AMD EPYC 25/17: 7.4 us by one thread, 5.4
+// by two.)
 std::ptrdiff_t weight(DType dtype) {
   constexpr auto least = static_cast<std::ptrdiff_t>(sizeof(float));
   return size_of(dtype) < least ? least : size_of(dtype);
@@ -25,7 +26,7 @@ bool in_place(char* const* data, int inputs) {
   return false;
 }
 
-// reduce() and accumulate() of a ufunc hand over runs in which every element needs the one before it.
+// reduce() and accumulate() of a ufunc pass runs in which every element depends on the one before it.
 bool reduces(const std::ptrdiff_t* stride, int inputs) { return stride[inputs] == 0; }
 bool accumulates(char* const* data, const std::ptrdiff_t* stride, int inputs) {
   return data[0] + stride[inputs] == data[inputs] && stride[0] == stride[inputs];

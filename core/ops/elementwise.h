@@ -1,5 +1,4 @@
-// A whole operation: the kernel of the active row, split over threads, streamed where that wins. Knows nothing of
-// Python.
+// Whole elementwise operations: the kernel of the active row, split over threads, with streaming stores where they pay.
 #pragma once
 
 #include "kernels/table.h"
@@ -11,7 +10,7 @@ namespace leakyrelu {
 void run_strided(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const std::ptrdiff_t* stride,
                  std::ptrdiff_t n);
 
-// Where the output comes from decides how it is written (memory.h).
+// The owner of the output, which decides how it is written (memory.h).
 enum class Output { callers, fresh };
 
 // One alpha, in the type in which data of that dtype are computed.
@@ -35,7 +34,7 @@ class ScalarAlpha {
   } number_;
 };
 
-// On contiguous operands, alpha lying over them as `layout` says.
+// On contiguous operands; `layout` says which alpha belongs to which element.
 void run_dense(DType dtype, Loop Kernels::* operation, int inputs, char* const* data, const AlphaLayout& layout,
                std::ptrdiff_t n, Output output);
 

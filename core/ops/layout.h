@@ -1,5 +1,4 @@
-// How alpha lies over the data, once both are in C order: data as [outer][channels][inner], one alpha a channel.
-// One alpha for all is a single channel; one alpha an element has no inner axis; a slope per channel has both.
+// Layouts of operands: how alpha broadcasts over data in C order, and how the data of a tensor with channels lie.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +7,8 @@
 
 namespace leakyrelu {
 
+// How alpha broadcasts over data in C order, seen as [outer][channels][inner] with one alpha a channel. One alpha for
+// all is a single channel; one alpha an element has no inner axis; a slope per channel has both.
 struct AlphaLayout {
   std::ptrdiff_t outer = 1;
   std::ptrdiff_t channels = 1;
@@ -30,7 +31,7 @@ struct Table {
   std::ptrdiff_t rows;
 };
 
-// How one alpha a channel lies over the data.
+// The layout of one alpha a channel over such data.
 inline AlphaLayout channel_layout(const TensorLayout& data) {
   return data.channels_last ? AlphaLayout{data.samples * data.positions, data.channels, 1}
                             : AlphaLayout{data.samples, data.channels, data.positions};

@@ -202,7 +202,7 @@ void run_forward(const TensorLayout& data, const NormLayer& layer, double eps, c
     const std::ptrdiff_t c = i % data.channels;
     invstd[i] = one_over_std(var[i], eps);
     scale[i] = layer.weight ? invstd[i] * layer.weight[c] : invstd[i];
-    // The kernel subtracts a rounded mean; what that is off goes into the bias.
+    // The kernel subtracts a rounded mean; the rounding error goes into the bias.
     center[i] = data.dtype == DType::float64 ? mean[i] : static_cast<float>(mean[i]);
     bias[i] = (layer.bias ? layer.bias[c] : 0) - (mean[i] - center[i]) * scale[i];
   }

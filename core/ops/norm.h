@@ -1,5 +1,5 @@
-// A whole pass of a normalization followed by a Leaky ReLU: the kernel of the active row, split over threads. Knows
-// nothing of Python.
+// Normalization followed by a Leaky ReLU, as single passes and as a whole layer: the kernel of the active row, split
+// over threads.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// Data with channels as runs and pieces: what the passes over them are split into. Included by files that are compiled
-// once.
+// Runs and pieces: the parts of data with channels among which passes are split over threads.
 #pragma once
 
 #include <vector>
@@ -13,10 +12,10 @@ namespace leakyrelu {
 // second-level cache.
 inline constexpr std::ptrdiff_t piece_elements = 32 * 1024;
 
-// From here on a pass is worth waking helpers that sleep.
+// The number of elements from which it pays to wake sleeping helpers.
 inline constexpr std::ptrdiff_t wake_elements = 256 * 1024;
 
-// The data as runs of rows of numbers that lie together: the positions of one channel, or all channels of a position.
+// The data as runs of rows of adjacent numbers: the positions of one channel, or all channels of a position.
 struct Runs {
   std::ptrdiff_t count, rows, width, rows_a_piece, pieces;
   int threads;

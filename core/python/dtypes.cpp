@@ -38,7 +38,7 @@ bool is_integer(PyArray_DTypeMeta* dtype) {
 }
 
 bool is_bfloat16(PyArray_DTypeMeta* dtype) {
-  // Not NumPy's own: the package ml_dtypes brings it, if somebody imports that. So it is known by its name and size.
+  // Not part of NumPy: importing the package ml_dtypes registers it. So it is recognized by its name and size.
   const PyTypeObject* scalar = dtype->scalar_type;
   return scalar != nullptr && dtype->singleton != nullptr && PyTypeNum_ISUSERDEF(dtype->singleton->type_num) &&
          PyDataType_ELSIZE(dtype->singleton) == 2 && std::strcmp(last_part(scalar->tp_name), "bfloat16") == 0;

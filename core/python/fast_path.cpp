@@ -85,7 +85,7 @@ bool read_number(PyObject* object, double& value) {
 
 enum Order { none, c_order, fortran_order };
 
-// A plain array that a kernel can run over as one piece.
+// The order of a plain array that a kernel can process as one run.
 Order order_of(PyObject* object) {
   if (!PyArray_CheckExact(object)) return none;
   auto* array = reinterpret_cast<PyArrayObject*>(object);
@@ -118,7 +118,7 @@ struct Plain {
   // These return false where the call must take the general path, and where there is a Python error.
   bool take(const Operation& operation, const Arguments& given);
   bool take_out(const Arguments& given);
-  // Whether the output is the caller's, and reaches into an operand without beginning where it does.
+  // Whether the output is the caller's, and overlaps an operand without beginning at the same address.
   bool overlaps(const Arguments& given, PyObject* operand) const {
     return given.out != nullptr && !same_or_apart(reinterpret_cast<PyArrayObject*>(operand), out.array());
   }
@@ -151,10 +151,10 @@ bool Plain::take(const Operation& operation, const Arguments& given) {
     alpha = number_.bytes();
     layout = {1, 1, data.size()};
   } else {
-    // A slope per channel. Only in C order does it lie over the memory as it lies over the axes.
+    // A slope per channel. Only in C order does it broadcast over the memory as it broadcasts over the axes.
     if (order != c_order || order_of(object) == none || operation.needs_positive_alpha) return false;
     if (!take_alpha(operation.name, object, data, array_)) {
-      PyErr_Clear();  // broadcasting to more than x, or no number: the function itself decides
+      PyErr_Clear();  // broadcasts to more than x, or is no number: the function itself decides
       return false;
     }
     alpha = array_.bytes();
@@ -267,7 +267,7 @@ PyObject* call(PyObject* object, PyObject* const* args, std::size_t count_and_fl
   return PyObject_Vectorcall(self->function, args, count_and_flag, names);
 }
 
-// As an object --------------------------------------------------------------------------------------------------------
+// As an object -------------------------------------------------------------------------------------------------------
 
 int traverse(PyObject* self, visitproc visit, void* arg) {
   auto* fast_path = reinterpret_cast<FastPath*>(self);
@@ -296,8 +296,8 @@ PyObject* repr(PyObject* self) {
   return PyUnicode_FromFormat("<function leakyrelu.%s>", reinterpret_cast<FastPath*>(self)->operation->name);
 }
 
-// It never binds to an instance, as a ufunc does not; but what has no __get__ is no routine to `help`, which then
-// leaves out its arguments.
+// Returns itself: like a ufunc, it never binds to an instance; but `help` shows the arguments only of objects that have
+// a __get__.
 PyObject* get(PyObject* self, PyObject*, PyObject*) {
   Py_INCREF(self);
   return self;

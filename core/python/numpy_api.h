@@ -1,4 +1,5 @@
-// What every source that speaks Python shares: the NumPy C API, imported once, and an owning reference.
+// The NumPy C API, imported once for all files of this layer, an owning reference, and work without the interpreter
+// lock.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -46,9 +47,8 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
-// A thread that comes back when the interpreter has ended is ended by Python: before 3.14 by unwinding its stack, which
-// would drop the references that lie there, without the lock. So it stays here for good, as Python does it from then
-// on.
+// A thread that asks for the lock when the interpreter has ended is terminated by Python: before 3.14 by unwinding its
+// stack, which would drop references without the lock. So it pauses here forever, as it does in Python from 3.14 on.
 inline void take_gil(PyThreadState* state) {
   try {
     PyEval_RestoreThread(state);
@@ -57,8 +57,8 @@ inline void take_gil(PyThreadState* state) {
   }
 }
 
-// Other Python threads run meanwhile, unless the work is so short that the hand-over would cost more than it. Returns
-// false, with MemoryError set, where the work found no memory: nothing may be thrown through the frames of Python.
+// Runs the work without the interpreter lock, unless it is so short that releasing the lock would cost more. Returns
+// false, with MemoryError set, where the work ran out of memory: no exception may pass through the frames of Python.
 template <class Work>
 [[nodiscard]] bool without_gil(std::ptrdiff_t elements, const Work& work) {
   PyThreadState* state = elements < 1000 ? nullptr : PyEval_SaveThread();

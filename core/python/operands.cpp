@@ -22,14 +22,14 @@ PyArray_Descr* descriptor(PyArray_DTypeMeta* dtype) {
   return dtype->singleton;
 }
 
-// A Python integer of any size takes the dtype of the computation at once, as in a ufunc: on its own it is an object to
-// NumPy where 64 bits do not hold it.
+// A Python integer of any size is converted to the dtype of the computation directly, as in a ufunc: on its own NumPy
+// makes an object array of it where 64 bits do not hold it.
 Ref to_array(PyObject* object, PyArray_DTypeMeta* of_integers) {
   return Ref(PyLong_Check(object) ? PyArray_FromAny(object, descriptor(of_integers), 0, 0, 0, nullptr)
                                   : PyArray_FROM_O(object));
 }
 
-// A copy of its own, where the array lies in that memory.
+// Replaces the array by a copy, where it overlaps that memory.
 bool move_out_of(PyArrayObject* memory, Ref& array) {
   if (!array || !share_memory(memory, array.array())) return true;
   array = Ref(PyArray_NewCopy(array.array(), NPY_CORDER));
@@ -109,7 +109,7 @@ bool take_alpha(const char* function, PyObject* object, const Data& data, Alpha&
   const int fits = find_layout(alpha.array.array(), data.get(), alpha.layout);
   if (fits == 0) return broadcast_error(function, alpha.array.array(), data.get());
   if (fits < 0) {
-    // Rare (a slope for each pair of two axes that are apart): spread out, one alpha an element.
+    // Rare (a slope for each pair of two axes that are not adjacent): expanded to one alpha an element.
     Ref spread(PyArray_SimpleNewFromDescr(PyArray_NDIM(data.get()), PyArray_DIMS(data.get()), descriptor(dtype)));
     if (!spread || PyArray_CopyInto(spread.array(), alpha.array.array()) < 0) return false;
     alpha.array = static_cast<Ref&&>(spread);

@@ -1,4 +1,4 @@
-// Python objects made into what the kernels take.
+// Operands: conversion of Python objects to the memory and the layouts that the kernels take.
 #pragma once
 
 #include "kernels/table.h"
@@ -27,11 +27,11 @@ struct Alpha {
   const char* bytes() const { return PyArray_BYTES(array.array()); }
 };
 
-// alpha in the compute type, and how it lies over data.
+// alpha in the compute type, and its layout over the data.
 bool take_alpha(const char* function, PyObject* object, const Data& data, Alpha& alpha);
 
-// The output: a fresh array like data where the caller gives none (null or None), else the caller's, by way of a copy
-// where that is not in C order. What is not finished leaves the caller's array as it was.
+// The output: a fresh array like data where the caller gives none (null or None), otherwise the caller's, through a
+// copy where that is not in C order. Without finish(), that copy is discarded and the caller's array stays as it was.
 class Target {
  public:
   Target() = default;
@@ -39,8 +39,8 @@ class Target {
   Target& operator=(const Target&) = delete;
   ~Target();
 
-  // An operand that lies in the caller's memory is copied first: the data where it lies in another place, the others
-  // (null where there are none) wherever they lie.
+  // An operand that overlaps the caller's output is copied first: the data unless it begins at the same address, the
+  // others (null where there are none) in any case.
   bool take(const char* function, PyObject* object, Data& data, Ref* alpha, Ref* signs);
   bool finish();
 
@@ -56,8 +56,8 @@ class Target {
 // Whether two arrays in C or Fortran order share memory.
 bool share_memory(PyArrayObject* a, PyArrayObject* b);
 
-// Clears the floating-point flags on entry. raised() are those raised since, to be asked before anything else computes;
-// report() turns them into NumPy's warnings or errors.
+// Clears the floating-point flags on entry. raised() returns those raised since, and must be called before anything
+// else computes; report() turns them into NumPy's warnings or errors.
 class FloatingPointFlags {
  public:
   FloatingPointFlags(const char* function, DType dtype);

@@ -41,7 +41,7 @@ PyObject* run_tensor(const TensorLayout& data, const char* from, char* to, char*
   Py_RETURN_NONE;
 }
 
-// NumPy's floating-point report is left out below: PyTorch, the host, gives none.
+// Floating-point flags are not reported, because PyTorch does not report them either.
 
 PyObject* with_signs_at(PyObject*, PyObject* args) {
   TensorLayout data;

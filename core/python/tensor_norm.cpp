@@ -124,8 +124,9 @@ struct RunningArguments {
   explicit operator bool() const { return mean && var; }
 };
 
-// Whether every channel can be recovered from its output: smallest <= |weight| <= largest and |bias| <= limit *
-// |weight|. The same condition as in leakyrelu.torch.activations.invertible, which finds the channels where it fails.
+// Whether every channel can be recovered from its output:
+// smallest <= |weight| <= largest and |bias| <= limit * |weight|. The same condition as in
+// leakyrelu.torch.activations.invertible, which finds the channels where it fails.
 bool all_invertible(const LayerArguments& layer, double smallest, double largest, double limit) {
   for (std::size_t c = 0; c < layer.weight.size(); ++c) {
     const double size = std::fabs(layer.weight[c]);

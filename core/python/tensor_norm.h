@@ -1,4 +1,4 @@
-// The plain functions of a normalization followed by a Leaky ReLU, for leakyrelu.torch.
+// Normalization followed by a Leaky ReLU, as a whole layer, on the memory of tensors (tensor_args.h).
 #pragma once
 
 #include "python/numpy_api.h"

@@ -1,4 +1,4 @@
-// Registers the ufuncs: which dtypes they have, and which of them serves given operands.
+// Registration of the ufuncs: their dtypes, and which of these serves given operands.
 //
 // The rule of dtypes (docs/definition.md): the data decide, alpha never does. Integers and bool compute in float64. So
 // each ufunc has one loop a floating dtype, and one promoter that sends every other combination of operands to one of
@@ -66,9 +66,9 @@ struct Spec {
 };
 
 constexpr Spec specs[] = {
-    {"leaky_relu", 2, "leaky_relu(x, alpha): x where x > 0, alpha * x elsewhere."},
-    {"leaky_relu_backward", 3, "leaky_relu_backward(grad, x, alpha): grad where x > 0, alpha * grad elsewhere."},
-    {"leaky_relu_inverse", 2, "leaky_relu_inverse(y, alpha): y where y > 0, y / alpha elsewhere."},
+    {"leaky_relu", 2, "leaky_relu(x, alpha): x where x > 0, alpha * x otherwise."},
+    {"leaky_relu_backward", 3, "leaky_relu_backward(grad, x, alpha): grad where x > 0, alpha * grad otherwise."},
+    {"leaky_relu_inverse", 2, "leaky_relu_inverse(y, alpha): y where y > 0, y / alpha otherwise."},
 };
 
 int operation_of(PyObject* ufunc) {
@@ -77,9 +77,9 @@ int operation_of(PyObject* ufunc) {
   return operation;
 }
 
-// The first bfloat16 array brings the dtype with it, to each ufunc; NumPy asks once for a combination of operands. What
-// is there already (a TypeError of NumPy) is well. Nothing of this is kept beside the ufunc: the module may be imported
-// again, and then has ufuncs anew beside those of the first time.
+// Adds the loop of bfloat16 when the first such array arrives at a ufunc; NumPy asks once for a combination of
+// operands. A loop that exists already (a TypeError of NumPy) is no error. No state is kept outside of the ufunc,
+// because the module may be imported again, and then creates new ufuncs beside the first ones.
 int know_bfloat16(PyObject* ufunc, PyArray_DTypeMeta* dtype) {
   if (add_loops(ufunc, operation_of(ufunc), loops_of<DType::bfloat16>(dtype, &PyArray_FloatDType)) == 0) return 0;
   if (!PyErr_ExceptionMatches(PyExc_TypeError)) return -1;
@@ -136,7 +136,7 @@ PyObject* make_ufunc(int operation) {
   for (const Loops& loops : all) {
     if (add_loops(ufunc.get(), operation, loops) < 0) return nullptr;
   }
-  // np.dtype itself in every place: whatever no loop takes as it is comes to the promoter.
+  // np.dtype itself for every operand: each combination that no loop takes as it is comes to the promoter.
   Ref any(PyTuple_New(spec.inputs + 1));
   if (!any) return nullptr;
   for (int i = 0; i <= spec.inputs; ++i) {

@@ -1,4 +1,4 @@
-// The three true NumPy ufuncs.
+// The three NumPy ufuncs.
 #pragma once
 
 #include "python/numpy_api.h"

@@ -5,7 +5,7 @@
 
 namespace leakyrelu {
 
-// What the affinity mask and the CPU quota allow.
+// The number of CPUs that the affinity mask and the CPU quota allow.
 int usable_cpus();
 
 // The least CPU quota of the control groups that a file like /proc/self/cgroup names, and of those above them, in whole

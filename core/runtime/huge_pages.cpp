@@ -22,10 +22,10 @@ void advise_huge_pages(void* begin, std::ptrdiff_t bytes) {
   if (bytes < huge_pages_from) return;
   const std::uintptr_t page = page_size();
   const auto address = reinterpret_cast<std::uintptr_t>(begin);
-  // With what lies before and behind on the same pages: the header of malloc, above all.
+  // Includes the rest of the first and the last page, such as the header of malloc.
   const std::uintptr_t first = address / page * page;
   const std::uintptr_t end = (address + static_cast<std::uintptr_t>(bytes) + page - 1) / page * page;
-  // Advice, not a need: a kernel without huge pages refuses, and the memory works all the same.
+  // The result does not matter: a kernel without huge pages refuses, and the memory works as before.
   static_cast<void>(madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE));
 #else
   static_cast<void>(begin);
@@ -45,11 +45,11 @@ void begin_huge_page_hint(std::ptrdiff_t bytes) {
   end_huge_page_hint();
   if (bytes < huge_pages_from) return;
   // As malloc maps it, with its header and the alignment that PyTorch asks for. New mappings lie at the top of the
-  // highest gap that is large enough, so the place of this one, with its own top left in the way, is the next one's.
-  // The first page has the header on it, and is there before anybody asks for huge ones: these are to begin behind it.
-  // Fresh memory, 2^22 of bfloat16, forward plus backward: 2.4 ms, where it took 3.5, and PyTorch 7.2 (two cores of
-  // an AMD EPYC 25/17, KVM: python -m benchmarks training layer --dtypes bfloat16 --memory fresh); 2^22 floats of
-  // NumPy, forward: 1.7 ms, where it took 2.1, and PyTorch 6.7 (python -m benchmarks sizes --operations forward --modes
+  // highest gap that is large enough, so once all of this one but its top is unmapped, the next mapping takes its place
+  // below that top. The first page holds the header, and is mapped before huge pages are requested, so these are to
+  // begin behind it. Fresh memory, 2^22 of bfloat16, forward plus backward: 2.4 ms instead of 3.5; PyTorch 7.2 (two
+  // cores of an AMD EPYC 25/17, KVM: python -m benchmarks training layer --dtypes bfloat16 --memory fresh); 2^22 floats
+  // of NumPy, forward: 1.7 ms instead of 2.1; PyTorch 6.7 (python -m benchmarks sizes --operations forward --modes
   // new).
   constexpr std::size_t more = 128;
   const std::size_t page = page_size(), length = (static_cast<std::size_t>(bytes) + more + page - 1) / page * page;

@@ -5,14 +5,14 @@
 
 namespace leakyrelu {
 
-// Memory of fewer bytes is left as it is by the functions below.
-// Where the host of a virtual machine has its memory in small pages, a huge page of the guest costs more than the 512
-// small ones: on two cores of an AMD EPYC 25/17 (KVM) 2^20 fresh floats, forward plus backward, took 0.6 to 1.4 times
-// as long, depending on which memory the guest had. From here on the gain where it is well is worth that.
+// Memory of fewer bytes is left as it is by the functions below. Where the host of a virtual machine has its memory in
+// small pages, a huge page of the guest costs more than the 512 small ones: on two cores of an AMD EPYC 25/17 (KVM)
+// 2^20 fresh floats, forward plus backward, took 0.6 to 1.4 times as long, depending on which memory the guest had.
+// From this size on the gain on other machines outweighs that loss.
 constexpr std::ptrdiff_t huge_pages_from = 8 * 1024 * 1024;
 
-// Asks for huge pages under memory that is about to be written for the first time. Page faults of 4 KiB cost more than
-// the arithmetic on what they bring in; memory that is in use already, or too short, is left as it is.
+// Requests huge pages for memory that is about to be written for the first time, because page faults of 4 KiB cost more
+// than the arithmetic on their contents. Memory that is in use already, or too short, is left as it is.
 void advise_huge_pages(void* begin, std::ptrdiff_t bytes);
 
 // A hint for memory that another allocator maps. Huge pages lie at multiples of their size, and what malloc maps does

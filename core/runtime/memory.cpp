@@ -13,12 +13,12 @@ namespace {
 constexpr std::ptrdiff_t least_bytes = 256 * 1024;
 // waking a sleeping helper costs the first call of a burst some 3 us;
 constexpr std::ptrdiff_t wake_bytes = 512 * 1024;
-// pieces much smaller than these cost more in turns than they gain in balance.
+// much smaller pieces cost more overhead than they gain in balance.
 constexpr std::ptrdiff_t smallest_piece = 128 * 1024, largest_piece = 1024 * 1024;
 constexpr std::ptrdiff_t alignment = 4096;
 
-// Bytes of the last cache that the first processor has, 0 where the system tells of none behind the second level: some
-// virtual machines keep the third to themselves.
+// Bytes of the last-level cache of the first processor, 0 where the system reports none above the second level: some
+// virtual machines hide the third.
 std::ptrdiff_t cache_of_one_core() {
 #if defined(__linux__)
   constexpr const char* folder = "/sys/devices/system/cpu/cpu0/cache/index";
@@ -44,9 +44,9 @@ std::ptrdiff_t cache_of_one_core() {
   return 0;
 }
 
-// Asked when the library is loaded: the first long run may meet a fork, whose child would wait for an answer for ever.
-// sysconf comes second: of a processor with several third caches glibc tells the sum (2.36 on the machine below: 320
-// MiB), but what one core writes goes through the one beside it.
+// Read when the library is loaded, not in the first long run: a fork during the initialization would leave its child
+// waiting forever. sysconf comes second: for a processor with several third-level caches glibc returns their sum (2.36
+// on the machine below: 320 MiB), but a core uses only one of them.
 std::ptrdiff_t last_level_cache() {
   if (const std::ptrdiff_t bytes = cache_of_one_core(); bytes > 0) return bytes;
 #if defined(_SC_LEVEL3_CACHE_SIZE)

@@ -1,5 +1,4 @@
-// How an operation meets memory: how long a run must be to be split over threads, and when its stores go past the
-// cache.
+// Thresholds of memory: how long a run must be to be split over threads, and when its stores go past the cache.
 #pragma once
 
 #include <cstddef>
@@ -12,12 +11,12 @@ namespace leakyrelu {
 // that they share neither cache lines nor sign bytes.
 Split split(std::ptrdiff_t n, std::ptrdiff_t bytes);
 
-// Whether to write `output` bytes of the caller's memory past the cache, having read `input` bytes. Never asked for
-// work in place, where the line is in the cache already, nor for fresh memory, which the kernel has just filled with
+// Whether to write `output` bytes of the caller's memory past the cache, having read `input` bytes. Not for work in
+// place, where the line is in the cache already, nor for fresh memory, which the operating system has just filled with
 // zeros there.
 bool should_stream(std::ptrdiff_t input, std::ptrdiff_t output);
 
-// Bytes of the last cache that one core has: what work reads and writes together may be, and still not be streamed.
+// Bytes of the last-level cache of one core. An operation that reads and writes no more than these is not streamed.
 std::ptrdiff_t cache_bytes();
 
 }  // namespace leakyrelu

@@ -31,8 +31,8 @@ inline void pause() {
 #endif
 }
 
-// Asks again and again, for some ten microseconds; whether the answer came to be yes. A sleeping thread takes about as
-// long to wake, and a network calls in bursts.
+// Tests the condition repeatedly for about ten microseconds, and returns whether it became true. Waking a sleeping
+// thread takes about as long, and networks call in bursts.
 template <class Condition>
 bool spin_until(const Condition& condition) {
   constexpr int spins = 4000;
@@ -45,10 +45,10 @@ bool spin_until(const Condition& condition) {
 
 constexpr int most_threads = 256;
 
-// Every thread has a part of its own, the same at each run of the same length, so that it finds in its cache what it
-// wrote there the last time. (Pieces dealt out in turn took 100 us where this takes 57: 2^20 floats into the caller's
-// output, two cores of an AMD EPYC 25/17.) Its owner takes pieces from the front; who is done with his own part takes
-// from the back of the others, so that what is taken, too, is about the same each time.
+// A run in progress. Every thread owns a part, the same at each run of the same length, so that it finds in its cache
+// what it wrote there the last time. (Handing out pieces in turn took 100 us instead of 57: 2^20 floats into the
+// caller's output, two cores of an AMD EPYC 25/17.) The owner takes pieces from the front; a thread that has finished
+// its own part steals from the back of the others, so that stolen pieces are about the same each time, too.
 struct Job {
   struct alignas(64) Part {
     struct Rest {
@@ -83,7 +83,7 @@ struct Job {
     for (int i = 0; i < parts; ++i) part[i].rest.store({border(i), border(i + 1)}, std::memory_order_relaxed);
   }
 
-  // On another thread than the caller's, whose own floating-point environment is left as it was.
+  // For a helper thread, whose own floating-point environment is restored afterwards.
   void help(int thread) {
     std::fenv_t own;
     std::fegetenv(&own);
@@ -105,11 +105,11 @@ struct Job {
   }
 };
 
-// Owned by one caller at a time. Its threads live as long as the process, and are detached: nobody waits for them at
-// exit.
+// The helper threads, used by one caller at a time. They live as long as the process, and are detached, so that exit
+// does not wait for them.
 class Pool {
  public:
-  // Helpers that sleep are woken only where `wake` says so; those still awake from the last job come anyway.
+  // Sleeping helpers are woken only if `wake` is true; those still awake from the last job join in any case.
   void run(Job& job, int helpers, bool wake) {
     if (started_ < helpers) wake = true;
     while (started_ < helpers && start_one()) {
@@ -125,7 +125,7 @@ class Pool {
       wake_.notify_all();
     }
     job.work(0);
-    // Who has not come by now need not come any more.
+    // All pieces are taken, so helpers that have not joined by now are no longer admitted.
     State now = state_.load();
     while (!state_.compare_exchange_weak(now, {now.generation, 0, now.running})) {
     }
@@ -138,13 +138,13 @@ class Pool {
  private:
   struct State {
     std::uint32_t generation;
-    std::uint16_t places;   // for helpers that have not come yet
-    std::uint16_t running;  // helpers at work; the job lives until they are done
+    std::uint16_t places;   // for helpers that have not joined yet
+    std::uint16_t running;  // helpers at work; the job must outlive them
   };
 
   // A thread that wakes is often put on the CPU of the one that woke it, above all in a virtual machine, where an idle
-  // CPU looks taken away; there it waits for the very run that it should share, until the balancer moves it
-  // milliseconds later (2^20 floats: 130 us a call in place of 57). So before they are woken, helpers are bound to the
+  // CPU looks unavailable; there it waits for the end of the run that it should share, until the load balancer moves it
+  // milliseconds later (2^20 floats: 130 us a call instead of 57). So before they are woken, helpers are bound to the
   // other CPUs of the caller's mask.
   void keep_off_this_cpu() {
 #if defined(__linux__)
@@ -160,7 +160,8 @@ class Pool {
   }
 
   bool start_one() {
-    // Signals are for the threads of the program: one that they block must not find a thread of ours that does not.
+    // Helpers block all signals: a signal that the threads of the program block must not be delivered to a helper
+    // instead.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -175,7 +176,7 @@ class Pool {
       threads_[started_] = thread.native_handle();
       thread.detach();
     } catch (const std::exception&) {
-      return false;  // no more threads or memory to be had: the caller does the work
+      return false;  // no more threads or memory available: the caller does the work
     }
     ++started_;
     return true;
@@ -186,7 +187,7 @@ class Pool {
       const auto called = [&] { return state_.load().generation != seen; };
       if (!spin_until(called)) {
         std::unique_lock<std::mutex> lock(mutex_);
-        ++sleeping_;  // before the last look: the caller opens the job before it looks at this
+        ++sleeping_;  // before the last test: the caller opens the job before it reads this counter
         wake_.wait(lock, called);
         --sleeping_;
       }
@@ -230,32 +231,32 @@ std::atomic<int> callers{0};
 std::atomic<int> requested{0};  // 0: as many as allowed
 thread_local int limit = 0;     // 0: none
 
-// GOMP_parallel(function, data, threads, flags), the entry of GCC's OpenMP library into a parallel region; null: our
-// own helpers.
+// GOMP_parallel(function, data, threads, flags), which starts a parallel region in GCC's OpenMP library; null: our own
+// helpers.
 using OpenMP = void (*)(void (*)(void*), void*, unsigned, unsigned);
 std::atomic<OpenMP> openmp{nullptr};
-// The thread that brought it. OpenMP keeps a set of threads for every thread that ever opened a region, so a pool of
-// callers would end with as many sets; all other threads share the helpers of our own.
-std::atomic<std::thread::id> openmp_home{};
+// The thread that called share_openmp(). OpenMP keeps a team of threads for every thread that ever started a region, so
+// a pool of callers would end up with as many teams; all other threads share our own helpers.
+std::atomic<std::thread::id> openmp_caller{};
 
 void run_on_openmp(OpenMP region, Job& job) {
   struct Region {
     Job& job;
     std::thread::id caller;
-    std::atomic<int> came{0};
+    std::atomic<int> joined{0};
   } shared{job, std::this_thread::get_id()};
   region(
       [](void* data) {
-        auto& [job, caller, came] = *static_cast<Region*>(data);
+        auto& [job, caller, joined] = *static_cast<Region*>(data);
         if (std::this_thread::get_id() == caller)
           job.work(0);
         else
-          job.help(++came);
+          job.help(++joined);
       },
       &shared, static_cast<unsigned>(job.parts), 0);
 }
 
-// The child of a fork has one thread. The parent's pool, perhaps locked, is left alone for good.
+// The child of a fork has one thread. The parent's pool, which may be locked, is never used again.
 void forget_pool() {
   openmp = nullptr;
   pool = nullptr;
@@ -263,7 +264,7 @@ void forget_pool() {
   callers = 0;
 }
 
-// Flags that helpers raised, raised on this thread.
+// Raises on this thread the flags that helpers raised.
 void raise_flags(int raised) {
 #if defined(LEAKYRELU_X86)
   // In the SSE unit. feraiseexcept() would set some of them in the x87 unit, where short runs do not look
@@ -279,8 +280,8 @@ int at_most(int allowed) {
   return wanted > 0 && wanted < allowed ? wanted : allowed;
 }
 
-// The affinity mask is asked for at each run that is long enough to wake helpers, and now and then at shorter ones, for
-// which the system call would be felt.
+// The affinity mask is read at each run that is long enough to wake helpers, and at every 64th shorter one, for which
+// the system call would be noticeable.
 int allowed_now(bool fresh) {
   static std::atomic<int> last{0};
   static std::atomic<unsigned> uses{0};
@@ -321,7 +322,7 @@ std::string read_thread_environment() {
 }
 
 void share_openmp(void* parallel_region) {
-  openmp_home = std::this_thread::get_id();
+  openmp_caller = std::this_thread::get_id();
   openmp = reinterpret_cast<OpenMP>(parallel_region);
 }
 
@@ -340,7 +341,7 @@ void parallel(std::ptrdiff_t n, std::ptrdiff_t piece, bool wake, Task task, cons
     task(context, 0, n);
   } else {
     Job job(task, context, n, piece, helpers + 1);
-    if (const OpenMP region = openmp.load(); region != nullptr && openmp_home.load() == std::this_thread::get_id()) {
+    if (const OpenMP region = openmp.load(); region != nullptr && openmp_caller.load() == std::this_thread::get_id()) {
       run_on_openmp(region, job);
     } else {
       if (pool.load() == nullptr) pool = new (std::nothrow) Pool;

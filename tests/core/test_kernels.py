@@ -138,7 +138,7 @@ def test_alpha_of_every_broadcast_shape(alpha_shape, dtype):
     assert same_bits(back, reference.leaky_relu_backward(grad, x, alpha))
 
 
-# Around 1, where the kernels of bfloat16 part (`shrinks`, core/leaky_relu.h), subnormal, and of every size and sign.
+# Around 1, where the kernels of bfloat16 differ (`shrinks`, core/kernels/number.h), subnormal, of every size and sign.
 STEEP = (np.nextafter(np.float32(1), np.float32(2)), 1e7, 65504.0, -1.5, -np.inf)
 FLAT = (np.nextafter(np.float32(1), np.float32(0)), -1.0, 0.3333, 1e-7, 2.0**-24, 1e-40, -1e-40)
 

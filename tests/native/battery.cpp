@@ -1,6 +1,6 @@
-// The kernel battery without Python: what the kernels give for the vectors that vectors.py has written, in every memory
-// layout, on every instruction set that this build holds. Where no Python is (NEON under an emulator), and where Python
-// would be in the way (the thread sanitizer).
+// The kernel battery without Python: the results of the kernels for the vectors that vectors.py has written, in every
+// memory layout, on every instruction set that this build holds. For machines without Python (NEON under an emulator),
+// and for the thread sanitizer, which Python would disturb.
 //
 //     battery VECTORS PASSES         prints one line for each instruction set; fails at the first difference
 //     battery VECTORS PASSES pool    only the long runs, which threads share
@@ -62,8 +62,7 @@ std::vector<Case> read_cases(const char* path) {
   return cases;
 }
 
-// Comparison
-// -----------------------------------------------------------------------------------------------------------
+// Comparison ---------------------------------------------------------------------------------------------------------
 
 template <class Bits>
 bool same_bits(const char* a, const char* b, Bits infinity) {
@@ -107,8 +106,7 @@ void expect(bool holds, const Case& c, const char* isa, const std::string& what,
   std::exit(1);
 }
 
-// Memory
-// ---------------------------------------------------------------------------------------------------------------
+// Memory -------------------------------------------------------------------------------------------------------------
 
 constexpr std::ptrdiff_t margin = 80;  // elements before and behind, in which nothing may be written
 constexpr char untouched = '\x5a';
@@ -118,7 +116,7 @@ class Strided {
  public:
   Strided(const Case& c, std::ptrdiff_t step, std::ptrdiff_t offset)
       : size_(c.size()), n_(c.n), step_(step), block_((span() + 2 * margin) * size_, untouched) {
-    // As the allocator of NumPy does, at least: the elements stand at multiples of 16 bytes, then shifted.
+    // Aligned to 16 bytes, as the allocator of NumPy aligns at least, then shifted by the offset.
     const std::ptrdiff_t first = margin + offset + (step < 0 ? span() - 1 : 0);
     start_ = block_.data() + first * size_;
   }
@@ -144,12 +142,12 @@ class Strided {
   char* start_;
 };
 
-// One kernel on one run
-// ------------------------------------------------------------------------------------------------
+// One kernel on one run ----------------------------------------------------------------------------------------------
 
 void check_flags(const Case& c, const char* isa, const std::string& what) {
   const int raised = std::fetestexcept(FE_OVERFLOW | FE_INVALID | FE_DIVBYZERO);
-  // An infinity out of finite numbers raises its flag, but for bfloat16's rounding, which has none, as in ml_dtypes.
+  // An infinity that results from finite numbers raises its flag, except in the rounding of bfloat16, which raises
+  // none, as in ml_dtypes.
   const bool silent = c.may_overflow && !(raised & FE_OVERFLOW) && c.dtype != DType::bfloat16;
   if (raised & FE_DIVBYZERO || (raised & FE_OVERFLOW && !c.may_overflow) || silent ||
       (raised & FE_INVALID && !c.may_be_invalid))
@@ -236,7 +234,7 @@ void check_signs(const Case& c, const char* isa, const Kernels& kernels, std::pt
   }
 }
 
-constexpr std::ptrdiff_t most_in_every_layout = 5000;  // the longer cases are there for their values
+constexpr std::ptrdiff_t most_in_every_layout = 5000;  // longer cases are run for their values alone
 
 void check_kernels(const Case& c, const KernelRow& row) {
   static constexpr Steps layouts[] = {{1, 1, 0, 0}, {1, 1, 1, 0},  {1, 1, 0, 3},  {1, 1, 7, 5}, {2, 1, 0, 0},
@@ -263,11 +261,11 @@ void check_kernels(const Case& c, const KernelRow& row) {
   }
 }
 
-// Whole operations: threads and channels ---------------------------------------------------------------------------
+// Whole operations: threads and channels -----------------------------------------------------------------------------
 
 constexpr std::ptrdiff_t several_pieces = 320'000;  // bytes of each operand; memory.cpp
 
-// The case again and again, each element `inner` times, so that the answers stay known.
+// The case repeated, each element `inner` times, so that the expected results are known.
 struct Long {
   Case c;
   AlphaLayout layout;
@@ -335,8 +333,8 @@ void check_long(const Case& c, const char* isa) {
   }
 }
 
-// Several callers at once, while the number of threads changes. Forks are for test_threads.py: neither the emulator nor
-// the thread sanitizer can start threads in a child.
+// Several callers at once, while the number of threads changes. Forks are tested in test_threads.py, because neither
+// the emulator nor the thread sanitizer can start threads in a child.
 void check_callers(const std::vector<const Case*>& seeds, const char* isa) {
   std::vector<Long> jobs;
   for (const Case* c : seeds) jobs.emplace_back(*c, several_pieces / (c->n * c->size()), 1);

@@ -66,7 +66,7 @@ void compare(const Within& expected, const Doubles& got, const Pass& p, const ch
   }
 }
 
-// Memory that stands `offset` elements behind a border of vectors, between bytes that nothing may write.
+// Memory that begins `offset` elements behind an aligned address, between bytes that must not be written.
 class Guarded {
  public:
   Guarded(const Pass& p, std::ptrdiff_t offset, const Bytes* values)
@@ -132,7 +132,7 @@ void check_census(const Pass& p, const char* isa, std::ptrdiff_t offset) {
   compare(p.moments, moments, p, isa, "moment");
 }
 
-// To the last bit, but for the payload of a NaN.
+// Equal to the last bit, except for the payload of a NaN.
 void compare_exactly(const Bytes& expected, Guarded& got, const Pass& p, const char* isa, const char* what) {
   const Doubles values = got.read_all(p, isa, what);
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -150,7 +150,7 @@ void check_prelu(const Pass& p, const char* isa, std::ptrdiff_t offset) {
   Guarded y(p, 3 * offset, nullptr), with_signs(p, offset, nullptr);
   run_prelu_forward(data, tables, x.data(), y.data(), nullptr);
   compare_exactly(p.forward, y, p, isa, "output");
-  Bytes bits(p.own.signs.size() + 1, '\xff');  // the last one is not theirs
+  Bytes bits(p.own.signs.size() + 1, '\xff');  // the last byte is not part of the signs
   run_prelu_forward(data, tables, x.data(), with_signs.data(), reinterpret_cast<std::uint8_t*>(bits.data()));
   compare_exactly(p.forward, with_signs, p, isa, "output beside signs");
   for (std::size_t i = 0; i < bits.size(); ++i)

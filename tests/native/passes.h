@@ -11,12 +11,12 @@ namespace battery {
 
 using Doubles = std::vector<double>;
 
-// What is expected, and how far a result may be from it.
+// Expected values, and the largest allowed error of each.
 struct Within {
   Doubles values, errors;
 };
 
-// Both passes with the same signs: those of x, or bits that have nothing to do with it.
+// Both passes with the same signs: those of x, or bits that are independent of x.
 struct Learned {
   Bytes signs, out;
   Within sums;
@@ -24,7 +24,7 @@ struct Learned {
 
 enum Kind : std::int64_t { norm, census, prelu };
 
-// A normalization, a census or a Leaky ReLU with learned slopes, with what the oracle says of it.
+// A normalization, a census or a Leaky ReLU with learned slopes, with the results of the oracle.
 struct Pass {
   Kind kind;
   leakyrelu::DType dtype;

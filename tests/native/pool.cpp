@@ -1,4 +1,4 @@
-// The thread pool under several callers, and quotas out of files made for the purpose.
+// Tests of the thread pool under several callers, and of quotas in files made for the purpose.
 #include "pool.h"
 
 #include <sched.h>
@@ -19,8 +19,8 @@
 #include "runtime/cpus.h"
 #include "runtime/thread_pool.h"
 
-// In the place of the C library's: the battery pretends to more CPUs than a small machine has, so that there are
-// several helpers, who take from one another. The system leaves the CPUs that it does not have out of a mask.
+// Replaces the function of the C library, so that the battery pretends to have more CPUs than a small machine has, and
+// several helpers steal from one another. The system ignores the CPUs in a mask that it does not have.
 extern "C" int sched_getaffinity(pid_t, std::size_t size, cpu_set_t* set) noexcept {
   constexpr std::size_t pretended = 6;
   CPU_ZERO_S(size, set);
@@ -39,9 +39,9 @@ void expect(bool holds, const char* what) {
   std::_Exit(1);
 }
 
-// Runs of every length, one after the other or with a rest in which helpers fall asleep. Each element must be met once,
-// under the caller's rounding, and what the last one raises must be raised on the caller's thread.
-void call_again_and_again(unsigned seed) {
+// Runs of every length, one after the other or with a pause in which helpers fall asleep. Each element must be visited
+// once, under the caller's rounding, and flags that the last element raises must be raised on the caller's thread.
+void call_repeatedly(unsigned seed) {
   std::mt19937 random(seed);
   const int rounding = seed % 2 ? FE_UPWARD : FE_TONEAREST;
   std::fesetround(rounding);
@@ -78,13 +78,13 @@ void check_pool() {
     }
   });
   std::vector<std::thread> callers;
-  for (unsigned seed = 1; seed < 4; ++seed) callers.emplace_back(call_again_and_again, seed);
-  call_again_and_again(4);
+  for (unsigned seed = 1; seed < 4; ++seed) callers.emplace_back(call_repeatedly, seed);
+  call_repeatedly(4);
   for (std::thread& caller : callers) caller.join();
   stop = true;
   changes.join();
   set_num_threads(256);
-  call_again_and_again(5);  // alone, with all helpers
+  call_repeatedly(5);  // alone, with all helpers
 }
 
 void check_quota() {

@@ -1,9 +1,9 @@
-// The thread pool by itself, and the quota of control groups.
+// Tests of the thread pool, and of the quota of control groups.
 #pragma once
 
 namespace battery {
 
-// Both end the program at the first thing that is wrong.
+// Both end the program at the first failure.
 void check_pool();
 void check_quota();
 

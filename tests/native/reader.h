@@ -1,4 +1,4 @@
-// Reads the vectors that the Python scripts beside this file have written.
+// A reader of the vectors that the Python scripts in this folder have written.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ class Reader {
   }
   Bytes bytes(std::ptrdiff_t length) { return several<char>(length); }
 
-  // Ends the program unless everything was there, and nothing more.
+  // Ends the program unless the file was complete, and at its end.
   void finish(bool any) {
     if (file_ && any && file_.peek() == EOF) return;
     std::fprintf(stderr, "battery: %s does not hold the vectors that are written for this machine\n", path_);

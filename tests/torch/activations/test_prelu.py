@@ -34,7 +34,7 @@ def _no_tensor_is_small(monkeypatch):
 
 
 @pytest.fixture(params=ROADS)
-def road(request, monkeypatch):
+def kernels(request, monkeypatch):
     """On the native kernels, and on what a device without them runs."""
     if request.param == "plain":
         monkeypatch.setattr("leakyrelu.torch.activations.parametric.NATIVE_DTYPES", {})
@@ -99,7 +99,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("make", LAYOUTS.values(), ids=LAYOUTS.keys())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_any_layout(make, dtype, road):
+def test_any_layout(make, dtype, kernels):
     torch.manual_seed(0)
     x = make().to(dtype)
     grad = torch.randn(x.shape).to(dtype)
@@ -119,7 +119,7 @@ def test_any_layout(make, dtype, road):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("slope", [0.25, -0.3, 1.7, 0.0, -0.0, math.inf, math.nan])
-def test_special_values_times_special_gradients(dtype, slope, road):
+def test_special_values_times_special_gradients(dtype, slope, kernels):
     info = torch.finfo(dtype)
     values = torch.tensor([0.0, 1.0, 3.0, info.tiny, info.eps, math.inf, math.nan, 1 / 3, info.max / 8], dtype=dtype)
     values = torch.cat([values, -values])
@@ -136,7 +136,7 @@ def test_special_values_times_special_gradients(dtype, slope, road):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_all_sixteen_bit_values(dtype, road):
+def test_all_sixteen_bit_values(dtype, kernels):
     x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     for slope in (0.25, -0.4, 0.0):
         w = torch.tensor([slope], dtype=dtype)
@@ -157,7 +157,7 @@ def test_at_zero_and_at_nan_the_slope_counts():
 
 @pytest.mark.parametrize("smallest", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_recovered_input_is_as_exact_as_documented(dtype, smallest, road):
+def test_recovered_input_is_as_exact_as_documented(dtype, smallest, kernels):
     """Twelve slopes, down to the smallest that is inverted, one element a channel: each term by itself."""
     info = torch.finfo(dtype)
     least = info.tiny if dtype is torch.float16 else info.tiny / info.eps
@@ -238,7 +238,7 @@ def kept(function):
         (0.0, False, 126, False),
     ],
 )
-def test_what_is_kept(slope, wanted, beside, output, road):
+def test_what_is_kept(slope, wanted, beside, output, kernels):
     x = torch.randn(1001, requires_grad=True) * 1
     w = torch.tensor([slope], requires_grad=wanted)
     found, own = kept(lambda: prelu(x, w))
@@ -294,7 +294,7 @@ def test_changing_the_slope_before_the_backward_pass_is_noticed():
 
 @pytest.mark.parametrize("wants", [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("slope", [0.3, -0.3, 0.0])
-def test_only_the_gradients_that_are_asked_for(wants, slope, road):
+def test_only_the_gradients_that_are_asked_for(wants, slope, kernels):
     x, w = torch.randn(6, 3), torch.full((3,), slope)
     x.requires_grad_(wants[0]), w.requires_grad_(wants[1])
     tensors = [t for t, wanted in zip((x, w), wants, strict=True) if wanted]
@@ -329,7 +329,7 @@ def test_sums_do_not_depend_on_the_threads(threads):
 
 
 @pytest.mark.parametrize("slopes", [[0.25, 0.5, 2.0], [0.25, -0.5, 1.0], [0.25, 0.0, -0.5], [0.7]])
-def test_derivatives_of_every_mode(slopes, road):
+def test_derivatives_of_every_mode(slopes, kernels):
     x = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
     w = torch.tensor(slopes, dtype=torch.float64, requires_grad=True)
 

@@ -152,7 +152,7 @@ def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
 def _slope(x: Tensor, negative_slope: Any) -> float:
     if type(negative_slope) is not float:
         # PyTorch says what a number is (a NumPy scalar, a tensor of no dimension), and refuses the rest in its words.
-        with DisableTorchFunction():  # nobody need see the question
+        with DisableTorchFunction():  # modes need not see it
             F.leaky_relu(x.detach().new_empty(0), negative_slope)
     return float(negative_slope)
 

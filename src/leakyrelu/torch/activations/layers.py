@@ -146,7 +146,7 @@ class CenteredLeakyReLU(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return (f(input) - m) / sqrt(v), of the shape and dtype of `input`."""
-        # The two steps change a result that nobody else has seen yet, and need nothing kept for their derivatives.
+        # The two steps change a result that no other code holds yet, and need nothing kept for their derivatives.
         return leaky_relu(input, self._negative_slope).sub_(self._mean).div_(self._std)
 
     def extra_repr(self) -> str:

@@ -277,7 +277,7 @@ def _over(w: Tensor, x: Tensor) -> Tensor:
 def _input(
     grad: Tensor, w: Tensor, given: Tensor | None, bits: Tensor | None, zero: Tensor | None, strides: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Return where x > 0, and what has the values of x elsewhere and is x to whoever differentiates."""
+    """Return where x > 0, and what has the values of x elsewhere and the derivatives of x."""
     signed = given if bits is None else unpack(bits, grad.shape, strides, grad.dtype)
     assert signed is not None
     above = signed > 0

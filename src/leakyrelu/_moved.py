@@ -70,4 +70,4 @@ class _Finder:
         """Leave the module empty: its attributes are looked up when they are asked for."""
 
 
-sys.meta_path.append(_Finder())  # type: ignore[arg-type]
+sys.meta_path.append(_Finder())

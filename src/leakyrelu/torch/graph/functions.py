@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,6 @@ def is_in_place(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     return isinstance(inplace, int) and bool(inplace)
 
 
-@functools.cache
 def _position_of_inplace(function: Any) -> int | None:
     try:
         names = list(inspect.signature(function).parameters)

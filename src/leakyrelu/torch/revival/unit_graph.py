@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +14,7 @@ from leakyrelu._text import type_and_first_line, with_article
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
 from leakyrelu.torch.diagnosis.unit_axes import PRODUCER_MODULES
 from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
+from leakyrelu.torch.graph.functions import is_in_place
 from leakyrelu.torch.graph.tracing import trace
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.revival.operations import (
@@ -82,15 +82,7 @@ class UnitGraph:
     def _in_place(self, node: torch.fx.Node) -> bool:
         if (module := self._module(node)) is not None:
             return isinstance(module, RECTIFIERS) and getattr(module, "inplace", False) is True
-        if called_rectifier(node) is None:
-            return False
-        if getattr(node.target, "__name__", str(node.target)).endswith("_"):
-            return True
-        try:
-            given = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
-        except (TypeError, ValueError):  # a method, or a function in C: none has the argument
-            return False
-        return given.arguments.get("inplace") is True
+        return called_rectifier(node) is not None and is_in_place(node.target, node.args, node.kwargs)
 
     def plan(self, layer: Layer, units: tuple[int, ...], fold_mean: bool) -> Plan:
         """Find the producer and the consumers of these units; `NotRevivableError` says why they must be left."""

@@ -86,7 +86,7 @@ def test_without_running_statistics_evaluation_uses_the_batch(implementation, ki
     compare(make(kind, 2, track_running_stats=False).double(), 0.1, data(SHAPES[2]), training=False)
 
 
-def test_a_layer_told_later_not_to_track_uses_the_buffers_it_has(implementation):
+def test_a_layer_set_later_not_to_track_uses_the_buffers_it_has(implementation):
     norm = make("batch", 2).double()
     norm.track_running_stats = False
     for training in (True, False):
@@ -164,8 +164,8 @@ def test_checkpointed_and_several_threads(implementation):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_as_many_threads_as_pytorch_was_told():
-    """Seen by a stand-in for OpenMP's GOMP_parallel, which leaves the work to the calling thread."""
+def test_as_many_threads_as_pytorch_is_set_to():
+    """A stand-in for OpenMP's GOMP_parallel counts them, and does the work on the calling thread."""
     calls = []
     region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 

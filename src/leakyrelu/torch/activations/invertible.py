@@ -1,4 +1,4 @@
-"""In which channels the input of an activation can be recovered from its output."""
+"""The condition under which the input of an activation can be recovered from its output, channel by channel."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LIMITS = {torch.float64: 16.0, torch.float32: 16.0, torch.bfloat16: 2.0, torch.f
 
 
 def poorly_inverted(weight: Tensor | None, bias: Tensor | None, slope: float, dtype: torch.dtype) -> Tensor | None:
-    """Return the indices of the channels whose input cannot be told from their output, or None if there are none.
+    """Return the indices of the channels whose input cannot be recovered from their output, or None if there are none.
 
-    The host waits for the device here: how many there are decides on the size of a tensor.
+    The host waits for the device here, since their number is the size of a tensor.
     """
     if weight is None:
         return None
@@ -43,7 +43,7 @@ def bounds(slope: float, dtype: torch.dtype) -> tuple[float, float, float]:
 
 
 def numbers(table: Tensor) -> Any:
-    """Return a few numbers in the form whose operations are quickest: NumPy's on the CPU."""
+    """Return a few numbers in the form whose operations take the least time: a NumPy array for the CPU."""
     table = table.detach()
     if table.is_cpu:
         return table.to(torch.float64, copy=True).numpy()  # a copy: memory that NumPy has seen cannot be resized

@@ -1,3 +1,3 @@
-"""A normalization and the Leaky ReLU behind it as one layer that keeps only its output."""
+"""Normalization followed by a Leaky ReLU, as one layer that keeps only its output for the backward pass."""
 
 __all__: list[str] = []

@@ -1,10 +1,10 @@
-"""A normalization followed by a Leaky ReLU, as one function that keeps only its output.
+"""The autograd function of a normalization followed by a Leaky ReLU, which keeps only its output.
 
     v = w * xhat + b,  xhat = (x - mean) / sqrt(var + eps),  y = f(v),  f(v) = v if v > 0 else slope * v
 
-For a positive slope f can be inverted, so the backward pass finds v = f^-1(y) and xhat = (v - b) / w in the output,
-which the next layer keeps anyway (In-Place Activated BatchNorm: Rota Bulo, Porzi, Kontschieder, CVPR 2018). Of the
-input nothing is kept but 1 / sqrt(var + eps), one number for each statistic.
+For a positive slope f can be inverted, so the backward pass recovers v = f^-1(y) and xhat = (v - b) / w from the
+output, which the next layer keeps anyway (In-Place Activated BatchNorm: Rota Bulo, Porzi, Kontschieder, CVPR 2018). Of
+the input nothing is kept but 1 / sqrt(var + eps), one number for each statistic.
 
 Rounding. y is rounded once, so the recovered xhat is off by at most about 2 eps (|xhat| + |b / w|), with eps the
 spacing of the dtype at 1. A channel is inverted only where |b| <= limit |w|, which bounds the second term, and where
@@ -114,7 +114,7 @@ class _NormLeakyReLU(torch.autograd.Function):
         return *grads, None, None
 
 
-# What `Function.apply` does before this is for `torch.func`, which never gets here.
+# Without the Python part of `Function.apply`, which is for `torch.func`: such calls run the pair of layers.
 _apply: Callable[..., tuple[Tensor, Tensor, Tensor | None]] = apply_of(_NormLeakyReLU)
 
 
@@ -132,7 +132,7 @@ def _is_native(x: Tensor, normalization: Normalization) -> bool:
 
 
 def _laid_out(x: Tensor, normalization: Normalization) -> Tensor:
-    """Return the data in the layout of the pair's output: channels-last stays so, but for instances."""
+    """Return the data in the layout of the pair's output: channels-last stays channels-last, except for instances."""
     if x.is_contiguous():
         return x
     layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)

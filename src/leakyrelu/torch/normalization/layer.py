@@ -41,7 +41,7 @@ _AXES: Mapping[type[nn.Module], tuple[int, ...]] = {
 }
 
 
-# Settings of the normalization layers, which are also those of the joined one.
+# Settings of the normalization layers, which are also those of the fused layer.
 _SETTINGS = (
     *("eps", "momentum", "affine", "track_running_stats", "process_group"),
     *("num_features", "num_channels", "num_groups"),
@@ -55,15 +55,15 @@ class NormLeakyReLU(SharedState):
     function as `nn.Sequential(norm, nn.LeakyReLU(a))` in training and in evaluation, with the same running statistics
     and gradients within rounding, and derivatives of any order. The pair keeps the input of the normalization and that
     of the activation (one of them if the activation is in place, and the output); this layer keeps y alone, which
-    whatever comes next keeps as well, and one number for each mean. A channel with |bias| > 16 |weight| (2 |weight| in
-    16 bits), or with a weight of zero or nearly, cannot be told from its output: such channels keep their own
-    normalized input.
+    the next layer keeps as well, and one number for each mean. The input of a channel with |bias| > 16 |weight|
+    (2 |weight| in 16 bits), or with a weight of zero or nearly, cannot be recovered from its output: such channels keep
+    their own normalized input.
 
     Parameters, buffers and keys of the `state_dict` are those of `norm`, and they are shared with it, as are settings
     such as `eps` and `momentum`: what the optimizer holds stays valid, and `norm` can be put back at any time. A batch
-    of one element a statistic, a shape or dtype that `norm` refuses, `torch.compile`, `torch.export`,
+    with one element per statistic, a shape or dtype that `norm` refuses, `torch.compile`, `torch.export`,
     `torch.jit.trace`, `torch.func` transforms and forward-mode derivatives run the pair itself. `torch.jit.script` and
-    `torch.fx.symbolic_trace` cannot look into it.
+    `torch.fx.symbolic_trace` do not support it.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ class NormLeakyReLU(SharedState):
 
     Notes
     -----
-    The output must not be changed in place by what follows: PyTorch says so when the backward pass finds it changed.
-    A layer whose output is kept takes the input back from it after Rota Bulo, Porzi, Kontschieder, "In-Place Activated
+    The output must not be changed in place afterwards: the backward pass raises PyTorch's error if it was. Recovering
+    the input from the output follows Rota Bulo, Porzi, Kontschieder, "In-Place Activated
     BatchNorm for Memory-Optimized Training of DNNs", CVPR 2018.
 
     Examples
@@ -102,7 +102,7 @@ class NormLeakyReLU(SharedState):
     True
     """
 
-    # TorchScript compiles properties, and these speak more Python than it knows.
+    # TorchScript compiles properties, and it does not support the Python of these.
     __jit_unused_properties__ = ("norm", *_SETTINGS)
 
     _norm: nn.Module
@@ -144,12 +144,12 @@ class NormLeakyReLU(SharedState):
         return normalize(input, weight, bias, normalization, running)
 
     def _is_fused(self, x: Any, tables: tuple[Tensor | None, ...]) -> bool:
-        """Whether memory can be saved here; all else, errors included, is the pair's business."""
+        """Whether memory can be saved here; in all other cases, errors included, the pair runs."""
         norm: Any = self._norm
         if (
             type(x) not in _PLAIN
             or not _is_eager()
-            or is_watched()  # a census counts what goes into the activation, which fused is never there
+            or is_watched()  # a census counts the inputs of the activation, which a fused layer never computes
             or in_forward_mode()
             or x.dtype not in _DTYPES
             or x.layout is not torch.strided
@@ -231,7 +231,7 @@ class NormLeakyReLU(SharedState):
         return self._norm
 
     def extra_repr(self) -> str:
-        """Return the two layers that this one stands for."""
+        """Return the two layers that this one replaces."""
         return f"{self._norm}, negative_slope={self.negative_slope}"
 
 

@@ -26,7 +26,7 @@ _Layer = tuple[int, bool, float, _Numbers, _Numbers]
 
 
 def takes(*tables: Tensor | None) -> bool:
-    """Whether `forward` and `backward` can read and write such tables where they lie."""
+    """Whether `forward` and `backward` can read and write such tables in place."""
     return all(table is None or (table.is_contiguous() and not table.is_neg()) for table in tables)
 
 
@@ -35,7 +35,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return y, the table 1 / sqrt(var + eps), and, where not all channels can be inverted, that of the means.
 
-    Running statistics are moved.
+    Updates the running statistics.
     """
     x = aligned(x)
     y = empty_like(x)
@@ -65,7 +65,7 @@ def backward(
     wants_input: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of x, weight and bias, these in the dtypes of weight and bias."""
-    grad, y = _like(grad, y), aligned(y)  # y too: hooks may have kept it anywhere
+    grad, y = _like(grad, y), aligned(y)  # y too: hooks for saved tensors may return any memory
     out = empty_like(y) if wants_input else None
     grad_w = None if weight is None else torch.empty_like(weight)
     grad_b = None if bias is None else torch.empty_like(bias)

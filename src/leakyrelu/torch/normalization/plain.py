@@ -1,4 +1,4 @@
-"""Normalization and Leaky ReLU as one layer, in PyTorch operations: any device, any layout, any number of processes.
+"""Normalization and Leaky ReLU as one layer, in PyTorch operations, for any device, layout and number of processes.
 
 Every operation is differentiable, so that the backward pass can be differentiated in its turn. A table is a tensor of
 shape (1 or N, channels), one number for each channel of the whole batch or of each sample, and broadcasts over data of
@@ -29,7 +29,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return y, the tables 1 / sqrt(var + eps) and mean, and the number of elements of a statistic.
 
-    Running statistics are moved.
+    Updates the running statistics.
     """
     dtype = compute_dtype(x.dtype)
     if normalization.estimate:
@@ -146,7 +146,9 @@ def _statistics(x: Tensor, normalization: Normalization) -> tuple[Tensor, Tensor
     whole = normalization.shared == "batch"
     variances, means = (_as_table(t, whole) for t in torch.var_mean(x, _summed(x, whole), correction=0))
     count = normalization.count(x.shape)
-    share = x.numel() // means.numel() / count  # of the elements of a statistic that one number of the table stands for
+    share = (
+        x.numel() // means.numel() / count
+    )  # the part of the elements of a statistic that one entry of the table covers
     mean = normalization.total(means) * share
     var = normalization.total(variances + (means - mean).square()) * share
     if normalization.process_group is None:

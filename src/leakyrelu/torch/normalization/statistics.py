@@ -1,4 +1,4 @@
-"""What a normalization does: which elements share statistics, and the running statistics of a layer."""
+"""Data types of a normalization: its settings, the running statistics of a layer, and the inputs that it keeps."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 class Normalization(NamedTuple):
     """The settings of a normalization followed by a Leaky ReLU: which elements share a mean and a variance, and more.
 
-    `batch`: a channel, over all samples; `instance`: a channel of one sample; `group`: `groups` channels' worth of one
-    sample. `estimate` says that mean and variance are those of the input, and not given. `process_group` adds up the
-    batches of several processes.
+    `batch`: those of a channel, over all samples; `instance`: those of a channel of one sample; `group`: those of a
+    group of channels of one sample, of which there are `groups`. With `estimate`, mean and variance are those of the
+    input; otherwise the running ones. With `process_group`, they are those of the batches of several processes.
     """
 
     shared: Literal["batch", "instance", "group"]

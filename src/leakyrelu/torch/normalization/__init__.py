@@ -1,3 +1,5 @@
 """Normalization followed by a Leaky ReLU, as one layer that keeps only its output for the backward pass."""
 
-__all__: list[str] = []
+from leakyrelu.torch.normalization.layer import NormLeakyReLU
+
+__all__ = ["NormLeakyReLU"]

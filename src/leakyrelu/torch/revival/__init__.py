@@ -1,3 +1,5 @@
 """Reinitialization of silent units: revive."""
 
-__all__: list[str] = []
+from leakyrelu.torch.revival.revival import Revival, revive
+
+__all__ = ["Revival", "revive"]

@@ -6,7 +6,6 @@ import re
 import subprocess
 
 import pytest
-
 from support import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()

@@ -4,7 +4,7 @@ Each argument is the interpreter of an environment that one of them is installed
 which stands still while the other measures, and each workload is timed in the order before, after, after, before (or
 the reverse, every second round), so that a drift of the machine counts for both. The ratio of a round is time after
 over time before. A new round has new processes, since where an array lies, and on which pages, is worth more than the
-differences that are looked for.
+differences that are looked for. The U-Net, which takes seconds, is timed in every third round.
 
 The U-Net needs ``pip install --no-deps --target FOLDER dynamic-network-architectures timm`` and ``PYTHONPATH=FOLDER``.
 Results: ``compare.json`` and ``compare.md``.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from benchmarks import machine, storage
 from benchmarks.storage import Timing
+from benchmarks.workloads import ARRAYS, NETWORKS, UNET, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -106,7 +107,8 @@ def measure(pythons: dict[str, str], works: list[str], rounds: int) -> list[Meas
     for number in range(rounds):
         turns = TURNS[number % 2]
         found = list(_import_round(pythons, turns)) if IMPORT in works else []
-        found += _work_round(pythons, turns, [work for work in works if work != IMPORT])
+        skipped = (IMPORT, UNET) if number % 3 else (IMPORT,)
+        found += _work_round(pythons, turns, [work for work in works if work not in skipped])
         for work in dict.fromkeys(work for work, _, _ in found):
             for side in SIDES:
                 blocks = [seconds for each, of, seconds in found if (each, of) == (work, side)]
@@ -115,7 +117,7 @@ def measure(pythons: dict[str, str], works: list[str], rounds: int) -> list[Meas
     return [
         {
             "work": work,
-            "rounds": rounds,
+            "rounds": len(sides["before"]),
             "seconds": {side: Timing.of(sides[side]) for side in SIDES},
             "ratio": Timing.of(after / before for before, after in zip(sides["before"], sides["after"], strict=True)),
         }
@@ -171,9 +173,7 @@ def _version(python: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    from benchmarks import workloads
-
-    groups = {IMPORT: [IMPORT], "arrays": list(workloads.ARRAYS), "networks": list(workloads.NETWORKS)}
+    groups = {IMPORT: [IMPORT], "arrays": list(ARRAYS), "networks": list(NETWORKS)}
     parser = argparse.ArgumentParser(prog="python -m benchmarks compare", description=__doc__.split("\n\n")[0])
     parser.add_argument("--before", required=True, metavar="PYTHON", help="interpreter of the older version")
     parser.add_argument("--after", required=True, metavar="PYTHON", help="interpreter of the newer version")
@@ -186,10 +186,8 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     chosen = options.works.split(";" if ";" in options.works else ",")
     works = [work for name in chosen for work in groups.get(name, [name])]
-    if unknown := [work for work in works if work not in workloads.WORKLOADS and work != IMPORT]:
-        parser.error(
-            f"unknown workload: {'; '.join(unknown)}; choose from {'; '.join([*groups, *workloads.WORKLOADS])}"
-        )
+    if unknown := [work for work in works if work not in WORKLOADS and work != IMPORT]:
+        parser.error(f"unknown workload: {'; '.join(unknown)}; choose from {'; '.join([*groups, *WORKLOADS])}")
     pythons = {"before": options.before, "after": options.after}
     results = {
         "machine": machine.describe(),

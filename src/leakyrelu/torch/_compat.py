@@ -28,16 +28,16 @@ try:
     function_mode: Callable[[int], Any] = torch._C._get_function_stack_at
     count_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
     count_dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
-    # A graph is written down by `make_fx` or an exporter: `torch.compiler.is_exporting` knows the exporter alone.
+    # A graph is recorded by `make_fx` or an exporter: `torch.compiler.is_exporting` knows the exporter alone.
     _dispatch_mode = torch._C._get_dispatch_mode
     _PROXY = torch._C._TorchDispatchModeKey.PROXY
-    # A transform of `torch.func`, a batched gradient (`is_grads_batched`): nothing public tells them from eager calls.
+    # A transform of `torch.func`, a batched gradient (`is_grads_batched`): there is no public test for either.
     are_transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
     is_batched_gradient: Callable[[Tensor], bool] = torch._C._functorch.is_legacy_batchedtensor
     # Hides calls from all modes; the public `torch.overrides` has this for code within one mode only.
     DisableTorchFunction: Any = torch._C.DisableTorchFunction
     # The function without Python around it, which takes as long as the kernel of a small tensor.
-    fast_leaky_relu: Callable[..., Tensor] = torch._C._nn.leaky_relu
+    fast_leaky_relu: Callable[..., Tensor] = getattr(torch._C._nn, "leaky_relu", nn.functional.leaky_relu)
     # The number of the backward pass under way; hooks on tensors would only know that of their own graph.
     _backward_pass = torch._C._current_graph_task_id
     # Off within `torch.autograd.Function.forward`; `torch.is_grad_enabled` is off in other places, too.
@@ -103,7 +103,7 @@ __all__ = [
 
 
 def writes_graph() -> bool:
-    """Whether `make_fx` or an exporter writes down the operators that run."""
+    """Whether `make_fx` or an exporter records the operators that run."""
     return _dispatch_mode(_PROXY) is not None
 
 

@@ -34,7 +34,7 @@ from leakyrelu.torch.activations.eager import TRANSPARENT
 from leakyrelu.torch.diagnosis.outputs import RecentOutputs
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rectifier, rectifier_of
 from leakyrelu.torch.diagnosis.unit_axes import PLAIN_MODULES, PRODUCER_FUNCTIONS, PRODUCER_MODULES
-from leakyrelu.torch.graph.call_sites import CallSite, _caller, _source
+from leakyrelu.torch.graph.call_sites import CallSite, caller_frame, position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -197,13 +197,13 @@ class CallObserver:
             self._count(thread, call_site, rectifier, x)
 
     def _call_site(self, thread: _ThreadState, kind: str) -> CallSite:
-        frame = _caller()
+        frame = caller_frame()
         code = frame.f_code
         # Of a code object that is kept, the address is a name; its hash would be one of all that it holds.
         key = thread.stack[-1].name, kind, id(code), frame.f_lasti
         known = self._call_sites.get(key)
         if known is None:
-            known = self._call_sites[key] = CallSite(_path(thread, kind), _source(frame)), code
+            known = self._call_sites[key] = CallSite(_path(thread, kind), position(frame)), code
         return known[0]
 
     def _count(self, thread: _ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> None:

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 
-__all__ = ["REDIRECTED", "Boundary", "CallSite", "LayerKey", "boundary", "layer_names", "source"]
+__all__ = [
+    "REDIRECTED",
+    "Boundary",
+    "CallSite",
+    "LayerKey",
+    "boundary",
+    "call_position",
+    "caller_frame",
+    "layer_names",
+    "position",
+]
 
 
 Boundary = Literal["none", "module", "torch.utils.checkpoint", "torch.autograd.Function"]
@@ -92,22 +102,24 @@ class CallSite(NamedTuple):
     source: tuple[int, int, str] | None = None  # line, instruction, function: in the order of the source
 
 
-def source(beside: tuple[str, ...] = ()) -> tuple[int, int, str]:
-    """Return the position in the source of the call under way; frames of modules in `beside` are skipped."""
-    return _source(_caller(beside))
+def call_position(skipped: tuple[str, ...] = ()) -> tuple[int, int, str]:
+    """Return the position in the source of the call under way; frames of modules in `skipped` are skipped."""
+    return position(caller_frame(skipped))
 
 
-def _caller(beside: tuple[str, ...] = ()) -> FrameType:
+def caller_frame(skipped: tuple[str, ...] = ()) -> FrameType:
+    """Return the frame of the model's code that makes the call under way."""
     frame = call_frame(1)
     while frame.f_back is not None:
         name = frame.f_globals.get("__name__", "")
-        if name not in _NOT_CALLERS and not (beside and name.startswith(beside)):
+        if name not in _NOT_CALLERS and not (skipped and name.startswith(skipped)):
             break
         frame = frame.f_back
     return frame
 
 
-def _source(frame: FrameType) -> tuple[int, int, str]:
+def position(frame: FrameType) -> tuple[int, int, str]:
+    """Return line, instruction and function of a frame: in the order of the source."""
     return frame.f_lineno, frame.f_lasti, frame.f_code.co_qualname
 
 

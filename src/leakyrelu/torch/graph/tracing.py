@@ -16,7 +16,7 @@ from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
 from leakyrelu.torch._compat import autograd_state, isolate_state
-from leakyrelu.torch.graph.call_sites import boundary, source
+from leakyrelu.torch.graph.call_sites import boundary, call_position
 from leakyrelu.torch.graph.model_calls import preserved_random_state
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class _Tracer(fx.Tracer):
         node = super().create_node(kind, *args, **kwargs)
         if kind in ("call_function", "call_method"):
             module, state = self.callers[-1]
-            node.meta["caller"] = module, source(("torch.fx", __name__))
+            node.meta["caller"] = module, call_position(("torch.fx", __name__))
             node.meta["boundary"] = boundary(state)
         return node
 

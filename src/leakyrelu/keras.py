@@ -88,7 +88,7 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
     Raises
     ------
     ImportError, ValueError
-        As `watch`; the model is looked at when the fit begins.
+        As `watch`; the model is checked when the fit begins.
     """
     base: Any = _keras().callbacks.Callback
 

@@ -1,4 +1,4 @@
-"""The door for ONNX files: the same census of units, for a network of any framework, run by ONNX Runtime.
+"""Adapter for ONNX files: the same census of units, for a network of any framework, run by ONNX Runtime.
 
 The inputs of all rectifiers become the outputs of a copy of the graph, in memory; the file is only read. What comes out
 is counted batch by batch, so memory is that of one batch's activations, however much data passes.
@@ -45,9 +45,9 @@ def diagnose(
 ) -> Report:
     """Run data through an ONNX model and report what its rectifiers did.
 
-    Looked at are the nodes ``Relu``, ``LeakyRelu``, ``PRelu`` and ``Clip`` with a minimum of 0, of any opset that ONNX
+    Counted are the nodes ``Relu``, ``LeakyRelu``, ``PRelu`` and ``Clip`` with a minimum of 0, of any opset that ONNX
     Runtime runs, in models with or without external data. Not among them: the gates of hard-swish and hard-sigmoid
-    (``Clip(x + 3, 0, 6)``), which bend elsewhere, and nodes within the branches of ``If``, ``Loop`` and ``Scan``,
+    (``Clip(x + 3, 0, 6)``), which are no rectifiers at 0, and nodes within branches of ``If``, ``Loop`` and ``Scan``,
     whose tensors cannot be taken out; a warning names those.
 
     Parameters
@@ -62,8 +62,9 @@ def diagnose(
         Samples at a time, for a model that takes any number. A model that takes exactly B gets B; where samples are
         left over, the last batch is filled up with samples that are not counted.
     unit_axis
-        Which axis holds the units, for the nodes named here. Without it, what feeds the node says: convolutions,
-        batch, instance and group norm and pooling axis 1; Gemm, MatMul, layer norm and recurrent layers the last.
+        Which axis holds the units, for the nodes named here. Without it, the producer of the input decides:
+        convolutions, batch, instance and group norm and pooling axis 1; Gemm, MatMul, layer norm and
+        recurrent layers the last.
     providers
         Where ONNX Runtime is to run it.
     progress
@@ -354,7 +355,7 @@ def _described(inputs: Mapping[str, Any]) -> str:
 
 
 def require(module: str) -> Any:
-    """Import a package of the extra ``onnx``, or say how to install it."""
+    """Import a package of the extra ``onnx``; the error says how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A watch as a callback of Lightning. Lightning itself is looked for when one is made."""
+"""Adapter for Lightning: a watch as a callback. Lightning is imported when one is made."""
 
 from __future__ import annotations
 

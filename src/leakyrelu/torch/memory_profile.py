@@ -1,4 +1,4 @@
-"""What one forward pass leaves in memory for the backward pass, counted where autograd keeps it."""
+"""Bytes that autograd keeps after one forward pass, for the backward pass."""
 
 from __future__ import annotations
 

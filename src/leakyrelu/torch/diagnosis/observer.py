@@ -51,7 +51,7 @@ class Framework(NamedTuple):
 
     named_modules: Callable[[nn.Module], Iterable[tuple[str, nn.Module]]]
     is_rectifier: Callable[[nn.Module], bool]
-    output_axis: Callable[[nn.Module], int | None]  # where its output holds the units, if it says
+    output_axis: Callable[[nn.Module], int | None]  # where its output holds the units, if that is known
     rectifier_of: Callable[[nn.Module], Rectifier | None]
 
 

@@ -2,7 +2,7 @@
 
 All of them are three straight pieces: a slope (or a constant) up to a threshold, the input itself above it, and
 perhaps a ceiling. So whatever is asked of the output follows from counts and moments of the input, piece by piece, and
-the output need never be looked at.
+the output need not be read.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         or operators, in place or not.
     unit_axis
         Which axis of its input holds the units, for activations named here, such as ``{"body.relu": 2}`` or
-        ``{"body.relu()": 2}``. Without it, the layer that feeds the activation says: convolutions and batch, group and
+        ``{"body.relu()": 2}``. Without it, the producer of its input decides: convolutions and batch, group and
         instance norm the channels; linear, layer norm, embedding, recurrent and attention layers the last. Behind
         anything else (a flatten, a functional pooling) it is the axis of the last such layer whose output had as many
         axes, or axis 1.

@@ -44,6 +44,7 @@ class Revival:
     >>> import torch
     >>> from torch import nn
     >>> from leakyrelu.torch import diagnose, revive
+    >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = nn.init.constant_(model[0].bias[:3], -100.0)
     >>> done = revive(model, diagnose(model, torch.randn(200, 4)))
@@ -128,6 +129,7 @@ def revive(
     >>> import torch
     >>> from torch import nn
     >>> from leakyrelu.torch import diagnose, revive
+    >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = nn.init.constant_(model[0].bias[:3], -100.0)
     >>> x = torch.randn(200, 4)

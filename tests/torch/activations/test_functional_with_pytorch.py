@@ -1,12 +1,10 @@
 """The PyTorch function among the parts of PyTorch: derivatives of every order, modes, transforms, threads, memory."""
 
 import copy
-import importlib
 import math
 import subprocess
 import sys
 import threading
-import warnings
 
 import pytest
 import torch
@@ -15,11 +13,6 @@ from support.tensors import DTYPES, error_of, kept_bytes
 from torch.autograd import forward_ad
 
 from leakyrelu.torch import NormLeakyReLU, diagnose, leaky_relu
-
-with warnings.catch_warnings():
-    # PyTorch loads these on the first forward-mode derivative, through a function of its own that it has deprecated.
-    warnings.filterwarnings("ignore", ".*torch.jit")
-    importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 pytestmark = pytest.mark.usefixtures("no_tensor_is_small")
 

@@ -2,9 +2,10 @@
 
 Each argument is the interpreter of an environment that one of them is installed in. In each round both have a process,
 which stands still while the other measures, and each workload is timed in the order before, after, after, before (or
-the reverse, every second round), so that a drift of the machine counts for both. The ratio of a round is time after
-over time before. A new round has new processes, since where an array lies, and on which pages, is worth more than the
-differences that are looked for. The U-Net, which takes seconds, is timed in every third round.
+the reverse, every second round), so that a drift of the machine counts for both. Of a round, the quickest block of each
+counts, since other processes only add time, and their ratio is after over before. A new round has new processes, since
+where an array lies, and on which pages, is worth more than the differences that are looked for. The U-Net, which takes
+seconds, is timed in every third round.
 
 The U-Net needs ``pip install --no-deps --target FOLDER dynamic-network-architectures timm`` and ``PYTHONPATH=FOLDER``.
 Results: ``compare.json`` and ``compare.md``.
@@ -95,7 +96,7 @@ def _work_round(
     for work in works:
         for process in processes.values():
             process.seconds(work)  # makes its data and warms up
-        for side in turns:
+        for side in turns if work == UNET else [*turns, *turns]:
             yield work, side, processes[side].seconds(work)
     for process in processes.values():
         process.close()
@@ -112,7 +113,7 @@ def measure(pythons: dict[str, str], works: list[str], rounds: int) -> list[Meas
         for work in dict.fromkeys(work for work, _, _ in found):
             for side in SIDES:
                 blocks = [seconds for each, of, seconds in found if (each, of) == (work, side)]
-                times.setdefault(work, {}).setdefault(side, []).append(sum(blocks) / len(blocks))
+                times.setdefault(work, {}).setdefault(side, []).append(min(blocks))
         print(f"  round {number + 1} of {rounds}", flush=True)
     return [
         {

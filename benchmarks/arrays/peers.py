@@ -2,7 +2,7 @@
 
 Each function returns ``{name: call}`` for one operation, dtype, size and way of giving output (``mode``): ``fresh``
 output allocated by the call, the caller's output (``out``), or ``in place``. ``new`` is ``fresh`` in a process whose
-malloc asks the system for every larger array (`NEW_MEMORY`); elsewhere glibc hands arrays of up to 32 MiB back and
+malloc asks the system for every larger array (`NEW_MEMORY`); in others glibc hands arrays of up to 32 MiB back and
 forth, and a call in a loop gets the warm pages of the result that was just dropped. Which of the two a program sees
 depends on what it keeps. A peer without that way, or not installed, is absent.
 """

@@ -8,8 +8,6 @@ from typing import Any
 
 from leakyrelu._text import shown
 
-__all__ = ["finite_number", "integer", "is_number", "positive_number", "real_number"]
-
 
 def is_number(value: object) -> bool:
     """Whether a value is a real number; a bool is none."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["to_plain"]
-
 
 def to_plain(value: Any) -> Any:
     """Return Python containers and scalars; NaN and infinity, which JSON cannot hold, become None.

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MOVED"]
-
 MOVED: dict[str, tuple[str, ...]] = {
     "leakyrelu.census": ("leakyrelu.diagnosis.counts", "leakyrelu.diagnosis.layer", "leakyrelu.diagnosis.report"),
     "leakyrelu.findings": ("leakyrelu.diagnosis.findings",),

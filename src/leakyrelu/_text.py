@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-
-__all__ = ["counted", "few", "first_line", "listed", "shown", "type_and_first_line", "with_article"]
-
-
 _SPELLED_WITH_AN = frozenset("AEFHILMNORSX")  # letters whose names begin with a vowel: "an LSTM"
 _VOWELS = ("a", "e", "i", "o", "u", "ndarray")
 _LIKE_YOU = ("uint", "uni", "use", "usu", "uti")  # these begin with the sound of "you": "a unit"

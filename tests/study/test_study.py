@@ -31,10 +31,10 @@ from leakyrelu.study import (
     training,
 )
 from leakyrelu.study.conclusion import concluding_sentence
-from leakyrelu.study.network import build, hidden
 from leakyrelu.study.output import write_json
 from leakyrelu.study.runner import best_learning_rate
 from leakyrelu.study.table import cells, terminal_table
+from leakyrelu.study.training import build, hidden
 
 SMALL = Settings(depth=14, width=16, epochs=2, seeds=2, learning_rates=(1e-3, 3e-3), batch_size=128)
 

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
-
-__all__ = ["Chart", "Notice", "Strip", "Strips", "Table", "check_png", "require", "write_page", "write_png"]
-
-
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NUMBER = re.compile(r"[-+−±<>≤≥~]?\s*\.?\d(?!.*, ).*|[-–—]?|nan|n/a", re.IGNORECASE)  # a list, "3, 8, 12", is not one
 _PNG_WIDTH = 720

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["count_array"]
-
-
 def count_array(
     x: NDArray[Any], axis: int, negative_slope: float | NDArray[np.float64] = 0.0, ceiling: float = math.inf
 ) -> Counts:

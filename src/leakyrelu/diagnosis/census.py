@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.layer import Layer
 
 
-__all__ = ["Census", "CensusSeries"]
-
-
 @dataclass(frozen=True, eq=False)
 class Census:
     """The layers of a network, in the order of their first call.

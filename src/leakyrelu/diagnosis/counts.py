@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     FloatArray = NDArray[np.float64]
 
-
-__all__ = ["Counts", "merge_moments"]
-
-
 _Array = TypeVar("_Array")
 
 

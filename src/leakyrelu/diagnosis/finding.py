@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-__all__ = ["SEVERITIES", "Finding"]
-
-
 SEVERITIES: Final = ("critical", "warning", "note", "healthy")
 """From the worst to none."""
 

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
 
-
-__all__ = ["find", "slope_for"]
-
-
 ENOUGH: Final = 300
 """Samples a layer must have seen before silence means something: of as many, p < 3/300 = 1 % at 95 %.
 

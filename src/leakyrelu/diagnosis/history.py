@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
-__all__ = ["History", "UnitHistory"]
-
-
 @dataclass(frozen=True, eq=False)
 class UnitHistory:
     """The units of one layer over the steps that were counted.

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 
-__all__ = ["Layer"]
-
-
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One activation of a network, with what its units did.

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.finding import Finding
 
 
-__all__ = ["Report"]
-
-
 class Report(Census):
     """The census of a network, with findings and writers. Its repr is the table.
 

@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-
-__all__ = ["CHANNELS", "FEATURES", "Producer", "find_unit_axis", "producer_from_tables"]
-
-
 CHANNELS = 1
 """Axis of the units behind a convolution, a batch norm and the like: samples, channels, positions."""
 FEATURES = -1

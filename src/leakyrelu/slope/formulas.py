@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-
-__all__ = ["centered", "correlation", "gain", "mean", "tailored", "variance"]
-
-
 _DEEPEST = 2**63 - 1
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from leakyrelu._page import Chart
 from leakyrelu._text import counted
 from leakyrelu.study.conclusion import percent
 
@@ -24,68 +25,61 @@ _LABEL = 15  # height of a line of text, in pixels
 _LABEL_SHARE = 0.3  # of the width, kept free for the labels at the line ends
 
 
-def accuracy(result: StudyResult) -> dict[str, Any]:
+def accuracy(result: StudyResult) -> Chart:
     """Median, range and single seeds of the test accuracy, one line a row."""
-    return _spec(_accuracy(result).properties(width="container"))
-
-
-def describe_accuracy(result: StudyResult) -> str:
-    """Return in words what `accuracy` shows."""
-    rows = ", ".join(f"{label(row)} {percent(row.test_accuracy)}" for row in result.rows)
-    return (
+    return _chart(
+        "accuracy",
+        "Test accuracy",
         f"Share of test samples classified right, in percent. Large dot: median of {_seeds(result)}; line: range; "
-        f"small dots: single seeds. {rows}."
+        f"small dots: single seeds. {_each(result, lambda row: percent(row.test_accuracy))}.",
+        _accuracy(result).properties(width="container"),
     )
 
 
-def silent(result: StudyResult) -> dict[str, Any]:
+def silent(result: StudyResult) -> Chart:
     """Share of silent units against the number of the layer, one line a row."""
-    series = {row.row.name: _share_by_layer(row) for row in result.rows}
-    return _spec(_lines(series, x="layer", y="silent units after training (%)", low=0.0, order=_order(result)))
-
-
-def describe_silent(result: StudyResult) -> str:
-    """Return in words what `silent` shows."""
-    rows = ", ".join(f"{label(row)} {percent(row.silent_after)}" for row in result.rows)
-    return (
+    series = {
+        row.row.name: [100 * count / row.width for count in row.by_layer(lambda e: e.after.silent_units, trained=True)]
+        for row in result.rows
+    }
+    return _chart(
+        "silent",
+        "Silent units by layer, after training",
         "Share of a layer's units that are positive for no training sample, after training, in percent (median of "
-        f"{_seeds(result)}). Under ReLU such a unit is dead: no gradient reaches it. Over all layers: {rows}."
+        f"{_seeds(result)}). Under ReLU such a unit is dead: no gradient reaches it. Over all layers: "
+        f"{_each(result, lambda row: percent(row.silent_after))}.",
+        _lines(series, x="layer", y="silent units after training (%)", low=0.0, order=_order(result)),
     )
 
 
-def gradient(result: StudyResult) -> dict[str, Any]:
+def gradient(result: StudyResult) -> Chart:
     """Norm of the gradient against the number of the layer, on a logarithmic axis."""
     series = {row.row.name: row.by_layer(lambda e: e.before.gradient_norm) for row in result.rows}
-    return _spec(_lines(series, x="layer", y="gradient norm (log scale)", log=True, order=_order(result)))
-
-
-def describe_gradient(result: StudyResult) -> str:
-    """Return in words what `gradient` shows."""
-    rows = ", ".join(f"{label(row)} {row.gradient_ratio:.2g}" for row in result.rows)
-    return (
+    return _chart(
+        "gradient",
+        "Gradient by layer, at initialization",
         f"Frobenius norm of the gradient of the loss by a layer's weights, before training (median of "
-        f"{_seeds(result)}). A flat line means that all layers learn at one pace. First layer over last: {rows}."
+        f"{_seeds(result)}). A flat line means that all layers learn at one pace. First layer over last: "
+        f"{_each(result, lambda row: f'{row.gradient_ratio:.2g}')}.",
+        _lines(series, x="layer", y="gradient norm (log scale)", log=True, order=_order(result)),
     )
 
 
-def curves(result: StudyResult) -> dict[str, Any]:
+def curves(result: StudyResult) -> Chart:
     """Median validation accuracy against the epoch, one line a row."""
     series = {row.row.name: [100 * value for value in row.by_epoch()] for row in result.rows}
-    return _spec(_lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0, order=_order(result)))
-
-
-def describe_curves(result: StudyResult) -> str:
-    """Return in words what `curves` shows."""
-    rows = ", ".join(f"{label(row)} {percent(row.validation_accuracy)}" for row in result.rows)
-    return (
+    return _chart(
+        "curves",
+        "Learning curves",
         "Share of validation samples classified right after each epoch, in percent, at each row's own learning rate "
-        f"(median of {_seeds(result)}). After the last epoch: {rows}."
+        f"(median of {_seeds(result)}). After the last epoch: "
+        f"{_each(result, lambda row: percent(row.validation_accuracy))}.",
+        _lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0, order=_order(result)),
     )
 
 
 def picture(result: StudyResult) -> dict[str, Any]:
     """Accuracy and silent units side by side: the whole study at a glance."""
-    settings = result.settings
     left = _accuracy(result).properties(width=360)
     records: list[dict[str, Any]] = [
         {"row": label(row), "name": row.row.name, "silent": 100 * row.silent_after, "text": percent(row.silent_after)}
@@ -93,22 +87,18 @@ def picture(result: StudyResult) -> dict[str, Any]:
         if math.isfinite(row.silent_after)
     ]
     highest = max([record["silent"] for record in records] or [1.0])
+    scale = alt.Scale(domain=[0, max(1.3 * highest, 1.0)])
     base = alt.Chart(alt.InlineData(values=records)).encode(
-        y=alt.Y(
-            "row:N", sort=[label(row) for row in result.rows], title=None, axis=alt.Axis(labels=False, ticks=False)
-        ),
-        x=alt.X(
-            "silent:Q", title="silent units after training (%)", scale=alt.Scale(domain=[0, max(1.3 * highest, 1.0)])
-        ),
+        y=_row_axis(result, alt.Axis(labels=False, ticks=False)),
+        x=alt.X("silent:Q", title="silent units after training (%)", scale=scale),
+        color=_color("name", _order(result)),
     )
     right = alt.layer(
-        base.mark_bar(height={"band": 0.5}).encode(color=_color("name", _order(result))),
-        base.mark_text(align="left", dx=6, fontSize=14, fontWeight="bold").encode(
-            text="text:N", color=_color("name", _order(result))
-        ),
+        base.mark_bar(height={"band": 0.5}),
+        base.mark_text(align="left", dx=6, fontSize=14, fontWeight="bold").encode(text="text:N"),
     ).properties(width=260, height=alt.Step(38))
     heading = alt.TitleParams(
-        text=f"A plain {settings.depth}-layer network on {result.data['name']}: only the activation changes",
+        text=f"A plain {result.settings.depth}-layer network on {result.data['name']}: only the activation changes",
         subtitle=f"Median of {_seeds(result)}; small dots and lines: every seed and their range",
         fontSize=16,
         subtitleFontSize=13,
@@ -120,7 +110,7 @@ def picture(result: StudyResult) -> dict[str, Any]:
 def label(row: RowResult) -> str:
     """Return the name of a row with its slope."""
     name = row.row.name
-    return f"{name} {row.row.slope:.3f}" if row.row.name in ("Tailored", "Centered") else name
+    return f"{name} {row.row.slope:.3f}" if name in ("Tailored", "Centered") else name
 
 
 def _accuracy(result: StudyResult) -> Any:
@@ -154,7 +144,7 @@ def _accuracy(result: StudyResult) -> Any:
     axis = alt.Axis(values=list(range(left, 101, 10 if left >= 30 else 20)))
     color = _color("name", _order(result))
     bold = {"condition": {"test": "indexof(datum.label, 'Centered') == 0", "value": "bold"}, "value": "normal"}
-    y = alt.Y("row:N", sort=[label(row) for row in result.rows], title=None, axis=alt.Axis(labelFontWeight=bold))
+    y = _row_axis(result, alt.Axis(labelFontWeight=bold))
     base = alt.Chart(alt.InlineData(values=records)).encode(y=y, color=color)
     x = alt.X("median:Q", title="test accuracy (%)", scale=scale, axis=axis)
     return alt.layer(
@@ -173,8 +163,7 @@ def _accuracy(result: StudyResult) -> Any:
             tooltip=[
                 _tip("row", "activation"),
                 _tip("median", "median test accuracy (%)", ".1f"),
-                _tip("low", "lowest", ".1f"),
-                _tip("high", "highest", ".1f"),
+                *(_tip(field, f"{field}est", ".1f") for field in ("low", "high")),
             ],
             description="words:N",
         ),
@@ -220,9 +209,7 @@ def _lines(
         scale=alt.Scale(domain=[1, 1 + span / (1 - _LABEL_SHARE)], nice=False),
         axis=alt.Axis(values=ticks, format="d", grid=False),
     )
-    scale = (
-        alt.Scale(type="log", domain=[bottom, top], nice=False) if log else alt.Scale(domain=[bottom, top], nice=False)
-    )
+    scale = alt.Scale(type="log" if log else alt.Undefined, domain=[bottom, top], nice=False)
     up = alt.Y("y:Q", title=y, scale=scale, axis=alt.Axis(tickCount=6, format="~g" if log else "~f"))
     dash = alt.StrokeDash("row:N", scale=alt.Scale(domain=order, range=[_dash(name) for name in order]), legend=None)
     base = alt.Chart(alt.InlineData(values=records)).encode(x=across, y=up, color=color)
@@ -264,18 +251,14 @@ def _spread(
     return {name: backward(place) for name, place in zip(names, places, strict=True)}
 
 
-def _share_by_layer(row: RowResult) -> list[float]:
-    return [100 * count / row.width for count in row.by_layer(lambda e: e.after.silent_units, trained=True)]
-
-
 def _order(result: StudyResult) -> list[str]:
     """Names in the order of the theme's colors: the two that matter most first, whatever is left out."""
-    return [
-        "Centered",
-        "ReLU",
-        "Tailored",
-        *(row.row.name for row in reversed(result.rows) if row.row.name.startswith("Leaky")),
-    ]
+    leaky = [row.row.name for row in reversed(result.rows) if row.row.name.startswith("Leaky")]
+    return ["Centered", "ReLU", "Tailored", *leaky]
+
+
+def _row_axis(result: StudyResult, axis: Any) -> Any:
+    return alt.Y("row:N", sort=[label(row) for row in result.rows], title=None, axis=axis)
 
 
 def _color(field: str, order: list[str]) -> Any:
@@ -291,16 +274,19 @@ def _step(last: int) -> int:
 
 
 def _tip(field: str, title: str, form: str | None = None) -> Any:
-    kind = "N" if field == "row" else "Q"
-    return (
-        alt.Tooltip(f"{field}:{kind}", title=title, format=form)
-        if form
-        else alt.Tooltip(f"{field}:{kind}", title=title)
-    )
+    return alt.Tooltip(f"{field}:{'N' if field == 'row' else 'Q'}", title=title, format=form or alt.Undefined)
 
 
 def _seeds(result: StudyResult) -> str:
     return counted(result.settings.seeds, "seed")
+
+
+def _each(result: StudyResult, number: Callable[[RowResult], str]) -> str:
+    return ", ".join(f"{label(row)} {number(row)}" for row in result.rows)
+
+
+def _chart(name: str, title: str, description: str, chart: Any) -> Chart:
+    return Chart(name, title, description, _spec(chart))
 
 
 def _spec(chart: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leakyrelu._page import Chart, Table, write_page, write_png
+from leakyrelu._page import Table, write_page, write_png
 from leakyrelu._text import counted
 from leakyrelu.study import charts
 from leakyrelu.study.conclusion import concluding_sentence
@@ -31,31 +31,16 @@ def write_html(result: StudyResult, path: str | os.PathLike[str]) -> None:
         f"batches of {settings.batch_size}, Adam, {epochs}, {seeds}; learning rate the best of {rates} on the "
         "validation data. The test data were looked at once."
     )
+    sources = [(row.row.name, row.row.source) for row in result.rows]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     write_page(
         path,
         title=f"One plain {settings.depth}-layer network, {len(result.rows)} activations",
         summary=f"{concluding_sentence(result)}\n\n{recipe}",
-        charts=[
-            Chart("accuracy", "Test accuracy", charts.describe_accuracy(result), charts.accuracy(result)),
-            Chart(
-                "silent", "Silent units by layer, after training", charts.describe_silent(result), charts.silent(result)
-            ),
-            Chart(
-                "gradient",
-                "Gradient by layer, at initialization",
-                charts.describe_gradient(result),
-                charts.gradient(result),
-            ),
-            Chart("curves", "Learning curves", charts.describe_curves(result), charts.curves(result)),
-        ],
+        charts=[chart(result) for chart in (charts.accuracy, charts.silent, charts.gradient, charts.curves)],
         tables=[
             Table("Every row", COLUMNS, [cells(row) for row in result.rows], NOTE),
-            Table(
-                "Where the slopes come from",
-                ("activation", "source"),
-                [(r.row.name, r.row.source) for r in result.rows],
-            ),
+            Table("Where the slopes come from", ("activation", "source"), sources),
         ],
         footnote="\n\n".join(
             [

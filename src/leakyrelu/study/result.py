@@ -197,15 +197,5 @@ class StudyResult:
             }
             for result in self.rows
         ]
-        plain: dict[str, Any] = to_plain(
-            {
-                "settings": dataclasses.asdict(self.settings),
-                "data": self.data,
-                "machine": self.machine,
-                "rows": rows,
-                "left_out": self.left_out,
-                "workers": self.workers,
-                "seconds": self.seconds,
-            }
-        )
+        plain: dict[str, Any] = to_plain({**dataclasses.asdict(self), "rows": rows})
         return plain

@@ -1,7 +1,8 @@
-"""One training of one row, and the measurements of a network; both run in a worker on one thread."""
+"""The network of a row, one training of it, and its measurements; all run in a worker on one thread."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from typing import TYPE_CHECKING
@@ -11,9 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from leakyrelu.study.network import build, hidden
 from leakyrelu.study.result import Examination, Run, Snapshot
-from leakyrelu.torch import diagnose
+from leakyrelu.torch import CenteredLeakyReLU, LeakyReLU, diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,41 @@ if TYPE_CHECKING:
     from leakyrelu.study.variants import Row
 
 _CHUNK = 1024  # samples at a time where no step is taken: memory, not the result, depends on it
+
+
+def build(row: Row, *, features: int, classes: int, depth: int, width: int, seed: int) -> nn.Sequential:
+    """Return ``depth`` hidden layers and a linear one on top, without skip connections or normalization.
+
+    Weights are orthogonal, the same matrices for every row with the same seed, times the scale that keeps the second
+    moment of the signal; biases are zero. A matrix that widens is orthogonal in its columns, and its scale
+    carries the factor sqrt(outputs / inputs) that this costs. No activation stands before the first layer, whose scale
+    is therefore 1.
+    """
+    generator = torch.Generator().manual_seed(2 * seed)
+    sizes = [features, *[width] * depth, classes]
+    network = nn.Sequential()
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        linear = nn.Linear(inputs, outputs)
+        widening = max(1.0, outputs / inputs) ** 0.5
+        nn.init.orthogonal_(linear.weight, gain=widening * (row.scale if number else 1.0), generator=generator)
+        nn.init.zeros_(linear.bias)
+        if number < depth:
+            network.add_module(f"linear{number + 1}", linear)
+            network.add_module(f"activation{number + 1}", _activation(row))
+        else:
+            network.add_module("readout", linear)
+    return network
+
+
+def hidden(network: nn.Sequential) -> list[nn.Linear]:
+    """Return the linear layers in front of an activation, first to last."""
+    return [layer for name, layer in network.named_children() if isinstance(layer, nn.Linear) and name != "readout"]
+
+
+def _activation(row: Row) -> nn.Module:
+    if row.kind == "relu":
+        return nn.ReLU()
+    return CenteredLeakyReLU(row.slope) if row.kind == "centered" else LeakyReLU(row.slope)
 
 
 def train(data: Data, settings: Settings, row: Row, seed: int, learning_rate: float) -> tuple[Run, NDArray[np.float32]]:

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.census import Census, CensusSeries
     from leakyrelu.diagnosis.layer import Layer
 
-
-__all__ = ["BINS", "UNKNOWN", "bin_of", "centering", "distribution", "picture", "strips", "training"]
-
-
 # Bins of the positive share, from silent to always on; the two ends are exact, nothing else counts as them.
 BINS = ("silent", "under 10 %", "10 to 35 %", "35 to 65 %", "65 to 90 %", "over 90 %", "always on")
 _EDGES = (0.10, 0.35, 0.65, 0.90)

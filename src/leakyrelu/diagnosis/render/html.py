@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.census import Census, CensusSeries
     from leakyrelu.diagnosis.layer import Layer
 
-
-__all__ = ["write_diagnosis", "write_picture"]
-
-
 _LISTED = 12  # unit numbers written out per layer; the JSON has all
 
 

@@ -17,23 +17,6 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
 
-
-__all__ = [
-    "BASIC_COLUMNS",
-    "COLUMNS",
-    "SHOWN_FINDINGS",
-    "SHOWN_LAYERS",
-    "WIDTH",
-    "Column",
-    "clip",
-    "headline",
-    "median_share",
-    "notes",
-    "number_text",
-    "percent",
-]
-
-
 WIDTH: Final = 80
 """Columns of a text that fits every terminal."""
 SHOWN_FINDINGS: Final = 5

@@ -28,7 +28,7 @@ def _is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _torch_if_tensor(value: object) -> Any:
+def torch_if_tensor(value: object) -> Any:
     if not _is_tensor(value):
         return None
     import leakyrelu.torch as adapter
@@ -36,7 +36,7 @@ def _torch_if_tensor(value: object) -> Any:
     return adapter
 
 
-def _only_numpy_has(function: str, *, out: Any, where: Any, dtype: Any) -> None:
+def only_numpy_has(function: str, *, out: Any, where: Any, dtype: Any) -> None:
     given = [f"{name}=" for name, used in (("out", out is not None), ("dtype", dtype is not None)) if used]
     if where is not True:
         given.append("where=")
@@ -54,7 +54,7 @@ def _is_foreign(value: object) -> bool:
     return any(hasattr(kind, protocol) for protocol in _FOREIGN_PROTOCOLS)
 
 
-def _refuse_foreign(function: str, **operands: Any) -> None:
+def refuse_foreign(function: str, **operands: Any) -> None:
     for name, value in operands.items():
         for one in value if type(value) is tuple and name == "out" else (value,):
             if type(one) in _PLAIN:
@@ -102,7 +102,7 @@ def _remedy(function: str, name: str) -> str:
     return _FOR_SLOPES if name == "alpha" else _FOR_TENSORS[function]
 
 
-def _require_numpy(function: str, **operands: Any) -> None:
+def require_numpy(function: str, **operands: Any) -> None:
     for name, value in operands.items():
         plain = value is None or isinstance(value, np.memmap | np.generic) or type(value) is np.ndarray
         if plain:
@@ -117,7 +117,7 @@ def _require_numpy(function: str, **operands: Any) -> None:
         )
 
 
-def _require_positive(alpha: Any) -> None:
+def require_positive(alpha: Any) -> None:
     if not isinstance(alpha, np.ndarray | np.generic | int | float | list | tuple):
         return  # a lazy or labelled array: looking at its values would compute it
     values = np.asarray(alpha)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 MOVED: dict[str, tuple[str, ...]] = {
     "leakyrelu.census": ("leakyrelu.diagnosis.counts", "leakyrelu.diagnosis.layer", "leakyrelu.diagnosis.report"),
@@ -37,35 +37,27 @@ MOVED: dict[str, tuple[str, ...]] = {
 """Each old module, and the modules that hold its names now."""
 
 
-class _Alias(ModuleType):
-    """A module of an old name, whose attributes are those of the modules that took its place."""
-
-    def __getattr__(self, name: str) -> Any:
-        for module in MOVED[self.__name__]:
-            if name == "__path__":
-                break
-            found = getattr(importlib.import_module(module), name, None)
-            if found is not None:
-                return found
-        raise AttributeError(
-            f"module {self.__name__!r} of version 0.1 is now {' and '.join(MOVED[self.__name__])}, which "
-            f"{'has' if len(MOVED[self.__name__]) == 1 else 'have'} no {name!r}"
-        )
-
-
 class _Finder:
-    """Finds the modules of `MOVED`, and is their loader."""
+    """Finds the modules of `MOVED`, and fills them with what their successors hold."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in MOVED:
             return None
-        return ModuleSpec(name, self, is_package=any(other.startswith(f"{name}.") for other in MOVED))  # type: ignore[arg-type]
+        from importlib.machinery import ModuleSpec
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Alias(spec.name)
+        is_package = any(other.startswith(f"{name}.") for other in MOVED)
+        return ModuleSpec(name, _Finder, is_package=is_package)  # type: ignore[arg-type]
 
-    def exec_module(self, module: ModuleType) -> None:
-        """Leave the module empty: its attributes are looked up when they are asked for."""
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> None:
+        """Leave the making of the module to Python."""
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        for successor in MOVED[module.__name__]:
+            held = vars(importlib.import_module(successor))
+            vars(module).update({name: value for name, value in held.items() if not name.startswith("__")})
 
 
-sys.meta_path.append(_Finder())
+sys.meta_path.append(_Finder)

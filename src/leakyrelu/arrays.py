@@ -5,8 +5,9 @@ xarray, pandas, sparse, masked arrays) is served without a line here. Three thin
 
 * the usual calls (a Python float, a plain dense array) take the fast path of the native core, which reads the default
   of alpha here; what the functions mean stands here too, and the tests hold both paths to it;
-* a tensor of a framework without that protocol goes to the adapter of that framework. Frameworks are looked up in
-  ``sys.modules``, never imported: a tensor exists only where its framework was imported;
+* a tensor of a framework without that protocol goes to the adapter of that framework, by `leakyrelu._foreign`, which
+  the first call off the fast path loads. Frameworks are looked up in ``sys.modules``, never imported: a tensor exists
+  only where its framework was imported;
 * a type without an adapter is refused by name, also in a list. Converting it silently to NumPy would return another
   type than came in, and lose its device and its gradient.
 """
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 
 from leakyrelu import _core
-from leakyrelu._foreign import _only_numpy_has, _refuse_foreign, _require_numpy, _require_positive, _torch_if_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,12 +95,14 @@ def leaky_relu(
     >>> leaky_relu(-2.0, 0.5)
     -1.0
     """
+    import leakyrelu._foreign as foreign
+
     if type(x) is not np.ndarray:
-        if (tensors := _torch_if_tensor(x)) is not None:
-            _only_numpy_has("leaky_relu", out=out, where=where, dtype=dtype)
+        if (tensors := foreign.torch_if_tensor(x)) is not None:
+            foreign.only_numpy_has("leaky_relu", out=out, where=where, dtype=dtype)
             return tensors.leaky_relu(x, alpha)
-        _refuse_foreign("leaky_relu", x=x)
-    _refuse_foreign("leaky_relu", alpha=alpha, out=out)
+        foreign.refuse_foreign("leaky_relu", x=x)
+    foreign.refuse_foreign("leaky_relu", alpha=alpha, out=out)
     result = _core.leaky_relu(x, alpha, out=out, where=where, dtype=dtype)
     return float(result) if type(x) is float and type(result) is np.float64 else result
 
@@ -138,7 +140,9 @@ def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None
     >>> leaky_relu_backward(np.ones(3), np.array([-2.0, 0.0, 3.0]), 0.1)
     array([0.1, 0.1, 1. ])
     """
-    _refuse_foreign("leaky_relu_backward", grad=grad, x=x, alpha=alpha, out=out)
+    import leakyrelu._foreign as foreign
+
+    foreign.refuse_foreign("leaky_relu_backward", grad=grad, x=x, alpha=alpha, out=out)
     return _core.leaky_relu_backward(grad, x, alpha, out=out)
 
 
@@ -176,8 +180,10 @@ def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     >>> leaky_relu_inverse(np.array([-0.5, 0.0, 3.0]), 0.25)
     array([-2.,  0.,  3.])
     """
-    _refuse_foreign("leaky_relu_inverse", y=y, alpha=alpha, out=out)
-    _require_positive(alpha)
+    import leakyrelu._foreign as foreign
+
+    foreign.refuse_foreign("leaky_relu_inverse", y=y, alpha=alpha, out=out)
+    foreign.require_positive(alpha)
     return _core.leaky_relu_inverse(y, alpha, out=out)
 
 
@@ -215,7 +221,9 @@ def leaky_relu_with_signs(x: Any, alpha: Any = 0.01, *, out: np.ndarray | None =
     >>> leaky_relu_with_signs(np.array([-2.0, 0.0, 3.0]))
     (array([-0.02,  0.  ,  3.  ]), array([4], dtype=uint8))
     """
-    _require_numpy("leaky_relu_with_signs", x=x, alpha=alpha, out=out)
+    import leakyrelu._foreign as foreign
+
+    foreign.require_numpy("leaky_relu_with_signs", x=x, alpha=alpha, out=out)
     return _core.leaky_relu_with_signs(x, alpha, out)
 
 
@@ -255,5 +263,7 @@ def leaky_relu_backward_from_signs(
     >>> leaky_relu_backward_from_signs(np.ones(3), signs, 0.1)
     array([0.1, 0.1, 1. ])
     """
-    _require_numpy("leaky_relu_backward_from_signs", grad=grad, signs=signs, alpha=alpha, out=out)
+    import leakyrelu._foreign as foreign
+
+    foreign.require_numpy("leaky_relu_backward_from_signs", grad=grad, signs=signs, alpha=alpha, out=out)
     return _core.leaky_relu_backward_from_signs(grad, signs, alpha, out)

@@ -1,4 +1,8 @@
-"""Checks of numbers given by a user; each returns the number or raises an error with value, cause and remedy."""
+"""Checks of numbers given by a user.
+
+Each returns the number, or raises a TypeError for a value of another type (a bool is no number) and a ValueError for a
+number out of range, with value, cause and remedy.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +19,14 @@ def is_number(value: object) -> bool:
 
 
 def real_number(value: Any, name: str, hint: str = "") -> float:
-    """Return a real number as a float; `hint` ends the message where it is none.
-
-    Raises
-    ------
-    TypeError
-        The value is a bool or no real number.
-    """
+    """Return a real number as a float; `hint` ends the message where it is none."""
     if not is_number(value):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}: {shown(value)}{hint}")
     return float(value)
 
 
 def finite_number(value: Any, name: str, hint: str = "", why: str = "") -> float:
-    """Return a finite number as a float; `why` and `hint` end the message where it is infinite or NaN.
-
-    Raises
-    ------
-    TypeError
-        The value is a bool or no real number.
-    ValueError
-        The value is infinite or NaN.
-    """
+    """Return a finite number as a float; `why` and `hint` end the message where it is infinite or NaN."""
     number = real_number(value, name, hint)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, not {number}{why}{hint}")
@@ -44,15 +34,7 @@ def finite_number(value: Any, name: str, hint: str = "", why: str = "") -> float
 
 
 def positive_number(value: Any, name: str, why: str = "") -> float:
-    """Return a positive, finite number as a float; `why` ends the message where it is not.
-
-    Raises
-    ------
-    TypeError
-        The value is a bool or no real number.
-    ValueError
-        The value is not positive, infinite or NaN.
-    """
+    """Return a positive, finite number as a float; `why` ends the message where it is not."""
     number = real_number(value, name)
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite, not {number}{why}")
@@ -60,15 +42,7 @@ def positive_number(value: Any, name: str, why: str = "") -> float:
 
 
 def integer(value: Any, name: str, *, least: int) -> int:
-    """Return an integer of at least `least`.
-
-    Raises
-    ------
-    TypeError
-        The value is a bool or no integer.
-    ValueError
-        The value is less than `least`.
-    """
+    """Return an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}: {shown(value)}")
     if value < least:

@@ -264,7 +264,8 @@ def wide_finding_reports():
 def remedies_in_code() -> int:
     """Count the remedies that the source writes in code: a new one must be drawn by the reports above."""
     nodes = list(ast.walk(ast.parse(inspect.getsource(findings))))
-    codes = [node.args[6] for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding"]
+    calls = [n for n in nodes if isinstance(n, ast.Call) and getattr(n.func, "id", "") in ("Finding", "_units")]
+    codes = [call.args[6] for call in calls if len(call.args) > 6]
     codes += [node.value.elts[0] for node in nodes if isinstance(node, ast.Assign) and is_code(node.targets[0])]
     return sum(not isinstance(code, ast.Name) and getattr(code, "value", None) != "" for code in codes)
 

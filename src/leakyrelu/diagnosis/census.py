@@ -8,16 +8,37 @@ zero *elements* would call a healthy ReLU half dead and a leaky network with sil
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+from leakyrelu.diagnosis.layer import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from leakyrelu.diagnosis.layer import Layer
+
+_Named = TypeVar("_Named", bound=Any)
+
+
+class NamedLayers(Generic[_Named]):
+    """Layers that are looked up by name, and iterated over in their order."""
+
+    layers: Sequence[_Named]
+
+    def __getitem__(self, name: str) -> _Named:
+        for layer in self:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"no layer {name!r}; there are {', '.join(repr(layer.name) for layer in self) or 'none'}")
+
+    def __iter__(self) -> Iterator[_Named]:
+        return iter(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        return any(layer.name == name for layer in self)
 
 
 @dataclass(frozen=True, eq=False)
-class Census:
+class Census(NamedLayers[Layer]):
     """The layers of a network, in the order of their first call.
 
     Parameters
@@ -37,18 +58,6 @@ class Census:
         names = [layer.name for layer in self.layers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two layers have the name {twice[0]!r}: names must differ within a report")
-
-    def __getitem__(self, name: str) -> Layer:
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise KeyError(f"no layer {name!r}; there are {', '.join(repr(layer.name) for layer in self.layers) or 'none'}")
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers)
-
-    def __contains__(self, name: object) -> bool:
-        return any(layer.name == name for layer in self.layers)
 
     @property
     def units(self) -> int:

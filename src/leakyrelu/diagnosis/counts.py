@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     FloatArray = NDArray[np.float64]
 
-_Array = TypeVar("_Array")
+    Moments = tuple[Any, Any, Any]
 
 
-def merge_moments(
-    first: tuple[_Array, _Array, _Array], second: tuple[_Array, _Array, _Array]
-) -> tuple[_Array, _Array, _Array]:
+def merge_moments(first: Moments, second: Moments) -> Moments:
     """Moments of two sets of numbers taken together, from the moments of each.
 
     With ``d = mean_2 - mean_1`` and ``n = n_1 + n_2``::
@@ -44,15 +42,11 @@ def merge_moments(
     >>> [float(value) for value in merge_moments(*moments)]  # of 1, 3 and 5
     [3.0, 3.0, 8.0]
     """
-    (n_1, mean_1, m2_1), (n_2, mean_2, m2_2) = _any(first), _any(second)
+    (n_1, mean_1, m2_1), (n_2, mean_2, m2_2) = first, second
     n = n_1 + n_2
     share = n_2 / (n + (n == 0))  # 0 where nothing has been seen, rather than 0 / 0
     difference = mean_2 - mean_1
     return n, mean_1 + difference * share, m2_1 + m2_2 + difference * difference * (n_1 * share)
-
-
-def _any(value: object) -> Any:
-    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,26 +127,20 @@ class Counts:
             (self.outputs.astype(np.float64), self.mean, self.m2),
             (other.outputs.astype(np.float64), other.mean, other.m2),
         )
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMS}
         return Counts(
-            samples=self.samples + other.samples,
-            calls=self.calls + other.calls,
-            positive=self.positive + other.positive,
-            nan=self.nan + other.nan,
-            saturated=self.saturated + other.saturated,
-            outputs=self.outputs + other.outputs,
+            **sums,
             mean=mean,
             m2=m2,
-            relu_sum=self.relu_sum + other.relu_sum,
-            gradients=self.gradients + other.gradients,
             reached=_added(self.reached, other.reached),
             entries=None if self.entries is None or other.entries is None else self.entries + other.entries,
         )
 
 
+_SUMS = ("samples", "calls", "positive", "nan", "saturated", "outputs", "relu_sum", "gradients")
 _ARRAYS: dict[str, type[np.generic]] = {
-    **dict.fromkeys(("positive", "nan", "saturated", "outputs"), np.int64),
+    **dict.fromkeys(("positive", "nan", "saturated", "outputs", "reached"), np.int64),
     **dict.fromkeys(("mean", "m2", "relu_sum"), np.float64),
-    "reached": np.int64,
 }
 
 

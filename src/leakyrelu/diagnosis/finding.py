@@ -40,8 +40,8 @@ class Finding:
     units: tuple[int, ...]
     evidence: str
     remedy: str
-    code: str
-    source: str
+    code: str = ""
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""

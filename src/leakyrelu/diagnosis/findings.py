@@ -124,8 +124,7 @@ def _network(census: Census) -> Iterator[Finding]:
             f"{counted(len(short), 'layer')} of {len(layers)} saw fewer than {ENOUGH} "
             f"{'samples' if by_samples else 'inputs a unit'} (the least: {least}).{bound}",
             f"Run at least {ENOUGH} samples before calling a unit of these layers silent or always on.",
-            "",
-            _THREE,
+            source=_THREE,
         )
     hurt = [layer for layer in layers if _known(layer) >= ENOUGH and len(layer.silent_units) >= MANY * layer.units]
     if len(hurt) >= 3 and len(hurt) >= len(layers) / 2:
@@ -149,8 +148,6 @@ def _network(census: Census) -> Iterator[Finding]:
             (),
             f"Never called: {few(census.unused, 6)}.",
             "Check that the data takes the path on which they lie; nothing is known of them.",
-            "",
-            "",
         )
 
 
@@ -160,7 +157,7 @@ def _layer(layer: Layer, depth: int) -> Iterator[Finding]:
             "critical",
             f"Layer {layer.name}: NaN",
             layer.name,
-            _tuple(layer.nan_units),
+            tuple(layer.nan_units.tolist()),
             f"{counted(int(layer.counts.nan.sum()), 'input')} of {counted(len(layer.nan_units), 'unit')} were NaN, "
             f"of {layer.samples} each.",
             "Look for NaN in the data first, then for the step at which the weights became NaN: a smaller learning "
@@ -188,33 +185,23 @@ def _silent(layer: Layer, depth: int) -> Iterator[Finding]:
     dead = bool((slopes == 0).all())
     rank = 0 if share >= MOST else 1 if share >= MANY else 2
     rank = min(rank + (not dead), 2)  # what learns, if slowly, is one step less bad
-    evidence = (
-        f"{len(units)} of {layer.units} units ({share:.0%}) were never positive in {_seen(layer)}: {_bound(layer)}."
-    )
+    evidence = f"were never positive in {_seen(layer)}: {_bound(layer)}."
+    far = _distance(layer, units)
+    drifted = far[far >= FAR]
     if dead:
         slope, why, source = slope_for(depth)
         everything = " Nothing passes the layer." if len(units) == layer.units else ""
-        isolated = rank == 2
-        yield Finding(
-            SEVERITIES[rank],
-            f"Layer {layer.name}: {len(units)} of {layer.units} units silent",
-            layer.name,
-            _tuple(units),
-            evidence + everything + " Under ReLU no gradient reaches them.",
-            ("They are few: act only if their number grows with every epoch. " if isolated else "")
-            + "Reinitialize them during training; to keep it from happening again, give them a slope. "
-            + _capital(why)
-            + ".",
-            f"revive(model, report, optimizer)\nreplace_relu(model, {slope})",
-            f"{_REVIVE}; {source}",
+        evidence += f"{everything} Under ReLU no gradient reaches them."
+        remedy = (
+            f"{'They are few: act only if their number grows with every epoch. ' if rank == 2 else ''}"
+            "Reinitialize them during training; to keep it from happening again, give them a slope. "
+            f"{why[0].upper()}{why[1:]}."
         )
-        return
-    far = _distance(layer, units)
-    drifted = units[far >= FAR]
-    if len(drifted) >= max(1, len(units) / 2):
+        code, source = f"revive(model, report, optimizer)\nreplace_relu(model, {slope})", f"{_REVIVE}; {source}"
+    elif len(drifted) >= max(1, len(units) / 2):
         evidence += (
-            f" The inputs of {len(drifted)} of them lie {np.median(far[far >= FAR]):.1f} standard deviations below "
-            "zero: their bias has drifted."
+            f" The inputs of {len(drifted)} of them lie {np.median(drifted):.1f} standard deviations below zero: their "
+            "bias has drifted."
         )
         remedy = (
             "They learn, at a rate proportional to the slope. Set the biases to zero, or put a batch norm in front of "
@@ -227,16 +214,7 @@ def _silent(layer: Layer, depth: int) -> Iterator[Finding]:
             "if they stay silent, a larger slope speeds it up."
         )
         code, source = "census.report().silent  # again, some epochs later", _LEAKY
-    yield Finding(
-        SEVERITIES[rank],
-        f"Layer {layer.name}: {len(units)} of {layer.units} units silent",
-        layer.name,
-        _tuple(units),
-        evidence,
-        remedy,
-        code,
-        source,
-    )
+    yield _units(layer, units, "silent", SEVERITIES[rank], evidence, remedy, code, source)
 
 
 def _always_on(layer: Layer) -> Iterator[Finding]:
@@ -249,13 +227,12 @@ def _always_on(layer: Layer) -> Iterator[Finding]:
     if np.isfinite(far).any():
         middle = np.median(far[np.isfinite(far)])
         text = f" In the median their mean inputs lie {middle:.1f} standard deviations above zero."
-    yield Finding(
+    yield _units(
+        layer,
+        units,
+        "always on",
         "warning" if share >= MOST else "note",
-        f"Layer {layer.name}: {len(units)} of {layer.units} units always on",
-        layer.name,
-        _tuple(units),
-        f"{len(units)} of {layer.units} units ({share:.0%}) were positive in all of {layer.samples} inputs: on this "
-        f"data they are linear.{text}",
+        f"were positive in all of {layer.samples} inputs: on this data they are linear.{text}",
         "They add nothing that the next linear layer could not compute. Check that the inputs are centered and "
         "biases start at zero; a batch norm in front of the activation brings its inputs back around zero.",
         "# layer: the one in front of the activation\n"
@@ -269,13 +246,12 @@ def _rare(layer: Layer) -> Iterator[Finding]:
     units = np.flatnonzero((share > 0) & (share <= RARE))
     if len(units) < MANY * layer.units or not (np.asarray(layer.negative_slope) == 0).all():
         return
-    yield Finding(
+    yield _units(
+        layer,
+        units,
+        "nearly silent",
         "note",
-        f"Layer {layer.name}: {len(units)} of {layer.units} units nearly silent",
-        layer.name,
-        _tuple(units),
-        f"{len(units)} of {layer.units} units ({len(units) / layer.units:.0%}) were positive in at most {RARE:.0%} of "
-        f"{layer.samples} inputs, the median in {np.median(share[units]):.2%}.",
+        f"were positive in at most {RARE:.0%} of {layer.samples} inputs, the median in {np.median(share[units]):.2%}.",
         "They may be detectors of something rare, or on their way to silence: look again some epochs later.",
         "with watch(model) as census: ...",
         _REVIVE,
@@ -287,13 +263,12 @@ def _saturated(layer: Layer) -> Iterator[Finding]:
     share = len(units) / layer.units
     if not len(units):
         return
-    yield Finding(
+    yield _units(
+        layer,
+        units,
+        "always at the ceiling",
         "critical" if share >= MOST else "warning" if share >= MANY else "note",
-        f"Layer {layer.name}: {len(units)} of {layer.units} units always at the ceiling",
-        layer.name,
-        _tuple(units),
-        f"{len(units)} of {layer.units} units ({share:.0%}) were at or above {layer.ceiling:g} in all of "
-        f"{layer.samples} inputs: no gradient reaches them.",
+        f"were at or above {layer.ceiling:g} in all of {layer.samples} inputs: no gradient reaches them.",
         "Their inputs are too large: scale the data, lower the learning rate, or put a batch norm in front.",
         "# layer: the one in front of the activation\n"
         f"nn.init.kaiming_normal_(layer.weight, a={_one_slope(layer):.4g})",
@@ -322,6 +297,17 @@ def _alike(layer: Layer, depth: int) -> Iterator[Finding]:
     )
 
 
+def _units(
+    layer: Layer, units: NDArray[np.int64], what: str, severity: str, evidence: str, remedy: str, code: str, source: str
+) -> Finding:
+    """Return a finding about some units of a layer, whose evidence begins with their number."""
+    some, share = f"{len(units)} of {layer.units} units", f"{len(units) / layer.units:.0%}"
+    title = f"Layer {layer.name}: {some} {what}"
+    return Finding(
+        severity, title, layer.name, tuple(units.tolist()), f"{some} ({share}) {evidence}", remedy, code, source
+    )
+
+
 def _healthy(census: Census) -> Finding:
     layers = [layer for layer in census.layers if layer.units]
     least = min(layer.samples for layer in layers)
@@ -333,8 +319,6 @@ def _healthy(census: Census) -> Finding:
         f"{counted(len(layers), 'layer')}, {counted(census.units, 'unit')}, at least {least} inputs each: none "
         f"silent, fewer than {LINEAR:.0%} of any layer always on.",
         "Nothing to do.",
-        "",
-        "",
     )
 
 
@@ -346,8 +330,6 @@ def _nothing(census: Census) -> Finding:
         (),
         f"{counted(len(census.layers), 'layer')}, but nothing in them is a unit: there is nothing to say.",
         "Check the shapes: the axis of the units has length 0.",
-        "",
-        "",
     )
 
 
@@ -376,11 +358,3 @@ def _bound(layer: Layer) -> str:
 
 def _one_slope(layer: Layer) -> float:
     return float(np.mean(layer.negative_slope))
-
-
-def _tuple(units: NDArray[np.int64]) -> tuple[int, ...]:
-    return tuple(int(unit) for unit in units)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leakyrelu._text import counted
+from leakyrelu.diagnosis.census import NamedLayers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from leakyrelu.diagnosis.counts import FloatArray, IntArray
     from leakyrelu.diagnosis.report import Report
-
-    IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,7 @@ class UnitHistory:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class History:
+class History(NamedLayers[UnitHistory]):
     """The units of a model over a training, and the latest censuses.
 
     Parameters
@@ -98,19 +96,7 @@ class History:
         for name in ("layers", "steps", "reports"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
-    def __getitem__(self, name: str) -> UnitHistory:
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise KeyError(f"no layer {name!r}; there are {', '.join(repr(layer.name) for layer in self.layers) or 'none'}")
-
-    def __iter__(self) -> Iterator[UnitHistory]:
-        return iter(self.layers)
-
-    def __contains__(self, name: object) -> bool:
-        return any(layer.name == name for layer in self.layers)
-
-    def silent_share(self) -> NDArray[np.float64]:
+    def silent_share(self) -> FloatArray:
         """Return the share of silent units at each of `steps`, all layers together."""
         return np.array([report.silent / max(report.units, 1) for report in self.reports], dtype=np.float64)
 

@@ -13,10 +13,7 @@ from leakyrelu._text import counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from leakyrelu.diagnosis.counts import Counts
-
-    IntArray = NDArray[np.int64]
-    FloatArray = NDArray[np.float64]
+    from leakyrelu.diagnosis.counts import Counts, FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
 from leakyrelu._text import counted
@@ -32,7 +33,8 @@ def format_table(census: Census) -> str:
                 lines.append(f"  ... {counted(i - last - 1, 'layer')} without a silent unit")
             lines.append(_line(row, widths))
             last = i
-    below = [line for note in notes(census) for line in _wrap(note)]
+    wrapper = TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    below = [clip(line, WIDTH) for note in notes(census) for line in wrapper.wrap(note)]
     return "\n".join([*lines, *([""] if below else []), *below])
 
 
@@ -57,14 +59,3 @@ def _line(row: list[str], widths: list[int]) -> str:
         clip(text, width, keep_end=column is LAYER).ljust(width) if column.words else text.rjust(width)
         for column, text, width in cells
     )
-
-
-def _wrap(text: str) -> list[str]:
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line and len(line) + 1 + len(word) > WIDTH:
-            lines.append(line)
-            line = "  " + word
-        else:
-            line = f"{line} {word}" if line else word
-    return [clip(line, WIDTH) for line in [*lines, line]]

@@ -43,14 +43,7 @@ def _with_fast_path(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @_with_fast_path
-def leaky_relu(
-    x: Any,
-    alpha: Any = 0.01,
-    *,
-    out: Any = None,
-    where: Any = True,
-    dtype: Any = None,
-) -> Any:
+def leaky_relu(x: Any, alpha: Any = 0.01, *, out: Any = None, where: Any = True, dtype: Any = None) -> Any:
     """Leaky ReLU: ``f(x) = x`` where ``x > 0``, ``alpha * x`` elsewhere.
 
     Equal to ``max(alpha * x, x)`` for ``0 <= alpha <= 1``; the piecewise rule holds for any real alpha.
@@ -119,10 +112,8 @@ def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None
         The gradient with respect to the output.
     x
         The input of the forward pass. The output serves as well where ``alpha > 0``: it has the same signs.
-    alpha
-        The slope of the forward pass: a number, or an array that broadcasts.
-    out
-        As for every NumPy ufunc; `grad` itself is allowed.
+    alpha, out
+        As in `leaky_relu`, with the slope of the forward pass; `out` may be `grad` itself.
 
     Returns
     -------
@@ -131,7 +122,7 @@ def leaky_relu_backward(grad: Any, x: Any, alpha: Any = 0.01, *, out: Any = None
     Raises
     ------
     TypeError
-        As `leaky_relu`. For PyTorch tensors use autograd: `leakyrelu.torch.leaky_relu`.
+        As `leaky_relu`, and for PyTorch tensors, which have autograd: `leakyrelu.torch.leaky_relu`.
 
     Examples
     --------
@@ -156,10 +147,8 @@ def leaky_relu_inverse(y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     ----------
     y
         The output of `leaky_relu`.
-    alpha
-        The slope of the forward pass, greater than 0: a number, or an array that broadcasts.
-    out
-        As for every NumPy ufunc; `y` itself is allowed.
+    alpha, out
+        As in `leaky_relu`, with the slope of the forward pass, greater than 0; `out` may be `y` itself.
 
     Returns
     -------
@@ -195,10 +184,8 @@ def leaky_relu_with_signs(x: Any, alpha: Any = 0.01, *, out: np.ndarray | None =
     ----------
     x
         NumPy array (or nested lists, or a number) of real numbers. Dtypes as in `leaky_relu`.
-    alpha
-        The slope for ``x <= 0``: a number, or an array that broadcasts to the shape of `x`.
-    out
-        Array for the values, of the shape and dtype of the result; `x` itself is allowed.
+    alpha, out
+        As in `leaky_relu`; `alpha` broadcasts to the shape of `x`, and `out` may be `x` itself.
 
     Returns
     -------
@@ -239,10 +226,8 @@ def leaky_relu_backward_from_signs(
         The gradient with respect to the output: NumPy array of the shape that `x` had.
     signs
         What `leaky_relu_with_signs` returned for that `x`.
-    alpha
-        The slope of the forward pass: a number, or an array that broadcasts to the shape of `grad`.
-    out
-        Array for the result; `grad` itself is allowed.
+    alpha, out
+        As in `leaky_relu_backward`; `alpha` broadcasts to the shape of `grad`.
 
     Returns
     -------

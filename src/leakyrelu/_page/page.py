@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,50 +42,15 @@ class Chart:
         A Vega-Lite specification as a dict, such as ``altair.Chart(...).to_dict()``, data included. Single views,
         layers, row facets and vertical concatenations take the width of the page; anything else keeps its own width
         and scrolls. Colors come from the page's theme, which has a light and a dark form, unless the spec names them.
+        Or ``{"strips": {"bins": [...], "rows": [...]}}``: strips of marks on a canvas, where thousands stay smooth. The
+        names of `bins` have the colors of the theme's diverging range; a row has a ``name`` and, for each mark in the
+        order drawn, its number ``unit``, the index of its ``bin``, and in words ``share``, ``mean`` and ``std``.
     """
 
     id: str
     title: str
     description: str
     spec: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One strip of marks, in the order drawn: for each its number, the index of its color, and its values, in words."""
-
-    name: str
-    unit: Sequence[int]
-    bin: Sequence[int]
-    share: Sequence[str]
-    mean: Sequence[str]
-    std: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Strips:
-    """Strips of marks below one another, on a canvas: thousands of marks stay smooth.
-
-    Parameters
-    ----------
-    id, title, description
-        As for `Chart`.
-    bins
-        What the colors mean; colors are those of the theme's diverging range, in that order.
-    rows
-        The strips.
-    """
-
-    id: str
-    title: str
-    description: str
-    bins: Sequence[str]
-    rows: Sequence[Strip]
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """What the page's script draws."""
-        return {"strips": {"bins": list(self.bins), "rows": [asdict(row) for row in self.rows]}}
 
 
 @dataclass(frozen=True)
@@ -115,7 +80,7 @@ def write_page(
     *,
     title: str,
     summary: str,
-    charts: Sequence[Chart | Strips],
+    charts: Sequence[Chart],
     tables: Sequence[Table] = (),
     notices: Sequence[Notice] = (),
     footnote: str = "",
@@ -158,7 +123,7 @@ def write_page(
         data={"specs": specs, "themes": {"light": to_plain(LIGHT), "dark": to_plain(DARK)}},
         style=_asset("page.css"),
         script=_asset("page.js"),
-        strips=_asset("strips.js") if any(isinstance(chart, Strips) for chart in charts) else "",
+        strips=_asset("strips.js") if any("strips" in spec for spec in specs.values()) else "",
         library=_library(drawn) if (drawn := [spec for spec in specs.values() if "strips" not in spec]) else "",
     )
     Path(path).write_text(html, encoding="utf-8")
@@ -215,7 +180,7 @@ def require(module: str) -> Any:
         ) from error
 
 
-def _check(charts: Sequence[Chart | Strips], tables: Sequence[Table]) -> None:
+def _check(charts: Sequence[Chart], tables: Sequence[Table]) -> None:
     seen: set[str] = set()
     for chart in charts:
         if not _ID.fullmatch(chart.id):

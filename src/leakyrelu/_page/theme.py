@@ -17,16 +17,15 @@ _DIVERGING_DARK: Final = ["#ff5f52", "#b85a4d", "#6b4540", "#3a414b", "#38536f",
 
 
 def _config(*, ink: str, quiet: str, line: str, categories: list[str], diverging: list[str], ramp: list[str]) -> Any:
+    text = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
     axis = {
+        **text,
         "labelColor": quiet,
         "titleColor": ink,
         "domainColor": line,
         "tickColor": line,
         "gridColor": line,
         "gridOpacity": 0.6,
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
         "titlePadding": 8,
         "labelLimit": 220,
     }
@@ -37,11 +36,9 @@ def _config(*, ink: str, quiet: str, line: str, categories: list[str], diverging
         "axis": axis,
         "axisQuantitative": {"labelOverlap": "greedy", "labelSeparation": 8},
         "legend": {
+            **text,
             "labelColor": ink,
             "titleColor": quiet,
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
             "labelLimit": 260,
             "symbolStrokeWidth": 2,
         },

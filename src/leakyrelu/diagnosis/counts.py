@@ -29,11 +29,8 @@ def merge_moments(first: Moments, second: Moments) -> Moments:
     No sum of squares is ever formed, so a mean far larger than the standard deviation costs no digits (Chan, Golub and
     LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
-    Parameters
-    ----------
-    first, second
-        ``(n, mean, m2)``: how many, their mean (any finite number where n = 0), and the sum of their squared deviations
-        from it. Float64 arrays of one shape, of NumPy or of anything that has its operators.
+    Moments are ``(n, mean, m2)``: how many, their mean (any finite number where n = 0), and the sum of their squared
+    deviations from it; float64 arrays of one shape, of NumPy or of anything that has its operators.
 
     Examples
     --------

@@ -21,14 +21,8 @@ FEATURES = -1
 class Producer:
     """The operator that a tensor is an output of.
 
-    Attributes
-    ----------
-    axis
-        Where it puts the units; None where they stand as they do in its inputs.
-    inputs
-        The tensors that decide then; the first that leads to an axis counts.
-    order
-        The order in which a transposition takes the axes of its input.
+    It puts the units at `axis`; where that is None, they stand as in the first of `inputs` that leads to an axis, whose
+    axes a transposition takes in `order`.
     """
 
     axis: int | None = None
@@ -50,14 +44,8 @@ def find_unit_axis(
 ) -> int | None:
     """Find the axis of the units of a tensor, or None where the graph does not say.
 
-    Parameters
-    ----------
-    tensor
-        The tensor, as the adapter names or holds it.
-    producer_of
-        Describes what a tensor is the output of; None where that says nothing about units.
-    key
-        What identifies a tensor, so that none is searched twice.
+    `producer_of` describes what a tensor is the output of, or gives None where that says nothing about units; `key`
+    identifies a tensor, so that none is searched twice.
 
     Examples
     --------

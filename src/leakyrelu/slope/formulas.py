@@ -2,7 +2,7 @@
 
 For ``f(x) = x if x > 0 else alpha * x`` and ``x ~ N(0, 1)``, which is what the inputs of a wide layer look like at
 initialization, everything below has a closed form and holds for every real ``alpha``: positive, zero, negative,
-above one.
+above one. A Python number gives a Python float, an array an array of float64; several arguments broadcast.
 
 Two numbers describe what a layer does. The *gain* keeps the size of the signal. The *bend*
 
@@ -70,11 +70,6 @@ def mean(alpha: ArrayLike) -> Any: ...
 def mean(alpha: ArrayLike) -> Any:
     """Return ``E[f(x)] = (1 - alpha) / sqrt(2 * pi)`` for ``x ~ N(0, 1)``: how far the output is off zero.
 
-    Parameters
-    ----------
-    alpha
-        Slope, any real number or array.
-
     Examples
     --------
     >>> from leakyrelu.slope import mean
@@ -95,11 +90,6 @@ def variance(alpha: ArrayLike) -> Any:
     """Return ``Var[f(x)] = (1 + alpha**2) / 2 - (1 - alpha)**2 / (2 * pi)`` for ``x ~ N(0, 1)``.
 
     ``(f(x) - mean(alpha)) / sqrt(variance(alpha))`` has mean 0 and variance 1: the centered Leaky ReLU.
-
-    Parameters
-    ----------
-    alpha
-        Slope, any real number or array.
 
     Examples
     --------
@@ -208,9 +198,8 @@ def tailored(depth: ArrayLike, eta: ArrayLike = 0.9) -> Any:
             "line, slope 1) and below 1 (which no finite depth reaches); 0.9 is the recommended value"
         )
     reach, _ = _similarity_of_unrelated(np.ones(target.shape), layers)
-    if (reach < target).any():
-        at = np.flatnonzero(np.ravel(reach < target))[0]
-        raise ValueError(_unreachable_eta(int(layers.flat[at]), float(target.flat[at]), float(reach.flat[at])))
+    if (short := reach < target).any():
+        raise ValueError(_unreachable_eta(int(layers[short][0]), float(target[short][0]), float(reach[short][0])))
     return _like_input(_slope_of_bend(_bend_for(target, layers)), depth, eta)
 
 
@@ -259,9 +248,8 @@ def centered(depth: ArrayLike, zeta: ArrayLike = 1.5) -> Any:
         )
     # expm1: 1 - zeta**(-1/depth) loses every digit in a very deep network or at a zeta close to 1.
     bend = -np.pi * np.expm1(-np.log(target) / layers)
-    if (bend > 1.0).any():
-        at = np.flatnonzero(np.ravel(bend > 1.0))[0]
-        raise ValueError(_unreachable_zeta(int(layers.flat[at]), float(target.flat[at])))
+    if (beyond := bend > 1.0).any():
+        raise ValueError(_unreachable_zeta(int(layers[beyond][0]), float(target[beyond][0])))
     return _like_input(_slope_of_bend(bend), depth, zeta)
 
 
@@ -272,8 +260,7 @@ def _next_similarity(c: Floats, bend: Floats) -> Floats:
 
 def _lost(c: Floats) -> Floats:
     """``K(c) = (sin(t) - t * cos(t)) / pi`` with ``t = arccos(c)``; the product keeps sin exact near c = 1."""
-    lost: Floats = (np.sqrt((1.0 - c) * (1.0 + c)) - c * np.arccos(c)) / np.pi
-    return lost
+    return np.asarray((np.sqrt((1.0 - c) * (1.0 + c)) - c * np.arccos(c)) / np.pi)
 
 
 def _similarity_of_unrelated(bend: Floats, layers: NDArray[np.int64]) -> tuple[Floats, Floats]:

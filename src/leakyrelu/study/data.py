@@ -88,7 +88,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         with open(path, "rb") as file, contextlib.ExitStack() as stack:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds a single array; save with np.savez({_file(path)!r}, X=..., y=...)")
+                file_name = Path(path).with_suffix(".npz").name
+                raise DataError(f"{path} holds a single array; save with np.savez({file_name!r}, X=..., y=...)")
             stack.enter_context(archive)
             for name in ("X", "y"):
                 if name not in archive.files:
@@ -166,7 +167,3 @@ def _split(name: str, x: NDArray[Any], y: NDArray[Any]) -> Data:
         return Part(standardized[chosen], codes[chosen].astype(np.int64))
 
     return Data(name, part(train), part(validation), part(test), len(labels))
-
-
-def _file(path: str | os.PathLike[str]) -> str:
-    return str(Path(path).with_suffix(".npz").name)

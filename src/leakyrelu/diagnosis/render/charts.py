@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu._page import Chart, Strip, Strips, require
+from leakyrelu._page import Chart, require
 from leakyrelu.diagnosis.render.summary import headline, median_share, number_text, percent
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _states(census: Census) -> list[str]:
     return [*BINS, *([UNKNOWN] if unknown else [])]
 
 
-def strips(census: Census) -> Strips:
+def strips(census: Census) -> Chart:
     """Return a strip a layer with a mark a unit, colored by its positive share."""
     states = _states(census)
     rows = []
@@ -45,17 +45,17 @@ def strips(census: Census) -> Strips:
         order = np.argsort(layer.positive_share, kind="stable")
         share = layer.positive_share[order]
         rows.append(
-            Strip(
-                layer.name,
-                order.tolist(),
-                [states.index(bin_of(p)) for p in share.tolist()],
-                [percent(p) for p in share.tolist()],
-                [number_text(value) for value in layer.output_mean[order].tolist()],
-                [number_text(value) for value in layer.output_std[order].tolist()],
-            )
+            {
+                "name": layer.name,
+                "unit": order.tolist(),
+                "bin": [states.index(bin_of(p)) for p in share.tolist()],
+                "share": [percent(p) for p in share.tolist()],
+                "mean": [number_text(value) for value in layer.output_mean[order].tolist()],
+                "std": [number_text(value) for value in layer.output_std[order].tolist()],
+            }
         )
     words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(census)[-1]}."
-    return Strips("units", "Units by how often they are positive", words, states, rows)
+    return Chart("units", "Units by how often they are positive", words, {"strips": {"bins": states, "rows": rows}})
 
 
 def picture(census: Census) -> dict[str, Any]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import os
 
     from leakyrelu.diagnosis.census import Census, CensusSeries
-    from leakyrelu.diagnosis.layer import Layer
 
 _LISTED = 12  # unit numbers written out per layer; the JSON has all
 
@@ -93,20 +92,13 @@ def _named_units(census: Census) -> list[Table]:
     rows = [
         [layer.name, what, few(units.tolist(), _LISTED)]
         for layer in census.layers
-        for what, units in _named(layer)
+        for what, units in (
+            ("silent", layer.silent_units),
+            ("always\u00a0on", layer.always_on_units),
+            ("saturated", layer.saturated_units),
+            ("saw NaN", layer.nan_units),
+        )
         if len(units)
     ]
-    return (
-        [Table("Units to look at", ["layer", "what", "units"], rows, "All of them are in the JSON of the report.")]
-        if rows
-        else []
-    )
-
-
-def _named(layer: Layer) -> list[tuple[str, Any]]:
-    return [
-        ("silent", layer.silent_units),
-        ("always\u00a0on", layer.always_on_units),
-        ("saturated", layer.saturated_units),
-        ("saw NaN", layer.nan_units),
-    ]
+    note = "All of them are in the JSON of the report."
+    return [Table("Units to look at", ["layer", "what", "units"], rows, note)] if rows else []

@@ -27,18 +27,9 @@ SHOWN_LAYERS: Final = 40
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table of layers.
+    """A column of the table of layers: its heading, and the text of a layer's cell.
 
-    Parameters
-    ----------
-    title
-        The heading.
-    cell
-        The text of a layer's cell.
-    meaning
-        What the numbers are, where the heading does not say it.
-    words
-        Whether the cells are words, aligned to the left, and not numbers, aligned to the right.
+    `meaning` says what the numbers are, where the heading does not. Words are aligned left, numbers right.
     """
 
     title: str

@@ -41,15 +41,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def print_report(census: Census, console: Console | None = None) -> None:
-    """Print a census with its findings.
-
-    Parameters
-    ----------
-    census
-        What `diagnose` returned.
-    console
-        The console to print on; by default standard output at its width. Colors are left out where it is no terminal.
-    """
+    """Print a census with its findings, by default on standard output at its width, in color where it is a terminal."""
     console = console or Console(highlight=False)
     console.print(_layout(census, console.width))
 

@@ -1,11 +1,16 @@
-#include "python/fast_path.h"
-
+// The fast path: the usual calls of a public function, answered without a Python frame or the ufunc machinery.
+//
+// A public function is written in Python (arrays.py), where its meaning and the default of alpha stand.
+// fast_path(function, name) is a decorator that answers the calls that need none of that: a Python float; a plain dense
+// array with an alpha that broadcasts over it, and perhaps an output of the same layout. Every other call takes the
+// general path, the function itself. Both paths end in the same kernels.
 #include <cmath>
 #include <cstring>
 
 #include "kernels/leaky_relu.h"
 #include "python/dtypes.h"
 #include "python/errors.h"
+#include "python/module_parts.h"
 #include "python/operands.h"
 #include "runtime/huge_pages.h"
 

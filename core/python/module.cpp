@@ -4,15 +4,9 @@
 #include <string>
 
 #include "python/errors.h"
-#include "python/fast_path.h"
+#include "python/module_parts.h"
 #include "python/numpy_api.h"
-#include "python/packed_signs.h"
 #include "python/tensor_args.h"
-#include "python/tensor_census.h"
-#include "python/tensor_elementwise.h"
-#include "python/tensor_norm.h"
-#include "python/tensor_prelu.h"
-#include "python/ufuncs.h"
 #include "runtime/cpus.h"
 #include "runtime/dispatch.h"
 #include "runtime/huge_pages.h"

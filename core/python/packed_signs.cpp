@@ -1,6 +1,6 @@
-#include "python/packed_signs.h"
-
+// Leaky ReLU with packed signs, as functions on arrays.
 #include "python/errors.h"
+#include "python/module_parts.h"
 #include "python/operands.h"
 
 namespace leakyrelu {

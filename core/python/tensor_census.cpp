@@ -1,7 +1,7 @@
-#include "python/tensor_census.h"
-
+// The census on the memory of a tensor or an array (tensor_args.h).
 #include "ops/census.h"
 #include "python/errors.h"
+#include "python/module_parts.h"
 #include "python/tensor_args.h"
 #include "runtime/thread_pool.h"
 

@@ -1,9 +1,9 @@
-#include "python/tensor_elementwise.h"
-
+// Leaky ReLU with packed signs on the memory of tensors (tensor_args.h).
 #include <algorithm>
 #include <cstring>
 
 #include "ops/elementwise.h"
+#include "python/module_parts.h"
 #include "python/tensor_args.h"
 #include "runtime/huge_pages.h"
 #include "runtime/thread_pool.h"

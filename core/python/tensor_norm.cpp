@@ -1,5 +1,4 @@
-#include "python/tensor_norm.h"
-
+// Normalization followed by a Leaky ReLU, as a whole layer, on the memory of tensors (tensor_args.h).
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -8,6 +7,7 @@
 #include "kernels/number.h"
 #include "ops/norm.h"
 #include "python/errors.h"
+#include "python/module_parts.h"
 #include "python/tensor_args.h"
 #include "runtime/huge_pages.h"
 

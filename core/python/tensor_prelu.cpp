@@ -1,7 +1,7 @@
-#include "python/tensor_prelu.h"
-
+// Leaky ReLU with learned slopes on the memory of tensors (tensor_args.h).
 #include "ops/prelu.h"
 #include "python/errors.h"
+#include "python/module_parts.h"
 #include "python/tensor_args.h"
 #include "runtime/huge_pages.h"
 

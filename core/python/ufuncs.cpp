@@ -3,13 +3,13 @@
 // The rule of dtypes (docs/definition.md): the data decide, alpha never does. Integers and bool compute in float64. So
 // each ufunc has one loop a floating dtype, and one promoter that sends every other combination of operands to one of
 // them or refuses it by name. NumPy's own machinery then does casting, broadcasting, overlap, out=, where= and dtype=.
-#include "python/ufuncs.h"
 
 #include <array>
 #include <cstring>
 
 #include "ops/elementwise.h"
 #include "python/dtypes.h"
+#include "python/module_parts.h"
 
 namespace leakyrelu {
 namespace {

@@ -104,21 +104,17 @@ def read_arrays(path: Path) -> Arrays:
     return arrays
 
 
-def check_samples(path: Path, name: str, x: NDArray[Any]) -> None:
-    """Raise `CommandError` for an array that holds no samples of real numbers."""
-    if x.ndim < 1 or len(x) == 0:
-        raise CommandError(f"{path}: {name} has shape {x.shape}; it must hold at least one sample, samples first")
-    if x.dtype.kind not in "biuf":
-        raise CommandError(f"{path}: {name} has dtype {x.dtype}; it must hold real numbers")
-
-
 def the_array(path: Path, arrays: Arrays) -> tuple[str, NDArray[Any]]:
     """Return the array for a model of one input: the only one, or X."""
     name = next(iter(arrays)) if len(arrays) == 1 else "X"
     if name not in arrays:
         raise CommandError(f"{path} has no array 'X', only {', '.join(arrays)}; save with X=...")
-    check_samples(path, name, arrays[name])
-    return name, arrays[name]
+    x = arrays[name]
+    if x.ndim < 1 or len(x) == 0:
+        raise CommandError(f"{path}: {name} has shape {x.shape}; it must hold at least one sample, samples first")
+    if x.dtype.kind not in "biuf":
+        raise CommandError(f"{path}: {name} has dtype {x.dtype}; it must hold real numbers")
+    return name, x
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
@@ -146,7 +142,7 @@ def _state(path: Path) -> Mapping[str, Any]:
             raise CommandError(f"{path} is not a safetensors file: {error}") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what it does not read: the error says it
+            warnings.simplefilter("ignore")  # about what it does not read: the error names it
             state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights only" in str(error).lower() or "unsupported global" in str(error).lower():

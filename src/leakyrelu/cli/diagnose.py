@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,9 @@ import typer
 
 from leakyrelu._text import type_and_first_line
 from leakyrelu.cli.datasets import Images, load_checkpoint, read_arrays, the_array
-from leakyrelu.cli.errors import CommandError, check_outputs
-from leakyrelu.cli.fail_on import parse_limits
+from leakyrelu.cli.errors import CommandError
 from leakyrelu.cli.models import build_model, load_exported, load_scripted
+from leakyrelu.cli.outputs import check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     Source = Arrays | Images
     Progress = Callable[[int], object]
+
+_FAIL_ON = ("silent", "always-on", "saturated", "nan")
 
 
 def diagnose_command(
@@ -70,13 +73,10 @@ def diagnose_command(
     current folder is searched for MODULE first. An .npz file holds an array X, or, for an ONNX model of several
     inputs, an array for each by name.
     """
-    limits = parse_limits(fail_on or ())
-    check_outputs({"--html": html, "--json": json, "--png": png}, {"--data": data, "--checkpoint": checkpoint})
+    limits = [_limit(text) for text in fail_on or ()]
+    check_outputs(html, json, png, {"--data": data, "--checkpoint": checkpoint})
     if batch_size < 1:
         raise CommandError(f"--batch-size must be at least 1, got {batch_size}")
-    if html or png:
-        for module in ("altair", "vl_convert", "jinja2"):  # before the work, not after it
-            importlib.import_module(module)
     source: Source
     if data.is_dir():
         source = Images(data, _size(image_size), _three("--image-mean", image_mean), _three("--image-std", image_std))
@@ -90,47 +90,64 @@ def diagnose_command(
 
     print_report(report)
     title = f"What the units of {target} do"
-    try:
-        for path, write in ((json, lambda p: report.to_json(p)), (html, lambda p: report.to_html(p, title=title))):
-            if path:
-                write(path)
-        if png:
-            report.to_png(png, title=title)
-    except OSError as error:
-        raise CommandError(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
-    for path in (json, html, png):
-        if path:
-            typer.echo(f"Wrote {path}")
-    if exceeded := [text for limit in limits if (text := limit.exceeded_by(report))]:
-        for text in exceeded:
+    write_outputs(
+        (json, report.to_json), (html, partial(report.to_html, title=title)), (png, partial(report.to_png, title=title))
+    )
+    exceeded = False
+    for kind, limit in limits:
+        count = sum(len(getattr(layer, f"{kind.replace('-', '_')}_units")) for layer in report.layers)
+        share = count / max(report.units, 1)
+        if share > limit:
+            exceeded = True
+            text = f"{count} of {report.units} units {kind} ({share:.2%}), more than {limit:.4g}"
             typer.echo(f"leakyrelu: failed: {text}", err=True)
+    if exceeded:
         raise typer.Exit(1)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """Read ``silent=10%`` or ``silent=0.1``: a kind of units and their largest allowed share."""
+    match = re.fullmatch(r"\s*([a-z-]+)\s*=\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
+    if not match or match[1] not in _FAIL_ON:
+        raise CommandError(f"--fail-on {text!r} is not one of {', '.join(_FAIL_ON)} with a share, such as silent=10%")
+    share = float(match[2]) / (100 if match[3] else 1)
+    if share > 1:
+        raise CommandError(f"--fail-on {text!r} is more than all units; write a share such as 10% or 0.1")
+    return match[1], share
 
 
 def _report(target: str, source: Source, data: Path, checkpoint: Path | None, batch_size: int) -> Report:
     suffix = Path(target).suffix.lower()
-    if suffix == ".onnx":
-        if checkpoint is not None:
-            raise CommandError("--checkpoint is for MODULE:FACTORY; an ONNX file has its weights")
-        return _onnx(target, source, data, batch_size)
     scripted = suffix in (".pt", ".pth", ".ts") and Path(target).is_file()
-    if scripted or suffix == ".pt2":
-        if checkpoint is not None:
-            raise CommandError("--checkpoint is for MODULE:FACTORY; a program in a file has its weights")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
+    in_file = "an ONNX file" if suffix == ".onnx" else "a program in a file" if scripted or suffix == ".pt2" else ""
+    if in_file and checkpoint is not None:
+        raise CommandError(f"--checkpoint is for MODULE:FACTORY; {in_file} has its weights")
+    if suffix == ".onnx":
+        return _onnx(target, source, data, batch_size)
+    unit_axis = None
+    if in_file:
+        with _warnings_as_lines():
             model, unit_axis = (load_scripted if scripted else load_exported)(target)
-        for warning in caught:
-            typer.echo(f"leakyrelu: {warning.message}", err=True)
-        return _torch(target, model, unit_axis, source, data, batch_size)
-    model = build_model(target)
-    if checkpoint is not None:
-        load_checkpoint(model, checkpoint)
-    return _torch(target, model, None, source, data, batch_size)
+    else:
+        model = build_model(target)
+        if checkpoint is not None:
+            load_checkpoint(model, checkpoint)
+    return _torch(target, model, unit_axis, source, data, batch_size)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Print warnings as lines on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        typer.echo(f"leakyrelu: {warning.message}", err=True)
 
 
 def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
     from leakyrelu.onnx import diagnose
+    from leakyrelu.onnx.census import require
 
     batches: Any
     if isinstance(source, Images):
@@ -139,28 +156,18 @@ def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
         batches, total = source, max((len(x) for x in source.values() if x.ndim), default=0)
         if len(source) == 1 or "X" in source:
             try:
-                names = [value.name for value in _onnx_inputs(target)]
-            except Exception:  # the error of diagnose says more about the file
+                graph = require("onnx").load(target, load_external_data=False).graph
+                constant = {tensor.name for tensor in graph.initializer}
+                names = [value.name for value in graph.input if value.name not in constant]
+            except Exception:  # the error of diagnose describes the file better
                 names = []
             if len(names) == 1 and names[0] not in source:
                 batches = the_array(data, source)[1]
-    with _bar(total) as progress, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with _warnings_as_lines(), _progress_bar(total) as progress:
         try:
-            report = diagnose(target, batches, batch_size=batch_size, progress=progress)
+            return diagnose(target, batches, batch_size=batch_size, progress=progress)
         except (ValueError, TypeError, FileNotFoundError) as error:
             raise CommandError(str(error)) from None
-    for warning in caught:
-        typer.echo(f"leakyrelu: {warning.message}", err=True)
-    return report
-
-
-def _onnx_inputs(target: str) -> list[Any]:
-    from leakyrelu.onnx.census import require
-
-    graph = require("onnx").load(target, load_external_data=False).graph
-    constant = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in constant]
 
 
 def _torch(
@@ -190,7 +197,7 @@ def _torch(
             raise CommandError(
                 f"{data}: {name} has dtype {x.dtype}, which PyTorch does not know; save as float32"
             ) from None
-    with _bar(total) as progress:
+    with _progress_bar(total) as progress:
 
         def batches() -> Iterator[torch.Tensor]:
             done = 0
@@ -211,36 +218,23 @@ def _torch(
             raise CommandError(f"the model could not be run on {what}: {type_and_first_line(error)}{hint}") from error
 
 
-class _bar:  # noqa: N801 - used as a function
-    """A progress bar on standard error with rate and time left, where that is a terminal."""
+@contextmanager
+def _progress_bar(total: int) -> Iterator[Progress]:
+    """Show a progress bar with rate and time left on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    console = Console(stderr=True)
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("samples", total=total, rate="")
 
-        console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("samples"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.task = self.progress.add_task("samples", total=total, rate="")
+        def advance(done: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
 
-    def __enter__(self) -> Progress:
-        self.progress.start()
-        return self._advance
-
-    def __exit__(self, *error: object) -> None:
-        self.progress.stop()
-
-    def _advance(self, done: int) -> None:
-        speed = self.progress.tasks[0].speed
-        self.progress.update(self.task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
+        yield advance
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _EXTRAS = {
-    "PIL": "cli",
-    "safetensors": "cli",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "typer": "cli",
-    "rich": "cli",
+    **dict.fromkeys(("PIL", "safetensors", "typer", "rich"), "cli"),
+    **dict.fromkeys(("onnx", "onnxruntime"), "onnx"),
+    **dict.fromkeys(("altair", "vl_convert", "jinja2"), "report"),
     "torch": "torch",
     "sklearn": "study",
-    "altair": "report",
-    "vl_convert": "report",
-    "jinja2": "report",
 }
 
 
@@ -53,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _interrupted()
         if not hasattr(error, "format_message"):
             raise
-        return _fail(f"{error.format_message()} (leakyrelu --help says more)")
+        return _fail(f"{error.format_message()} (see leakyrelu --help)")
     if status == 130:  # newer versions of Typer return this after KeyboardInterrupt
         return _interrupted()
     return status if isinstance(status, int) else 0

@@ -24,23 +24,21 @@ def slope_command(
     from rich.console import Console
     from rich.table import Table
 
-    _check(depth, eta, zeta)
+    if depth < 1:
+        raise CommandError(f"--depth must be at least 1, got {depth}")
+    if not 0 < eta < 1:
+        raise CommandError(f"--eta must lie above 0 and below 1, got {eta:g}")
+    if not 1 < zeta < float("inf"):
+        raise CommandError(f"--zeta must be a finite number above 1, got {zeta:g}")
     columns, lines, problems = [], [], []
-    try:
-        alpha = formulas.tailored(depth, eta)
-        columns.append(_column(alpha, 0.0, formulas.gain(alpha), formulas.correlation(alpha, 0.0, depth)))
-        lines.append(f"# tailored: in linear layers behind an activation, biases 0\n{_tailored_lines(alpha)}")
-    except ValueError as error:
-        columns.append([_DASH] * 7)
-        problems.append(f"tailored: {error}")
-    try:
-        alpha = formulas.centered(depth, zeta)
-        # Its mean is 0, so unrelated inputs stay unrelated.
-        columns.append(_column(alpha, formulas.mean(alpha), formulas.variance(alpha) ** -0.5, 0.0))
-        lines.append(f"# centered: in all linear layers, biases 0\n{_centered_lines(alpha)}")
-    except ValueError as error:
-        columns.append([_DASH] * 7)
-        problems.append(f"centered: {error}")
+    for name, formula, parameter in (("tailored", _tailored, eta), ("centered", _centered, zeta)):
+        try:
+            column, text = formula(depth, parameter)
+            lines.append(text)
+        except ValueError as error:
+            column = [_DASH] * 7
+            problems.append(f"{name}: {error}")
+        columns.append(column)
     if not lines:
         raise CommandError("; ".join(problems))
 
@@ -66,24 +64,24 @@ def slope_command(
     console.print("\n\n".join(lines), markup=False)
 
 
-def _check(depth: int, eta: float, zeta: float) -> None:
-    if depth < 1:
-        raise CommandError(f"--depth must be at least 1, got {depth}")
-    if not 0 < eta < 1:
-        raise CommandError(f"--eta must lie above 0 and below 1, got {eta:g}")
-    if not 1 < zeta < float("inf"):
-        raise CommandError(f"--zeta must be a finite number above 1, got {zeta:g}")
+def _tailored(depth: int, eta: float) -> tuple[list[str], str]:
+    alpha = formulas.tailored(depth, eta)
+    gain = formulas.gain(alpha)
+    return _column(alpha, 0.0, gain, formulas.correlation(alpha, 0.0, depth)), (
+        f"# tailored: in linear layers behind an activation, biases 0\nactivation = LeakyReLU({alpha!r})\n"
+        f"nn.init.orthogonal_(linear.weight, gain={gain!r})"
+    )
+
+
+def _centered(depth: int, zeta: float) -> tuple[list[str], str]:
+    alpha = formulas.centered(depth, zeta)
+    # Its mean is 0, so unrelated inputs stay unrelated.
+    return _column(alpha, formulas.mean(alpha), formulas.variance(alpha) ** -0.5, 0.0), (
+        f"# centered: in all linear layers, biases 0\nactivation = CenteredLeakyReLU({alpha!r})\n"
+        "nn.init.orthogonal_(linear.weight)"
+    )
 
 
 def _column(alpha: float, shift: float, scale: float, similarity: float) -> list[str]:
     moments = (formulas.mean(alpha), formulas.variance(alpha), formulas.gain(alpha))
-    values = (alpha, shift, scale, *moments, similarity)
-    return [f"{value:.6f}" for value in values]
-
-
-def _tailored_lines(alpha: float) -> str:
-    return f"activation = LeakyReLU({alpha!r})\nnn.init.orthogonal_(linear.weight, gain={formulas.gain(alpha)!r})"
-
-
-def _centered_lines(alpha: float) -> str:
-    return f"activation = CenteredLeakyReLU({alpha!r})\nnn.init.orthogonal_(linear.weight)"
+    return [f"{value:.6f}" for value in (alpha, shift, scale, *moments, similarity)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+from functools import partial
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leakyrelu.cli.errors import CommandError, check_outputs
+from leakyrelu.cli.errors import CommandError
+from leakyrelu.cli.outputs import check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from leakyrelu.study import Data, Settings, StudyResult
@@ -36,70 +37,55 @@ def study_command(
 
     ReLU; Leaky ReLU at 0.001, 0.01 and 0.2; the two slopes by formula. Same matrices, batches and optimizer for all;
     each at its own best learning rate on validation data. A formula without a solution at this depth is left out, and
-    a line says so. Files are written only where asked for.
+    a line states so. Files are written only where asked for.
     """
-    check_outputs({"--html": html, "--json": json, "--png": png}, {"--data": data})
-    if html or png:
-        for module in ("altair", "vl_convert", "jinja2"):  # now, not after the training
-            importlib.import_module(module)
-    settings = _settings(quick, lr, depth=depth, width=width, epochs=epochs, seeds=seeds)
-    result = _with_progress(_data(data), settings)
+    check_outputs(html, json, png, {"--data": data})
+    result = _with_progress(*_data_and_settings(data, quick, lr, depth=depth, width=width, epochs=epochs, seeds=seeds))
     _print(result)
-    _write(result, html=html, json=json, png=png)
+    if html or json or png:
+        from leakyrelu.study.output import write_html, write_json, write_picture
+
+        writers = ((json, write_json), (html, write_html), (png, write_picture))
+        write_outputs(*((path, partial(write, result)) for path, write in writers))
 
 
-def _settings(quick: bool, lr: list[str] | None, **given: int | None) -> Settings:
-    from leakyrelu.study import QUICK, Settings
+def _data_and_settings(
+    path: Path | None, quick: bool, lr: list[str] | None, **given: int | None
+) -> tuple[Data, Settings]:
+    from leakyrelu.study import QUICK, Settings, digits, load
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
+        if lr:
+            chosen["learning_rates"] = tuple(_rate(text) for text in ",".join(lr).split(","))
         settings = dataclasses.replace(QUICK if quick else Settings(), **chosen)
-        return dataclasses.replace(settings, learning_rates=_rates(lr)) if lr else settings
+        return digits() if path is None else load(path), settings
     except ValueError as error:
         raise CommandError(str(error)) from None
 
 
-def _rates(texts: list[str]) -> tuple[float, ...]:
-    rates = []
-    for text in ",".join(texts).split(","):
-        try:
-            rates.append(float(text))
-        except ValueError:
-            raise ValueError(f"a learning rate must be a number, got {text!r}") from None
-    return tuple(rates)
-
-
-def _data(path: Path | None) -> Data:
-    from leakyrelu.study import DataError, digits, load
-
+def _rate(text: str) -> float:
     try:
-        return digits() if path is None else load(path)
-    except DataError as error:
-        raise CommandError(str(error)) from None
+        return float(text)
+    except ValueError:
+        raise ValueError(f"a learning rate must be a number, got {text!r}") from None
 
 
 def _with_progress(data: Data, settings: Settings) -> StudyResult:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from leakyrelu.study import run_study
 
     columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description:<12}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(done: int, total: int, name: str) -> None:
@@ -121,24 +107,3 @@ def _print(result: StudyResult) -> None:
         console.print(line, style="dim", markup=False)
     console.print()
     console.print(concluding_sentence(result), markup=False)
-
-
-def _write(result: StudyResult, *, html: Path | None, json: Path | None, png: Path | None) -> None:
-    try:
-        if json:
-            from leakyrelu.study.output import write_json
-
-            write_json(result, json)
-        if html:
-            from leakyrelu.study.output import write_html
-
-            write_html(result, html)
-        if png:
-            from leakyrelu.study.output import write_picture
-
-            write_picture(result, png)
-    except OSError as error:
-        raise CommandError(f"{error.filename or 'a file'} could not be written: {error.strerror or error}") from None
-    for path in (json, html, png):
-        if path:
-            typer.echo(f"Wrote {path}")

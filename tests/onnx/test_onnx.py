@@ -130,7 +130,7 @@ def test_the_caller_can_say_otherwise(tmp_path):
     path = conv(tmp_path / "c.onnx")
     x = np.ones((2, 2, 6, 6), np.float32)
     assert diagnose(path, x, unit_axis={"conv_act": -1})["conv_act"].units == 6
-    with pytest.raises(ValueError, match=r"unit_axis names 'act', which is not looked at; there are 'conv_act', 'las"):
+    with pytest.raises(ValueError, match=r"unit_axis names 'act', which is not counted; there are 'conv_act', 'las"):
         diagnose(path, x, unit_axis={"act": 1})
     with pytest.raises(ValueError, match=r"axis 4 for 'conv_act', but its input has shape .*: give an axis from -4 to"):
         diagnose(path, x, unit_axis={"conv_act": 4})
@@ -261,7 +261,7 @@ def test_gates_and_other_clips_are_no_rectifiers(tmp_path):
     values = {"three": 3, "zero": 0, "six": 6, "minus": -1}
     tensors = [tensor(name, np.float32(value)) for name, value in values.items()]
     path = save(tmp_path / "g.onnx", nodes, [("x", TensorProto.FLOAT, ["n", 5])], tensors)
-    with pytest.raises(ValueError, match=r"no rectifier to look at \(Relu, .*\); its operators are Add, Clip"):
+    with pytest.raises(ValueError, match=r"no rectifier to count \(Relu, .*\); its operators are Add, Clip"):
         diagnose(path, X)
 
 
@@ -282,7 +282,7 @@ def test_branches_are_named_in_a_warning(tmp_path):
         assert diagnose(path, X).layers[0].name == "outer"
     nodes[1] = helper.make_node("Tanh", ["i"], ["y"])
     path = save(tmp_path / "j.onnx", nodes, inputs, [tensor("flag", np.bool_(True))])
-    with pytest.raises(ValueError, match=r"no rectifier to look at: 'inner', 'inner' lie within branches"):
+    with pytest.raises(ValueError, match=r"no rectifier to count: 'inner', 'inner' lie within branches"):
         diagnose(path, X)
 
 

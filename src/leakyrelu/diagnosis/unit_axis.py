@@ -39,6 +39,16 @@ def producer_from_tables(
     return Producer(inputs=inputs) if operator in passing else None
 
 
+def checked_axis(axis: int, name: str, shape: Sequence[int]) -> int:
+    """Return the axis of a user's `unit_axis`, or raise a ValueError where the input of the rectifier lacks it."""
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(
+            f"unit_axis gives axis {axis} for {name!r}, but its input has shape {tuple(shape)}: "
+            f"give an axis from {-len(shape)} to {len(shape) - 1}"
+        )
+    return axis
+
+
 def find_unit_axis(
     tensor: Any, producer_of: Callable[[Any], Producer | None], key: Callable[[Any], Hashable] = lambda tensor: tensor
 ) -> int | None:

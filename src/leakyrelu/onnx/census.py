@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakyrelu._checks import integer
 from leakyrelu._text import few, first_line
 from leakyrelu.diagnosis.array_counts import count_array
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
+from leakyrelu.diagnosis.unit_axis import checked_axis
 from leakyrelu.onnx.graph import _FUSED, _Graph, _needed, _Rectifier
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from leakyrelu.diagnosis.counts import Counts
 
-    Feed = dict[str, NDArray[Any]]
+    Inputs = dict[str, NDArray[Any]]
 
 
 __all__ = ["diagnose"]
@@ -105,23 +107,20 @@ def diagnose(
     >>> report["act"].silent_units, report["act"].samples
     (array([2]), 500)
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    integer(batch_size, "batch_size", least=1)
     network = _Network(Path(path), dict(unit_axis or {}), list(providers))
     totals: list[Counts | None] = [None] * len(network.rectifiers)
     done = 0
     for batch in _batches(data):
-        for feed, kept, size in network.pieces(batch, batch_size):
-            for i, counts in enumerate(network.count(feed, kept)):
+        for inputs, kept, size in network.pieces(batch, batch_size):
+            for i, (node, counts) in enumerate(zip(network.rectifiers, network.count(inputs, kept), strict=True)):
                 before = totals[i]
-                try:
-                    totals[i] = counts if before is None else before + counts
-                except ValueError:
+                if before is not None and before.units != counts.units:
                     raise ValueError(
-                        f"{network.rectifiers[i].name} has {before.units if before else 0} units in one batch and "
-                        f"{counts.units} in another: axis {network.rectifiers[i].axis} is not that of its units; "
-                        f"say which is, with unit_axis={{{network.rectifiers[i].name!r}: ...}}"
-                    ) from None
+                        f"{node.name} has {before.units} units in one batch and {counts.units} in another: axis "
+                        f"{node.axis} is not that of its units; say which is, with unit_axis={{{node.name!r}: ...}}"
+                    )
+                totals[i] = counts if before is None else before + counts
             done += size
             if progress is not None:
                 progress(done)
@@ -154,78 +153,69 @@ class _Network:
             model = importlib.import_module("onnx.inliner").inline_local_functions(model)
         graph = _Graph(model.graph, path.parent)
         self.rectifiers = graph.rectifiers()
+        hidden = f"{few([*map(repr, graph.hidden)], 8)} lie within branches or loops, where they cannot be counted"
         if not self.rectifiers:
-            raise ValueError(f"{path} has no rectifier to look at{_why(graph)}")
+            why = f": {hidden}" if graph.hidden else _why(graph)
+            raise ValueError(f"{path} has no rectifier to count{why}")
         if graph.hidden:
-            warnings.warn(
-                f"{path}: {few([*map(repr, graph.hidden)], 8)} lie within branches or loops, "
-                "where they cannot be counted",
-                stacklevel=3,
-            )
+            warnings.warn(f"{path}: {hidden}", stacklevel=3)
         if unknown := [name for name in unit_axis if name not in {node.name for node in self.rectifiers}]:
             raise ValueError(
-                f"unit_axis names {unknown[0]!r}, which is not looked at; there are "
+                f"unit_axis names {unknown[0]!r}, which is not counted; there are "
                 f"{few([repr(node.name) for node in self.rectifiers], 8)}"
             )
         self.rectifiers = [node._replace(axis=unit_axis.get(node.name, node.axis)) for node in self.rectifiers]
         self.session = _session(onnx, runtime, model, [node.tensor for node in self.rectifiers], path, providers)
         self.inputs = {entry.name: entry for entry in self.session.get_inputs()}
 
-    def pieces(self, batch: Any, batch_size: int) -> Iterator[tuple[Feed, int | None, int]]:
+    def pieces(self, batch: Any, batch_size: int) -> Iterator[tuple[Inputs, int | None, int]]:
         """Split a batch into what the model takes: (inputs, how many rows to keep or None for all, samples)."""
-        feed = self._named(batch)
-        split = {name for name, x in feed.items() if not _whole(self.inputs[name].shape, x)}
-        sizes = {name: len(feed[name]) for name in split}
+        inputs = self._named(batch)
+        # Given whole every time: an input without axes, and one whose declared shape is fixed and is the array's.
+        split = {name for name, x in inputs.items() if x.ndim and list(self.inputs[name].shape) != list(x.shape)}
+        sizes = {name: len(inputs[name]) for name in split}
         if len(set(sizes.values())) > 1:
             text = ", ".join(f"{name}: {size}" for name, size in sizes.items())
             raise ValueError(f"the inputs hold different numbers of samples ({text}): give each the same number")
         if not split:
-            yield feed, None, max((len(x) for x in feed.values() if x.ndim), default=1)
+            yield inputs, None, max((len(x) for x in inputs.values() if x.ndim), default=1)
             return
         total = next(iter(sizes.values()))
-        fixed = {int(self.inputs[name].shape[0]) for name in split if isinstance(self.inputs[name].shape[0], int)}
-        fixed = {size for size in fixed if size > 0}
+        declared = {self.inputs[name].shape[0] for name in split}
+        fixed = {size for size in declared if isinstance(size, int) and size > 0}
         if len(fixed) > 1:
             raise ValueError(f"{self.path} takes fixed batches of different sizes ({sorted(fixed)}): split the data")
-        step = fixed.pop() if fixed else 0
-        exact = bool(step)
-        step = step or batch_size
+        step = next(iter(fixed), batch_size)
         for start in range(0, total, step):
-            part = {name: x[start : start + step] if name in split else x for name, x in feed.items()}
+            part = {name: x[start : start + step] if name in split else x for name, x in inputs.items()}
             size = min(step, total - start)
-            if not exact or size == step:
+            if fixed and size < step:
+                yield self._filled(part, split, size, step), size, size
+            else:
                 yield part, None, size
-                continue
-            yield self._filled(part, split, size, step), size, size
 
-    def count(self, feed: Feed, kept: int | None) -> Iterator[Counts]:
-        for node, x in zip(self.rectifiers, self._run(feed), strict=True):
+    def count(self, inputs: Inputs, kept: int | None) -> Iterator[Counts]:
+        for node, x in zip(self.rectifiers, self._run(inputs), strict=True):
             if kept is not None:
                 x = x[:kept]
-            axis = node.axis
-            if x.ndim >= 2 and not -x.ndim <= axis < x.ndim:
-                raise ValueError(
-                    f"unit_axis says axis {axis} for {node.name!r}, but its input has shape {x.shape}: "
-                    f"give an axis from {-x.ndim} to {x.ndim - 1}"
-                )
-            units = x.shape[axis] if x.ndim >= 2 else 1
-            yield count_array(x, axis, _slope(node, units), node.ceiling)
+            units = x.shape[checked_axis(node.axis, node.name, x.shape)] if x.ndim >= 2 else 1
+            yield count_array(x, node.axis, _slope(node, units), node.ceiling)
 
-    def _run(self, feed: Feed) -> list[NDArray[Any]]:
+    def _run(self, inputs: Inputs) -> list[NDArray[Any]]:
         try:
-            found: list[NDArray[Any]] = self.session.run(None, feed)
+            found: list[NDArray[Any]] = self.session.run(None, inputs)
         except Exception as error:
-            shapes = ", ".join(f"{name} {x.dtype} {x.shape}" for name, x in feed.items())
+            shapes = ", ".join(f"{name} {x.dtype} {x.shape}" for name, x in inputs.items())
             raise ValueError(f"{self.path} could not be run on {shapes}: {first_line(error)}") from error
         return found
 
-    def _filled(self, part: Feed, split: set[str], size: int, step: int) -> Feed:
+    def _filled(self, part: Inputs, split: set[str], size: int, step: int) -> Inputs:
         """Fill the batch up, once with its first and once with its last sample: what is kept must not notice."""
         results = []
         for filler in (0, size - 1):
             rows = [*range(size), *[filler] * (step - size)]
-            feed = {name: np.ascontiguousarray(x[rows]) if name in split else x for name, x in part.items()}
-            results.append((feed, self._run(feed)))
+            inputs = {name: np.ascontiguousarray(x[rows]) if name in split else x for name, x in part.items()}
+            results.append((inputs, self._run(inputs)))
         for node, first, second in zip(self.rectifiers, results[0][1], results[1][1], strict=True):
             if not (first.ndim and len(first) == step and np.array_equal(first[:size], second[:size], equal_nan=True)):
                 raise ValueError(
@@ -234,7 +224,7 @@ class _Network:
                 )
         return results[0][0]
 
-    def _named(self, batch: Any) -> Feed:
+    def _named(self, batch: Any) -> Inputs:
         known = self.inputs
         if not isinstance(batch, Mapping):
             arrays = list(batch) if isinstance(batch, tuple | list) else [batch]
@@ -322,13 +312,8 @@ def _batches(data: Any) -> Iterable[Any]:
     return data
 
 
-def _whole(declared: Sequence[Any], x: NDArray[Any]) -> bool:
-    """Tell whether an input is given whole every time: it has no axis, or its declared shape is fixed and is this."""
-    return x.ndim == 0 or list(declared) == list(x.shape)
-
-
 def _slope(node: _Rectifier, units: int) -> Any:
-    """Slopes as one number or one a unit."""
+    """Return the slopes as one number or one a unit."""
     if node.slope.size == 1:
         return float(node.slope.reshape(-1)[0])
     if node.slope.size != units:
@@ -341,8 +326,6 @@ def _slope(node: _Rectifier, units: int) -> Any:
 
 def _why(graph: _Graph) -> str:
     kinds = sorted({node.op_type for node in graph.graph.node})
-    if graph.hidden:
-        return f": {few([*map(repr, graph.hidden)], 8)} lie within branches or loops, where they cannot be counted"
     if fused := [kind for kind in kinds if kind in _FUSED]:
         return (
             f": the file is optimized, and its rectifiers are fused into {fused[0]}; take the file before optimization"

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Feed = dict[str, NDArray[Any]]
-
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv")
 _POOLINGS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Flatten")
@@ -72,7 +70,7 @@ class _Graph:
         return found
 
     def _slope_and_ceiling(self, node: Any) -> tuple[NDArray[np.float64], float] | None:
-        """Slope and ceiling of a rectifier; None where the node is not one."""
+        """Return slope and ceiling of a rectifier; None where the node is not one."""
         zero = np.zeros(())
         if node.op_type == "Relu":
             return zero, math.inf
@@ -90,7 +88,7 @@ class _Graph:
         return zero, high
 
     def _bound(self, node: Any, position: int, attribute: str) -> float | None:
-        """Bound of a Clip: an attribute before opset 11, an input since. Infinity where there is none."""
+        """Return a bound of a Clip: an attribute before opset 11, an input since. Infinity where there is none."""
         if len(node.input) > position and node.input[position]:
             constant = self.constant(node.input[position])
             return None if constant is None else float(constant.reshape(-1)[0])
@@ -107,22 +105,19 @@ class _Graph:
         return any(value is not None and value.size == 1 and float(value.reshape(-1)[0]) == 3.0 for value in constants)
 
     def constant(self, name: str) -> NDArray[Any] | None:
-        helper = importlib.import_module("onnx.numpy_helper")
-        if name in self.initializers:
-            return np.asarray(helper.to_array(self.initializers[name], base_dir=str(self.folder)))
-        producer = self.producers.get(name)
-        if producer is None:
+        tensor, producer = self.initializers.get(name), self.producers.get(name)
+        if tensor is None and producer is not None:
+            if producer.op_type in ("Identity", "Cast"):
+                return self.constant(producer.input[0])
+            if producer.op_type == "Constant":
+                attribute = producer.attribute[0]
+                if attribute.name != "value":
+                    return np.asarray(_value(attribute))
+                tensor = attribute.t
+        if tensor is None:
             return None
-        if producer.op_type in ("Identity", "Cast"):
-            return self.constant(producer.input[0])
-        if producer.op_type != "Constant":
-            return None
-        for attribute in producer.attribute:
-            given = importlib.import_module("onnx.helper").get_attribute_value(attribute)
-            if attribute.name == "value":
-                given = helper.to_array(given, base_dir=str(self.folder))
-            return np.asarray(given)
-        return None
+        to_array = importlib.import_module("onnx.numpy_helper").to_array
+        return np.asarray(to_array(tensor, base_dir=str(self.folder)))
 
     def _axis(self, tensor: str) -> int:
         """Find the axis of the units of a tensor; the channels where the graph does not say."""
@@ -140,17 +135,16 @@ class _Graph:
 
 
 def _hidden(node: Any) -> Iterator[str]:
-    """Rectifiers within the branches of a node."""
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs]:
-            for inner in graph.node:
-                if inner.op_type in _KINDS[:3]:
-                    yield inner.name or inner.output[0]
-                yield from _hidden(inner)
+    """Yield the names of rectifiers within the branches of a node."""
+    for graph in _branches(node):
+        for inner in graph.node:
+            if inner.op_type in _KINDS[:3]:
+                yield inner.name or inner.output[0]
+            yield from _hidden(inner)
 
 
 def _needed(graph: Any, tensors: list[str]) -> list[Any]:
-    """Nodes that these tensors depend on, in order."""
+    """Return the nodes that these tensors depend on, in order."""
     wanted, kept = set(tensors), []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
@@ -160,17 +154,21 @@ def _needed(graph: Any, tensors: list[str]) -> list[Any]:
 
 
 def _uses(node: Any) -> Iterator[str]:
-    """Tensors that a node takes, those used within its branches too."""
+    """Yield the tensors that a node takes, those used within its branches too."""
     yield from node.input
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs]:
-            yield from (value.name for value in graph.output)
-            for inner in graph.node:
-                yield from _uses(inner)
+    for graph in _branches(node):
+        yield from (value.name for value in graph.output)
+        for inner in graph.node:
+            yield from _uses(inner)
+
+
+def _branches(node: Any) -> list[Any]:
+    return [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)]
 
 
 def _attribute(node: Any, name: str, default: Any) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return importlib.import_module("onnx.helper").get_attribute_value(attribute)
-    return default
+    return next((_value(attribute) for attribute in node.attribute if attribute.name == name), default)
+
+
+def _value(attribute: Any) -> Any:
+    return importlib.import_module("onnx.helper").get_attribute_value(attribute)

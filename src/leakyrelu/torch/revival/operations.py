@@ -14,20 +14,6 @@ from leakyrelu.torch.activations.layers import CenteredLeakyReLU
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, READERS
 from leakyrelu.torch.revival.reinitialize import TRANSPOSED
 
-__all__ = [
-    "BATCH_NORMS",
-    "CONVOLUTIONS",
-    "DROPOUTS",
-    "PRODUCERS",
-    "RECTIFIERS",
-    "called_rectifier",
-    "first_input",
-    "operation_kind",
-    "operation_name",
-    "reads_shape",
-]
-
-
 RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, CenteredLeakyReLU)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PRODUCERS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
@@ -38,6 +24,7 @@ _WINDOWS = (  # zeros become zeros; nothing simple is known of other constants
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
 _AVERAGES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)  # a constant stays itself
+_MODULES = ((BATCH_NORMS, "norm"), (DROPOUTS, "same"), (_AVERAGES, "average"), (_WINDOWS, "window"))
 _FUNCTIONS: dict[Any, str] = {
     **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), "same"),
     **dict.fromkeys((F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), "window"),
@@ -58,17 +45,10 @@ def operation_kind(node: torch.fx.Node, module: nn.Module | None) -> str:
     drops the positions; "window" pools within windows; "flatten" joins the positions of a unit into inputs of a linear
     layer, and "rows" may do so: a size in numbers does not show whether a row is a sample.
     """
+    if isinstance(module, nn.Flatten):
+        return "flatten" if (module.start_dim, module.end_dim) == (1, -1) else ""
     if module is not None:
-        for kinds, name in (
-            (BATCH_NORMS, "norm"),
-            (DROPOUTS, "same"),
-            (_AVERAGES, "average"),
-            (_WINDOWS, "window"),
-            ((nn.Flatten,), "flatten"),
-        ):
-            if isinstance(module, kinds):
-                return name if name != "flatten" or (module.start_dim, module.end_dim) == (1, -1) else ""
-        return ""
+        return next((kind for kinds, kind in _MODULES if isinstance(module, kinds)), "")
     if node.op == "call_function":
         kind = _FUNCTIONS.get(node.target, "")
     else:

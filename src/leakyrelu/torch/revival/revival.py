@@ -14,14 +14,14 @@ from torch import nn
 
 from leakyrelu._text import counted
 from leakyrelu.diagnosis.report import Report
-from leakyrelu.torch._checks import require_module
-from leakyrelu.torch.revival.reinitialize import Changed
+from leakyrelu.torch._checks import require_module, trains
+from leakyrelu.torch.revival.reinitialize import reset_state
 from leakyrelu.torch.revival.unit_graph import NotRevivableError, trace_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from leakyrelu.torch.revival.reinitialize import Plan
+    from leakyrelu.torch.revival.reinitialize import Entries, Plan
 
 __all__ = ["Revival", "revive"]
 
@@ -41,15 +41,11 @@ class Revival:
 
     Examples
     --------
-    >>> import torch
-    >>> from torch import nn
-    >>> from leakyrelu.torch import diagnose, revive
-    >>> _ = torch.manual_seed(0)
-    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    >>> _ = nn.init.constant_(model[0].bias[:3], -100.0)
-    >>> done = revive(model, diagnose(model, torch.randn(200, 4)))
-    >>> done.revived, done.units
-    ({'1': (0, 1, 2)}, 3)
+    >>> from leakyrelu.torch import Revival
+    >>> Revival({"1": (0, 1, 2)}, (("4", (7,), "they are the network's output"),), ())
+    3 units revived, 1 left
+      revived  1: 3 units
+      left  4: 1 unit, they are the network's output
     """
 
     revived: Mapping[str, tuple[int, ...]]
@@ -112,11 +108,6 @@ def revive(
         it is lost, which is a change of the size of their `output_std`. Not through a pooling with windows or in front
         of a convolution that pads, where a mean is not one number.
 
-    Returns
-    -------
-    Revival
-        What was revived, left (and why) and reset; prints as a short report.
-
     Raises
     ------
     TypeError
@@ -134,9 +125,12 @@ def revive(
     >>> _ = nn.init.constant_(model[0].bias[:3], -100.0)
     >>> x = torch.randn(200, 4)
     >>> before = model(x)
-    >>> revive(model, diagnose(model, x))
+    >>> done = revive(model, diagnose(model, x))
+    >>> done
     3 units revived, 0 left
       revived  1: 3 units
+    >>> done.revived, done.units
+    ({'1': (0, 1, 2)}, 3)
     >>> torch.allclose(model(x), before), diagnose(model, x).silent
     (True, 0)
     """
@@ -146,30 +140,30 @@ def revive(
     if optimizer is not None:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
-        mine = {id(parameter) for parameter in model.parameters()}
-        if not any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
+        if not trains(optimizer, model):
             raise ValueError("the optimizer holds no parameter of this model: give the one that trains it")
-    silent = [layer for layer in report.layers if len(layer.silent_units)]
+    silent = [(layer, tuple(layer.silent_units.tolist())) for layer in report.layers if len(layer.silent_units)]
+    if not silent:
+        return Revival({}, (), ())
+    try:
+        graph = trace_units(model, report.layers)
+    except NotRevivableError as reason:
+        return Revival({}, tuple((layer.name, units, str(reason)) for layer, units in silent), ())
     left: list[tuple[str, tuple[int, ...], str]] = []
     plans: list[Plan] = []
-    if silent:
-        graph = trace_units(model, report.layers)
-        for layer in silent:
-            units = tuple(int(unit) for unit in layer.silent_units)
-            try:
-                if isinstance(graph, str):
-                    raise NotRevivableError(graph)
-                plans.append(graph.plan(layer, units, fold_mean))
-            except NotRevivableError as reason:
-                left.append((layer.name, units, str(reason)))
-    changed = Changed()
+    for layer, units in silent:
+        try:
+            plans.append(graph.plan(layer, units, fold_mean))
+        except NotRevivableError as reason:
+            left.append((layer.name, units, str(reason)))
+    changed: list[Entries] = []
     with torch.no_grad():
-        # Fresh rows of every layer first, zero columns after them: a revived unit may feed a revived unit.
+        # Fresh rows of every layer first, zero columns after them: a revived unit may be an input of another.
         for plan in plans:
             plan.fold()
         for plan in plans:
             plan.renew(initializer, changed)
         for plan in plans:
             plan.cut(changed)
-    words = changed.forget(optimizer) if optimizer is not None and plans else ()
+    words = reset_state(optimizer, changed) if optimizer is not None else ()
     return Revival({plan.name: plan.units for plan in plans}, tuple(left), tuple(words))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.fx
@@ -19,7 +20,6 @@ from leakyrelu.torch.graph.tracing import trace
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.revival.operations import (
     BATCH_NORMS,
-    CONVOLUTIONS,
     DROPOUTS,
     PRODUCERS,
     RECTIFIERS,
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from leakyrelu.diagnosis.layer import Layer
-
-
-__all__ = ["NotRevivableError", "UnitGraph", "trace_units"]
 
 
 class NotRevivableError(Exception):
@@ -63,12 +60,9 @@ class UnitGraph:
         self.nodes = list(graph.nodes)
         self._take_over()
         calls = [self.modules[node.target] for node in self.nodes if node.op == "call_module"]
-        self.uses = {id(module): sum(other is module for other in calls) for module in calls}
-        owners: dict[int, set[int]] = {}
-        for module in model.modules():
-            for parameter in module.parameters(recurse=False):
-                owners.setdefault(id(parameter), set()).add(id(module))
-        self.tied = {key for key, modules in owners.items() if len(modules) > 1}
+        self.uses = Counter(id(module) for module in calls)
+        owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
+        self.tied = {key for key, number in owners.items() if number > 1}
 
     def _take_over(self) -> None:
         """Give the users of `x` behind ``x.relu_()`` the result of that, which is what `x` holds by then."""
@@ -85,7 +79,7 @@ class UnitGraph:
         return called_rectifier(node) is not None and is_in_place(node.target, node.args, node.kwargs)
 
     def plan(self, layer: Layer, units: tuple[int, ...], fold_mean: bool) -> Plan:
-        """Find the producer and the consumers of these units; `NotRevivableError` says why they must be left."""
+        """Find the producer and the consumers of these units; `NotRevivableError` where they must be left."""
         node = self._node(layer.name)
         slopes = torch.as_tensor(layer.negative_slope, dtype=torch.float64).expand(layer.units)[list(units)]
         constants = torch.zeros(len(units), dtype=torch.float64)
@@ -161,10 +155,8 @@ class UnitGraph:
         before = first_input(node)
         while before is not None and isinstance(self._module(before), DROPOUTS):
             before = first_input(before)
-        feeds = before is not None and isinstance(
-            self._module(before), tuple(kind for kinds, _ in PRODUCER_MODULES for kind in kinds)
-        )
-        return self._target(before) if feeds else None
+        produces = before is not None and any(isinstance(self._module(before), kinds) for kinds, _ in PRODUCER_MODULES)
+        return self._target(before) if produces else None
 
     @staticmethod
     def _target(node: torch.fx.Node | None) -> str | None:
@@ -194,10 +186,9 @@ class UnitGraph:
             if isinstance(module, PRODUCERS):
                 if pooled and isinstance(module, nn.Linear):
                     raise NotRevivableError(f"what {before.target} makes is pooled along the units")
-                if _outputs(module) != units:
-                    raise NotRevivableError(
-                        f"the report counts {units} units, and {before.target} makes {_outputs(module)}"
-                    )
+                made = getattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels")
+                if made != units:
+                    raise NotRevivableError(f"the report counts {units} units, and {before.target} makes {made}")
                 return module, norms
             if isinstance(module, BATCH_NORMS):
                 norms.append(module)
@@ -208,7 +199,7 @@ class UnitGraph:
             node = before
 
     def _own(self, module: nn.Module, node: torch.fx.Node) -> None:
-        if self.uses.get(id(module), 0) > 1 and isinstance(module, (*PRODUCERS, *BATCH_NORMS)):
+        if self.uses[id(module)] > 1 and isinstance(module, (*PRODUCERS, *BATCH_NORMS)):
             raise NotRevivableError(f"{node.target} is used in several places")
         if any(id(parameter) in self.tied for parameter in module.parameters()):
             raise NotRevivableError(f"the weights of {node.target} are tied to those of another layer")
@@ -232,7 +223,7 @@ class UnitGraph:
             if module is not None and isinstance(module, PRODUCERS):
                 path.consumers.append(self._consumer(module, user, channels, each, constants))
             elif module is not None and kind == "norm":
-                if _parameters_of(module) not in (None, channels):
+                if getattr(module, "num_features", None) not in (None, channels):
                     raise NotRevivableError(f"{user.target} does not keep them apart")
                 after = _normalized(module, path.units, constants)
                 path.norms.append(module)
@@ -280,12 +271,12 @@ class UnitGraph:
         return found
 
     def _consumer(
-        self, module: nn.Module, user: torch.fx.Node, channels: int, each: int | None, constants: Tensor
+        self, module: Any, user: torch.fx.Node, channels: int, each: int | None, constants: Tensor
     ) -> Consumer:
-        inputs: int = module.in_features if isinstance(module, nn.Linear) else int(module.in_channels)  # type: ignore[arg-type]
+        linear = isinstance(module, nn.Linear)
+        inputs: int = module.in_features if linear else module.in_channels
         if each == 0 and inputs % channels == 0:
             each = inputs // channels
-        linear = isinstance(module, nn.Linear)
         if linear != (each is not None) or inputs != channels * (each or 1):
             raise NotRevivableError(f"{user.target} takes {inputs} inputs, which are not {channels} units")
         if not bool((constants != 0).any()):
@@ -294,11 +285,8 @@ class UnitGraph:
             raise NotRevivableError(
                 f"what they give out on average cannot be folded into {user.target}: it has no bias"
             )
-        padded = getattr(module, "padding", 0)
-        if isinstance(module, TRANSPOSED) or (isinstance(module, CONVOLUTIONS) and padded not in ("valid", 0)):
-            flat = padded if isinstance(padded, tuple) else (padded,)
-            if isinstance(module, TRANSPOSED) or any(flat):
-                raise NotRevivableError(f"what they give out on average cannot be folded into {user.target}: it pads")
+        if isinstance(module, TRANSPOSED) or not (linear or module.padding == "valid" or not any(module.padding)):
+            raise NotRevivableError(f"what they give out on average cannot be folded into {user.target}: it pads")
         return Consumer(module, each or 1, constants)
 
 
@@ -306,29 +294,20 @@ def _is_leaf(module: nn.Module) -> bool:
     return isinstance(module, RECTIFIERS)
 
 
-def trace_units(model: nn.Module, layers: Sequence[Layer]) -> UnitGraph | str:
-    """Trace the model of a report with these layers; return the reason where that is not possible."""
+def trace_units(model: nn.Module, layers: Sequence[Layer]) -> UnitGraph:
+    """Trace the model of a report with these layers; `NotRevivableError` where that is not possible."""
     if any(isinstance(module, NormLeakyReLU) for module in model.modules()):
-        return (
+        raise NotRevivableError(
             "the model holds layers that save_memory joined: take them apart with restore(model), diagnose it again, "
             "and call save_memory afterwards"
         )
     try:
         return UnitGraph(model, trace(model, _is_leaf), layers)
     except Exception as error:
-        return f"torch.fx cannot trace the model ({type_and_first_line(error)})"
+        raise NotRevivableError(f"torch.fx cannot trace the model ({type_and_first_line(error)})") from None
 
 
-def _outputs(module: nn.Module) -> int:
-    return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)  # type: ignore[arg-type]
-
-
-def _parameters_of(norm: nn.Module) -> int | None:
-    number = getattr(norm, "num_features", None)
-    return int(number) if number is not None else None
-
-
-def _normalized(norm: nn.Module, units: Sequence[int], constants: Tensor) -> Tensor:
+def _normalized(norm: Any, units: Sequence[int], constants: Tensor) -> Tensor:
     """Return what a batch norm in evaluation mode makes of constants."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
@@ -336,7 +315,7 @@ def _normalized(norm: nn.Module, units: Sequence[int], constants: Tensor) -> Ten
             f"{with_article(type(norm).__name__)} behind them keeps no statistics, so what it makes of 0 is not fixed"
         )
     rows = list(units)
-    out = (constants - mean[rows].double()) / (variance[rows].double() + norm.eps).sqrt()  # type: ignore[index, operator]
+    out: Tensor = (constants - mean[rows].double()) / (variance[rows].double() + norm.eps).sqrt()
     if norm.weight is not None:
-        out = out * norm.weight[rows].double() + norm.bias[rows].double()  # type: ignore[index]
+        out = out * norm.weight[rows].double() + norm.bias[rows].double()
     return out.detach().cpu()

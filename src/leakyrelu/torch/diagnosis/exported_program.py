@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from leakyrelu.diagnosis.unit_axis import Producer, find_unit_axis, producer_from_tables
+from leakyrelu.torch.diagnosis.rectifiers import READERS
 from leakyrelu.torch.diagnosis.unit_axes import OPERATOR_AXES, PASSING_OPERATORS
 
 __all__ = ["rectifiers_as_modules"]
@@ -59,34 +61,21 @@ def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Mod
     return fx.GraphModule(module, graph), unit_axis  # a plain one: that of the program refuses eval()
 
 
-_aten = torch.ops.aten
-
-
-def _rectifier(node: fx.Node, module: Any) -> nn.Module | None:
-    if node.op != "call_function":
+def _rectifier(node: Any, module: Any) -> nn.Module | None:
+    name = _operator(node).removesuffix("_") if node.op == "call_function" else ""
+    if name not in READERS or name in ("rrelu", "threshold"):
         return None
-    kind, rest = _packet(node), [*node.args[1:]]
-    if kind in (_aten.relu, _aten.relu_):
-        return nn.ReLU()
-    if kind in (_aten.leaky_relu, _aten.leaky_relu_):
-        return nn.LeakyReLU(float(rest[0]) if rest else 0.01)  # type: ignore[arg-type]
-    if kind is _aten.prelu:
-        weight = getattr(rest[0], "target", None)
-        if not isinstance(weight, str) or getattr(rest[0], "op", "") != "get_attr":
-            return None
-        slopes = module.get_parameter(weight).detach()
+    args = [module.get_parameter(a.target) if getattr(a, "op", "") == "get_attr" else a for a in node.args]
+    rectifier = READERS[name](tuple(args), node.kwargs)
+    if rectifier is None:
+        return None
+    if isinstance(slopes := rectifier.slope, torch.Tensor):
         prelu = nn.PReLU(slopes.numel(), dtype=slopes.dtype)
         prelu.weight.data.copy_(slopes)
         return prelu
-    if kind is _aten.relu6:
-        return nn.ReLU6()
-    low = rest[0] if rest else node.kwargs.get("min")
-    high = rest[1] if len(rest) > 1 else node.kwargs.get("max")
-    if kind in (_aten.hardtanh, _aten.hardtanh_, _aten.clamp, _aten.clamp_) and low == 0 and high == 6:
-        return nn.ReLU6()
-    if kind in (_aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_) and low == 0 and high is None:
-        return nn.ReLU()
-    return None
+    if name == "leaky_relu":
+        return nn.LeakyReLU(slopes)
+    return nn.ReLU() if rectifier.ceiling == math.inf else nn.ReLU6() if rectifier.ceiling == 6 else None
 
 
 def _producer(node: Any) -> Producer | None:
@@ -94,11 +83,11 @@ def _producer(node: Any) -> Producer | None:
         return None
     if node.op == "call_module":  # a rectifier that has become a module
         return Producer(inputs=node.args)
-    return producer_from_tables(str(_packet(node)).removeprefix("aten."), node.args, OPERATOR_AXES, PASSING_OPERATORS)
+    return producer_from_tables(_operator(node), node.args, OPERATOR_AXES, PASSING_OPERATORS)
 
 
 def _unit_axis(node: Any) -> int:
-    """Find the axis of the units of a node; where the graph does not say, the first behind that of the samples."""
+    """Find the axis of the units of a node; where the graph leaves it open, the first behind that of the samples."""
     axis = find_unit_axis(node, _producer)
     if axis is not None:
         return axis
@@ -106,5 +95,5 @@ def _unit_axis(node: Any) -> int:
     return 1 if len(shape) > 1 else 0
 
 
-def _packet(node: fx.Node) -> Any:
-    return getattr(node.target, "overloadpacket", node.target)
+def _operator(node: fx.Node) -> str:
+    return str(getattr(node.target, "overloadpacket", node.target)).removeprefix("aten.")

@@ -23,7 +23,7 @@ __all__ = ["NoRectifierError", "diagnose"]
 
 
 class NoRectifierError(ValueError):
-    """The model ran and called nothing that could be counted.
+    """Error of a model that ran and called nothing that could be counted.
 
     Examples
     --------
@@ -53,11 +53,6 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
         place of the iterable is one batch.
     unit_axis
         As for `watch`.
-
-    Returns
-    -------
-    leakyrelu.diagnosis.Report
-        Its repr is the table.
 
     Raises
     ------
@@ -104,7 +99,12 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
             "Give a list of batches or a DataLoader, or make the generator again"
         )
     if not census._counts:
-        raise NoRectifierError(_no_rectifier(model))
+        kinds = ", ".join(f"nn.{kind.__name__}" for kind in RECTIFIERS[:-1])
+        raise NoRectifierError(
+            f"no rectifier was called in {type(model).__name__}: neither {kinds}, a layer of leakyrelu.torch or a "
+            f"subclass among its {len(modes)} modules, nor F.relu, x.relu_(), x.clamp(min=0) and the like. "
+            "Fused or compiled kernels are not seen: run the model without them"
+        )
     return census.report()
 
 
@@ -126,12 +126,3 @@ def _arguments(batch: Any, number: int, device: torch.device | None) -> tuple[li
             "list that starts with one, or a dict of keyword arguments (torch.from_numpy makes a tensor of an array)"
         )
     return [moved(first)], {}
-
-
-def _no_rectifier(model: nn.Module) -> str:
-    kinds = ", ".join(f"nn.{kind.__name__}" for kind in RECTIFIERS[:-1])
-    return (
-        f"no rectifier was called in {type(model).__name__}: neither {kinds}, a layer of leakyrelu.torch or a subclass "
-        f"among its {sum(1 for _ in model.modules())} modules, nor F.relu, x.relu_(), x.clamp(min=0) and the like. "
-        "Fused or compiled kernels are not seen: run the model without them"
-    )

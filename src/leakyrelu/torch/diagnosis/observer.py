@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 
-__all__ = ["PYTORCH", "CallObserver", "Framework"]
-
-
 class Framework(NamedTuple):
     """How the modules of a framework are read: PyTorch's own, or those of one that runs on it."""
 
@@ -103,6 +100,7 @@ class CallObserver:
         self._handles: list[RemovableHandle] = []
         self._lock = threading.RLock()
         self._active = False
+        self._bare = False  # whether the model is of plain layers and rectifiers alone, so that no mode is needed
         self._calls = 0  # calls of the model that are under way, in all threads
         self._call_sites: dict[tuple[str, str, int, int], tuple[CallSite, CodeType]] = {}
 
@@ -134,7 +132,7 @@ class CallObserver:
 
     def _attach(self) -> None:
         plain = {name: _is_plain(module) for name, (module, _) in self.modules.items()}
-        bare = all(
+        self._bare = bare = all(
             plain[name] or (info.is_rectifier and next(module.children(), None) is None)
             for name, (module, info) in self.modules.items()
         )
@@ -143,14 +141,13 @@ class CallObserver:
                 if info.output_axis is None:
                     continue
                 if not bare:
-                    self._handles.append(module.register_forward_pre_hook(_PauseMode(self)))
+                    self._handles.append(module.register_forward_pre_hook(_PauseMode(self, info)))
                 self._handles.append(module.register_forward_hook(_RecordOutput(self, info), always_call=not bare))
             elif name != "" and bare:
                 self._handles.append(module.register_forward_pre_hook(_CountInput(self, info), with_kwargs=True))
             else:
-                before, after = _EnterModule(self, info, None if bare else _CallMode), _LeaveModule(self, info)
-                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-                self._handles.append(module.register_forward_hook(after, always_call=True))
+                self._handles.append(module.register_forward_pre_hook(_EnterModule(self, info), with_kwargs=True))
+                self._handles.append(module.register_forward_hook(_LeaveModule(self, info), always_call=True))
 
     def _detach(self) -> None:
         for handle in self._handles:
@@ -161,12 +158,12 @@ class CallObserver:
         # In the middle of a backward pass a checkpoint computes again what has been counted.
         return not in_backward_pass() and self.is_wanted()
 
-    def _begin(self, thread: _ThreadState, mode: type[_CallMode] | None) -> None:
+    def _begin(self, thread: _ThreadState) -> None:
         with self._lock:
             self._calls += 1
         thread.in_call, thread.counting = True, self._is_wanted()
-        if thread.counting and mode is not None:
-            thread.mode = mode(self, thread)
+        if thread.counting and not self._bare:
+            thread.mode = _CallMode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _leave(self, thread: _ThreadState) -> None:
@@ -192,7 +189,7 @@ class CallObserver:
         kwargs: dict[str, Any],
     ) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
-        # Of anything but a tensor, the activation's own error says more.
+        # For anything but a tensor, the activation's own error is clearer.
         if isinstance(x, Tensor) and (rectifier := self.framework.rectifier_of(module)) is not None:
             self._count(thread, call_site, rectifier, x)
 
@@ -213,21 +210,15 @@ class CallObserver:
                 "numbers to count: watch the model itself, outside the transform"
             )
         with DisableTorchFunction():
-            if x.is_meta or torch.compiler.is_compiling():
+            if x.is_meta or torch.compiler.is_compiling() or x.is_complex():  # the activation's own error names complex
                 return
-            if x.is_complex():
-                return  # the activation's own error says more
             if x.layout is not torch.strided or x.is_nested or x.is_quantized:
-                raise TypeError(_uncountable(call_site, x))
+                kind = "nested" if x.is_nested else "quantized" if x.is_quantized else f"sparse ({x.layout})"
+                raise TypeError(
+                    f"{call_site.name!r} is called on a {kind} tensor, whose units cannot be counted: give the model "
+                    "dense ones, or watch the model it was made from"
+                )
             self.on_call(call_site, rectifier, x, thread.outputs)
-
-
-def _uncountable(call_site: CallSite, x: Tensor) -> str:
-    kind = "nested" if x.is_nested else "quantized" if x.is_quantized else f"sparse ({x.layout})"
-    return (
-        f"{call_site.name!r} is called on a {kind} tensor, whose units cannot be counted: give the model dense "
-        "ones, or watch the model it was made from"
-    )
 
 
 _OBSERVED: dict[Any, Any] = {**PRODUCER_FUNCTIONS, **FUNCTIONS}  # one look-up for all functions that are neither
@@ -281,12 +272,14 @@ class _Hook:
         return _Hook, ()
 
 
-class _EnterModule(_Hook):
-    """Hook before a module that may call rectifiers inside."""
-
-    def __init__(self, observer: CallObserver, info: _ModuleInfo, mode: type[_CallMode] | None) -> None:
-        self.observer, self.info, self.mode = observer, info, mode
+class _ModuleHook(_Hook):
+    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
+        self.observer, self.info = observer, info
         self.call_site = CallSite(info.name)
+
+
+class _EnterModule(_ModuleHook):
+    """Hook before a module that may call rectifiers inside."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         observer, info = self.observer, self.info
@@ -296,7 +289,7 @@ class _EnterModule(_Hook):
             if thread.in_call:
                 observer._leave(thread)  # an interrupt ended the call before, and no hook ran
         if not thread.in_call:
-            observer._begin(thread, self.mode)
+            observer._begin(thread)
         thread.stack.append(info)
         if info.is_rectifier:
             thread.rectifiers += 1
@@ -305,11 +298,8 @@ class _EnterModule(_Hook):
                 observer._count_module(thread, call_site, module, args, kwargs)
 
 
-class _LeaveModule(_Hook):
+class _LeaveModule(_ModuleHook):
     """Hook after a module that may call rectifiers inside."""
-
-    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
-        self.observer, self.info = observer, info
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         info = self.info
@@ -324,11 +314,8 @@ class _LeaveModule(_Hook):
             self.observer._leave(thread)
 
 
-class _CountInput(_Hook):
+class _CountInput(_ModuleHook):
     """Hook that counts the input of a rectifier module while no mode is open."""
-
-    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
-        self.observer, self.call_site = observer, CallSite(info.name)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         observer = self.observer
@@ -337,14 +324,11 @@ class _CountInput(_Hook):
             observer._count_module(thread, self.call_site, module, args, kwargs)
 
 
-class _PauseMode(_Hook):
+class _PauseMode(_ModuleHook):
     """Hook before a layer that calls no rectifier inside; it closes the mode for as long as the layer runs.
 
     Each call that a mode observes costs microseconds: twice what these hooks do, in a batch norm.
     """
-
-    def __init__(self, observer: CallObserver) -> None:
-        self.observer = observer
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         thread = self.observer._thread
@@ -355,11 +339,8 @@ class _PauseMode(_Hook):
             thread.paused = True
 
 
-class _RecordOutput(_Hook):
+class _RecordOutput(_ModuleHook):
     """Hook that records the output of a layer of PyTorch that calls no rectifier inside."""
-
-    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
-        self.observer, self.name, self.axis = observer, info.name, info.output_axis or 0
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         thread = self.observer._thread
@@ -367,7 +348,7 @@ class _RecordOutput(_Hook):
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
             thread.paused = False
         if thread.counting or not thread.in_call:
-            thread.outputs.add(output, self.name, self.axis)
+            thread.outputs.add(output, self.info.name, self.info.output_axis or 0)
 
 
 def _output_axis(module: nn.Module) -> int | None:

@@ -11,9 +11,6 @@ from torch import Tensor
 
 from leakyrelu.torch._compat import DisableTorchFunction
 
-__all__ = ["ProducedOutput", "RecentOutputs"]
-
-
 _KEPT = 64  # a rectifier is called a few layers after the producer of its input
 
 

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     Reader = Callable[[tuple[Any, ...], Mapping[str, Any]], "Rectifier | None"]
 
 
-__all__ = ["FUNCTIONS", "READERS", "RECTIFIERS", "InputProbe", "Rectifier", "rectifier_of"]
-
-
 RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Threshold, CenteredLeakyReLU)
 """Modules that are watched, subclasses too (`leakyrelu.torch.LeakyReLU` is one)."""
 
@@ -95,15 +92,8 @@ def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], index: int, name
     return args[index] if len(args) > index else kwargs.get(name, default)
 
 
-_CALL_OF_RELU = Rectifier("relu", rest=0.0)
-
-
-def _relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
-    return _CALL_OF_RELU
-
-
-def _relu6(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
-    return Rectifier("relu6", rest=0.0, ceiling=6.0)
+_RELU_CALL = Rectifier("relu", rest=0.0)
+_RELU6_CALL = Rectifier("relu6", rest=0.0, ceiling=6.0)
 
 
 def _leaky_relu(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectifier | None:
@@ -144,8 +134,8 @@ def _between(kind: str, low: Any, high: Any) -> Rectifier | None:
 
 
 READERS: dict[str, Reader] = {
-    "relu": _relu,
-    "relu6": _relu6,
+    "relu": lambda args, kwargs: _RELU_CALL,
+    "relu6": lambda args, kwargs: _RELU6_CALL,
     "leaky_relu": _leaky_relu,
     "prelu": _prelu,
     "rrelu": _rrelu,

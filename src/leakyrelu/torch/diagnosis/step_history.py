@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leakyrelu.diagnosis.history import History, UnitHistory
+from leakyrelu.torch.graph.call_sites import layer_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from leakyrelu.diagnosis.report import Report
     from leakyrelu.torch.diagnosis.unit_counts import UnitCounts
-
-
-__all__ = ["HistoryRecorder"]
+    from leakyrelu.torch.graph.call_sites import LayerKey
 
 
 class _UnitSteps:
@@ -47,31 +46,31 @@ class _UnitSteps:
 class HistoryRecorder:
     """Recorder of one census a counted step; it keeps the latest and hands each to the writers."""
 
-    def __init__(self, keep: int, to: Any) -> None:
-        self.layers: dict[Any, _UnitSteps] = {}
-        self._recent: deque[tuple[int, dict[Any, UnitCounts]]] = deque(maxlen=keep)
+    def __init__(self, keep: int, to: Any, report: Callable[[Mapping[LayerKey, UnitCounts]], Report]) -> None:
+        self._report = report
+        self._layers: dict[LayerKey, _UnitSteps] = {}
+        self._recent: deque[tuple[int, dict[LayerKey, UnitCounts]]] = deque(maxlen=keep)
         self._writers = [_writer(one) for one in (to if isinstance(to, list | tuple) else [to]) if one is not None]
 
     @torch.no_grad()
-    def add(self, step: int, census: dict[Any, UnitCounts]) -> None:
+    def add(self, step: int, census: dict[LayerKey, UnitCounts]) -> None:
         """Add the census of a step."""
         for key, counts in census.items():
-            if key not in self.layers:
-                self.layers[key] = _UnitSteps(counts)
-            self.layers[key].add(step, counts)
+            if key not in self._layers:
+                self._layers[key] = _UnitSteps(counts)
+            self._layers[key].add(step, counts)
         self._recent.append((step, census))
 
-    def write(
-        self, step: int, census: dict[Any, UnitCounts], report: Callable[[Mapping[Any, UnitCounts]], Report]
-    ) -> None:
+    def write(self, step: int, census: dict[LayerKey, UnitCounts]) -> None:
         """Hand the census of a step to the writers, if there are any."""
         if self._writers:
-            counted = report(census)
+            report = self._report(census)
             for writer in self._writers:
-                writer(step, counted)
+                writer(step, report)
 
-    def read(self, names: Mapping[Any, str], report: Callable[[Mapping[Any, UnitCounts]], Report]) -> History:
-        """Read everything, under these names."""
+    def read(self) -> History:
+        """Read everything."""
+        names = layer_names(list(self._layers))
         units = [
             UnitHistory(
                 names[key],
@@ -80,9 +79,10 @@ class HistoryRecorder:
                 unit.revivals.cpu().numpy(),
                 unit.observations,
             )
-            for key, unit in self.layers.items()
+            for key, unit in self._layers.items()
         ]
-        return History(units, [step for step, _ in self._recent], [report(census) for _, census in self._recent])
+        steps, censuses = [step for step, _ in self._recent], [self._report(census) for _, census in self._recent]
+        return History(units, steps, censuses)
 
 
 def _writer(to: Any) -> Callable[[int, Report], None]:

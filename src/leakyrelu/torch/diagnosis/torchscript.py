@@ -42,17 +42,9 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
     second one. A frozen program no longer holds where its calls came from; there they are ``relu()``, ``relu()#2``, and
     so on.
 
-    Parameters
-    ----------
-    program
-        What `torch.jit.script`, `torch.jit.trace` or `torch.jit.load` gave. It is not changed.
-
-    Returns
-    -------
-    module
-        Takes what the program takes. ``train()`` and ``eval()`` reach the program.
-    unit_axis
-        For `leakyrelu.torch.diagnose`: the axis of the units of the rectifiers, where the graph determines it.
+    The program itself is not changed; ``train()`` and ``eval()`` of the module reach it. Parameters and returned values
+    are those of `leakyrelu.torch.diagnosis.exported_program.rectifiers_as_modules`, for what `torch.jit.script`,
+    `torch.jit.trace` or `torch.jit.load` gave; the axis of the units is there where the graph determines it.
 
     Warns
     -----
@@ -103,7 +95,7 @@ class _Program(nn.Module):
         self.__dict__["_program"] = program  # not a submodule: what is scripted cannot be watched
         self.__dict__["_inlined"] = graph
         first = next(itertools.chain(program.parameters(), program.buffers()), None)
-        if first is not None:  # says on which device and in which dtype the program computes
+        if first is not None:  # shows on which device and in which dtype the program computes
             self.register_parameter(" like the program's", nn.Parameter(first.detach(), requires_grad=False))
         self.train(getattr(program, "training", False))
 

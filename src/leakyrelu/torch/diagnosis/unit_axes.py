@@ -9,9 +9,6 @@ from torch import nn
 from leakyrelu.diagnosis.unit_axis import CHANNELS, FEATURES
 from leakyrelu.torch.graph.functions import functions_named
 
-__all__ = ["OPERATOR_AXES", "PASSING_OPERATORS", "PLAIN_MODULES", "PRODUCER_FUNCTIONS", "PRODUCER_MODULES"]
-
-
 OPERATOR_AXES: dict[str, int] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), CHANNELS),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), CHANNELS),

@@ -1,7 +1,7 @@
 """Running counts of one layer, on the device where its input lies.
 
 Of each unit are held: how many inputs were above the threshold, NaN, at the ceiling; and count, mean and squared
-deviations of the finite inputs above it and of the rest. Everything a report says follows from these and the
+deviations of the finite inputs above it and of the rest. Everything in a report follows from these and the
 slopes of the rectifier. On the CPU one pass of the native kernel adds a batch; on other devices PyTorch operations do,
 and the host waits for nothing.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from leakyrelu.torch.diagnosis.rectifiers import Rectifier
 
 
-__all__ = ["UnitCounts", "slope_of"]
-
-
 _ABOVE, _NAN, _SATURATED, _MIDDLE, _REST = range(5)
+_STATE = ("samples", "entries", "calls", "counts", "moments", "gradients", "reached")
 
 
 class UnitCounts:
@@ -126,30 +124,22 @@ class UnitCounts:
 
     def clone(self) -> UnitCounts:
         """Return counts of their own, with the same numbers."""
-        copy = UnitCounts(self.units, self.counts.device)
-        copy.counts.copy_(self.counts)
-        copy.moments.copy_(self.moments)
-        copy.samples, copy.entries, copy.calls = self.samples, self.entries, self.calls
-        copy.gradients = self.gradients
-        copy.reached = None if self.reached is None else self.reached.clone()
-        return copy
+        return self.load({name: getattr(self, name) for name in _STATE}, self.counts.device)
 
     def state(self) -> dict[str, Any]:
         """Return all numbers, on the host, for another process to `load`."""
-        arrays = {name: value.cpu().numpy() for name, value in (("counts", self.counts), ("moments", self.moments))}
-        reached = None if self.reached is None else self.reached.cpu().numpy()
-        numbers = {name: getattr(self, name) for name in ("samples", "entries", "calls", "gradients")}
-        return {**arrays, **numbers, "reached": reached}
+        values = {name: getattr(self, name) for name in _STATE}
+        return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
 
     @classmethod
-    def load(cls, state: dict[str, Any]) -> UnitCounts:
-        """Make counts of what `state` returned, on the CPU."""
-        counts = cls(state["counts"].shape[1], torch.device("cpu"))
-        counts.counts.copy_(torch.from_numpy(state["counts"]))
-        counts.moments.copy_(torch.from_numpy(state["moments"]))
-        for name in ("samples", "entries", "calls", "gradients"):
-            setattr(counts, name, state[name])
-        counts.reached = None if state["reached"] is None else torch.from_numpy(state["reached"].copy())
+    def load(cls, state: dict[str, Any], device: torch.device) -> UnitCounts:
+        """Make counts of what `state` returned."""
+        counts = cls(state["counts"].shape[1], device)
+        for name, value in state.items():
+            if name in ("counts", "moments"):
+                getattr(counts, name).copy_(value)
+            else:
+                setattr(counts, name, value.to(device, copy=True) if isinstance(value, torch.Tensor) else value)
         return counts
 
     def read(self, rectifier: Rectifier) -> Counts:
@@ -186,19 +176,12 @@ class UnitCounts:
         )
 
 
-class _Extent(NamedTuple):
-    """How dense memory lies: elements before those of a unit, units, elements of a unit that are neighbors."""
-
-    outer: int
-    units: int
-    inner: int
-    samples: int
-    entries: int
-
-
 @lru_cache(maxsize=1024)
-def _extent(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> _Extent | None:
-    """Return how a tensor lies in memory that is dense in the order of some of its axes; None where there are gaps."""
+def _extent(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> tuple[int, int, int, int, int] | None:
+    """Return how a tensor lies in memory that is dense in the order of some of its axes; None where there are gaps.
+
+    That is: runs before those of a unit, units, elements of a unit that are neighbors, samples, and batch entries.
+    """
     if len(shape) < 2:  # one sample of so many units
         shape, strides, axis = (1, math.prod(shape)), (0, *(strides or (1,))), 1
     n = math.prod(shape)
@@ -210,7 +193,7 @@ def _extent(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> _Ext
     before, behind = order[: order.index(axis)], order[order.index(axis) + 1 :]
     outer, inner = (math.prod(shape[place] for place in places) for places in (before, behind))
     entries = shape[0] if axis else 1
-    return _Extent(outer, shape[axis], inner, outer * inner if n else 0, entries if n else 0)
+    return outer, shape[axis], inner, outer * inner if n else 0, entries if n else 0
 
 
 def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], order: list[int]) -> bool:

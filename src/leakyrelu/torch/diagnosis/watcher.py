@@ -19,7 +19,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from leakyrelu._checks import integer
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
-from leakyrelu.torch._checks import require_module
+from leakyrelu.diagnosis.unit_axis import checked_axis
+from leakyrelu.torch._checks import require_module, trains
 from leakyrelu.torch._compat import is_compiled
 from leakyrelu.torch.diagnosis.observer import PYTORCH, CallObserver
 from leakyrelu.torch.diagnosis.step_history import HistoryRecorder
@@ -27,7 +28,6 @@ from leakyrelu.torch.diagnosis.unit_counts import UnitCounts, slope_of
 from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from torch.utils.hooks import RemovableHandle
@@ -124,31 +124,17 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             raise ValueError("`to` takes one census at a time: say how often, with every=50")
         self.model = model
         self._observer = CallObserver(model, self._count, self._is_wanted, self._framework)
-        self._unit_axis = _checked(unit_axis)
-        self._check_names()
+        self._unit_axis = _checked(unit_axis, self._observer)
         self._gradients = gradients
         self._every = every
         self._counts: dict[LayerKey, UnitCounts] = {}  # in the order of first call
         self._rectifiers: dict[LayerKey, Rectifier] = {}
-        self._recorder = HistoryRecorder(keep, to)
+        self._recorder = HistoryRecorder(keep, to, self._report)
         self._steps = 0
         self._step_counts: dict[LayerKey, UnitCounts] = {}  # of the step that is under way, where steps are counted
         self._step_handle: RemovableHandle | None = None
         self._trainers: WeakSet[torch.optim.Optimizer] = WeakSet()  # those known to hold a parameter of the model
         self._lock = threading.Lock()
-
-    def _check_names(self) -> None:
-        known = self._observer.rectifiers
-        modules = self._observer.modules
-        for name in self._unit_axis:
-            inside, call = name.rpartition(".")[::2] if name.endswith("()") else (name, "")
-            if name in known or (call and inside in modules):
-                continue
-            raise ValueError(
-                f"unit_axis names {name!r}, which is not watched; watched are "
-                f"{', '.join([repr(known_name) for known_name in known] + ['functions, as in '])}"
-                f"{_example_of_a_call(modules)!r}"
-            )
 
     def __enter__(self) -> Self:
         if self._observer.is_open:
@@ -159,9 +145,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             self._step_handle = register_optimizer_step_post_hook(self._after_optimizer)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._observer.close()
         if self._step_handle is not None:
             self._step_handle.remove()
@@ -194,7 +178,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         rectifiers: dict[LayerKey, Rectifier] = {}
         for part in parts:
             for key, rectifier, state in part:
-                _add(total, {key: UnitCounts.load(state)})
+                _add(total, {key: UnitCounts.load(state, torch.device("cpu"))})
                 rectifiers.setdefault(key, rectifier)
         return self._report(total, rectifiers)
 
@@ -209,8 +193,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         """
         if self._every is None:
             raise RuntimeError("no history is kept: say how often to count, with watch(model, every=50)")
-        names = layer_names(list(self._recorder.layers))
-        return self._recorder.read(names, self._report)
+        return self._recorder.read()
 
     def step(self) -> None:
         """End a training step, where no optimizer of PyTorch does."""
@@ -225,12 +208,11 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         if self._observer.is_open:
             self._observer.set_active(self._is_turn())
         if now:
-            self._recorder.write(self._steps - 1, now, self._report)
+            self._recorder.write(self._steps - 1, now)
 
     def _after_optimizer(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if optimizer not in self._trainers:
-            own = {id(parameter) for parameter in self.model.parameters()}
-            if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+            if not trains(optimizer, self.model):
                 return
             self._trainers.add(optimizer)
         self.step()
@@ -296,13 +278,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         producer = outputs.producer(x)
         producer_name = producer.name if producer else None
         if name in self._unit_axis:
-            axis = self._unit_axis[name]
-            if not -x.ndim <= axis < x.ndim:
-                raise ValueError(
-                    f"unit_axis says axis {axis} for {name!r}, but its input has shape {tuple(x.shape)}: "
-                    f"give an axis from {-x.ndim} to {x.ndim - 1}"
-                )
-            return producer_name, axis % x.ndim
+            return producer_name, checked_axis(self._unit_axis[name], name, x.shape) % x.ndim
         if rectifier.slope_per_unit:
             return producer_name, rectifier.slope_axis % x.ndim
         nearest = producer or outputs.nearest(x)
@@ -317,7 +293,7 @@ def _add(total: dict[LayerKey, UnitCounts], counts: Mapping[LayerKey, UnitCounts
             total[key] = units.clone()
 
 
-def _checked(unit_axis: Any) -> dict[str, int]:
+def _checked(unit_axis: Any, observer: CallObserver) -> dict[str, int]:
     if unit_axis is None:
         return {}
     if not isinstance(unit_axis, Mapping):
@@ -328,6 +304,11 @@ def _checked(unit_axis: Any) -> dict[str, int]:
     for name, axis in unit_axis.items():
         if not isinstance(name, str) or isinstance(axis, bool) or not isinstance(axis, Integral):
             raise TypeError(f'unit_axis maps names to integers, such as {{"body.relu": 2}}, not {name!r} to {axis!r}')
+        caller, call = name.rpartition(".")[::2] if name.endswith("()") else (name, "")
+        if name not in observer.rectifiers and not (call and caller in observer.modules):
+            example = next((f"{module}.relu()" for module in observer.modules if module), "relu()")
+            watched = ", ".join([*map(repr, observer.rectifiers), f"functions, as in {example!r}"])
+            raise ValueError(f"unit_axis names {name!r}, which is not watched; watched are {watched}")
     return dict(unit_axis)
 
 
@@ -343,8 +324,3 @@ def _refuse_compiled(model: nn.Module) -> None:
                 f"the model is scripted ({type(module).__name__}), which hides what it calls: watch the one it was "
                 "scripted from"
             )
-
-
-def _example_of_a_call(modules: Mapping[str, Any]) -> str:
-    name = next((name for name in modules if name), "")
-    return f"{name}.relu()" if name else "relu()"

@@ -47,14 +47,11 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
             self.census.__enter__()
 
         def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-            self._close()
-
-        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-            self._close()
-
-        def _close(self) -> None:
             if self.census is not None:
                 self.census.__exit__(None, None, None)
+
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            self.on_fit_end(trainer, pl_module)
 
     return WatchCallback()
 

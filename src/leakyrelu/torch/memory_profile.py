@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,9 +53,6 @@ class ActivationMemory:
     --------
     >>> import torch
     >>> from torch import nn
-
-    from leakyrelu.torch._compat import sparse_parts
-    from leakyrelu.torch.graph.model_calls import call_model
     >>> from leakyrelu.torch import activation_memory
     >>> count = activation_memory(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(10, 4))
     >>> count.bytes, count.input_bytes, [(module.name, module.bytes) for module in count.modules]
@@ -67,40 +65,15 @@ class ActivationMemory:
     modules: tuple[ModuleMemory, ...]
 
     def __repr__(self) -> str:
-        rows = [(module.name or "(model)", module.kind, f"{module.bytes:,}") for module in self.modules]
+        rows = [("module", "kind", "bytes kept")]
+        rows += [(module.name or "(model)", module.kind, f"{module.bytes:,}") for module in self.modules]
         rows.append(("total", "", f"{self.bytes:,}"))
-        widths = [max(len(row[column]) for row in [("module", "kind", "bytes kept"), *rows]) for column in range(3)]
-        lines = [
-            f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {kept:>{widths[2]}}"
-            for name, kind, kept in [("module", "kind", "bytes kept"), *rows]
-        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {kept:>{widths[2]}}" for name, kind, kept in rows]
         lines.insert(1, "-" * len(lines[0]))
         lines.insert(-1, lines[1])
         lines.append(f"apart: input {self.input_bytes:,}, parameters and buffers {self.parameter_bytes:,}")
         return "\n".join(lines)
-
-
-@dataclass
-class _Count:
-    """The storages seen so far, and the module that is running."""
-
-    known: dict[torch.UntypedStorage, str]  # kept until the end: the memory of one that is freed could be another's
-    bytes: dict[str, int] = field(default_factory=dict)
-    apart: dict[str, int] = field(default_factory=lambda: {"input": 0, "parameter": 0})
-    running: list[str] = field(default_factory=list)
-
-    def add(self, tensor: torch.Tensor) -> torch.Tensor:
-        for part in _parts(tensor):
-            storage = part.untyped_storage()
-            kind = self.known.get(storage)
-            if kind != "seen":
-                self.known[storage] = "seen"
-                if kind is None:
-                    name = self.running[-1] if self.running else ""
-                    self.bytes[name] = self.bytes.get(name, 0) + storage.nbytes()
-                else:
-                    self.apart[kind] += storage.nbytes()
-        return tensor
 
 
 def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa: A002
@@ -120,11 +93,6 @@ def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa
     input
         A tensor, or a tuple or list of arguments, or a dict of keyword arguments.
 
-    Returns
-    -------
-    ActivationMemory
-        Totals and one entry a module; prints as a table.
-
     Raises
     ------
     TypeError
@@ -134,9 +102,6 @@ def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa
     --------
     >>> import torch
     >>> from torch import nn
-
-    from leakyrelu.torch._compat import sparse_parts
-    from leakyrelu.torch.graph.model_calls import call_model
     >>> from leakyrelu.torch import LeakyReLU, activation_memory
     >>> x = torch.randn(2**16, 16)
     >>> activation_memory(nn.Sequential(nn.Linear(16, 16), nn.LeakyReLU()), x)
@@ -150,33 +115,43 @@ def activation_memory(model: nn.Module, input: Any) -> ActivationMemory:  # noqa
     131072
     """
     require_module(model, "; wrap a function in a module")
-    known = dict.fromkeys(_storages(input), "input")
-    known.update((storage, "parameter") for storage in _storages([*model.parameters(), *model.buffers()]))
-    count = _Count(known)
+    # Storages stay until the end: the memory of one that is freed could be another's.
+    inputs, parameters = _storages(input), _storages([*model.parameters(), *model.buffers()])
+    saved: dict[torch.UntypedStorage, tuple[str, int]] = {}
+    running = [""]
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        for storage in _storages(tensor):
+            saved.setdefault(storage, (running[-1], storage.nbytes()))
+        return tensor
+
+    def enter(name: str, *_: Any) -> None:
+        running.append(name)
+
+    def leave(*_: Any) -> None:
+        running.pop()
+
     names = {module: name for name, module in model.named_modules()}
-    handles = [handle for module, name in names.items() for handle in _watch(module, name, count)]
+    handles = [module.register_forward_pre_hook(partial(enter, name), prepend=True) for module, name in names.items()]
+    handles += [module.register_forward_hook(leave, always_call=True) for module in names]
     try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count.add, lambda tensor: tensor):
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             call_model(model, input)
     finally:
         for handle in handles:
             handle.remove()
+    kept: dict[str, int] = {}
+    input_bytes = parameter_bytes = 0
+    for storage, (name, size) in saved.items():
+        if storage in parameters:
+            parameter_bytes += size
+        elif storage in inputs:
+            input_bytes += size
+        elif size:
+            kept[name] = kept.get(name, 0) + size
     kinds = {name: type(module).__name__ for module, name in names.items()}
-    modules = tuple(ModuleMemory(name, kinds[name], kept) for name, kept in count.bytes.items() if kept)
-    return ActivationMemory(sum(count.bytes.values()), count.apart["input"], count.apart["parameter"], modules)
-
-
-def _watch(module: nn.Module, name: str, count: _Count) -> tuple[Any, Any]:
-    def enter(*_: Any) -> None:
-        count.running.append(name)
-
-    def leave(*_: Any) -> None:
-        count.running.pop()
-
-    return (
-        module.register_forward_pre_hook(enter, prepend=True),
-        module.register_forward_hook(leave, always_call=True),
-    )
+    modules = tuple(ModuleMemory(name, kinds[name], size) for name, size in kept.items())
+    return ActivationMemory(sum(kept.values()), input_bytes, parameter_bytes, modules)
 
 
 def _storages(value: Any) -> set[torch.UntypedStorage]:

@@ -159,7 +159,7 @@ def _watch_class(keras: Any) -> Any:
             return Rectifier(kind, float(layer.negative_slope))
         if isinstance(layer, layers.PReLU):
             slopes = layer.alpha.value.detach()
-            # One axis of the slopes is that of the units; which one, the shared axes say, and else it is the last.
+            # One axis of the slopes is that of the units: the last that is not shared.
             axis = next((i for i in reversed(range(slopes.ndim)) if slopes.shape[i] > 1), slopes.ndim - 1)
             others = [i for i in range(slopes.ndim) if i != axis]
             slope = slopes.mean(others) if others else slopes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -144,14 +145,12 @@ def _state(path: Path) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what it does not read: the error names it
             state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights only" in str(error).lower() or "unsupported global" in str(error).lower():
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if isinstance(error, pickle.UnpicklingError) and re.search("weights only|unsupported global", str(error), re.I):
             raise CommandError(
                 f"{path} holds more than weights, and to read it could run code: save model.state_dict(), "
                 "or use safetensors"
             ) from None
-        raise CommandError(f"{path} is not a file of torch.save: {first_line(error)}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CommandError(f"{path} is not a file of torch.save: {first_line(error)}") from None
     for name in _INSIDE:
         if isinstance(state, dict) and isinstance(state.get(name), dict):

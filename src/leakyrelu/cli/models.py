@@ -31,13 +31,11 @@ def build_model(target: str) -> nn.Module:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise CommandError(
                 f"there is no module {error.name!r} in {here} or on Python's path (wanted for {target})"
             ) from None
-        raise CommandError(f"importing {module_name} failed: {type_and_first_line(error)}") from error
-    except (Exception, SystemExit) as error:
         raise CommandError(f"importing {module_name} failed: {type_and_first_line(error)}") from error
     try:
         factory: Any = functools.reduce(getattr, attribute.split("."), module)

@@ -33,7 +33,7 @@ class Producer:
 def producer_from_tables(
     operator: str, inputs: Iterable[Any], axes: Mapping[str, int], passing: frozenset[str]
 ) -> Producer | None:
-    """Describe an operator by its name: `axes` says where units are put, `passing` which operators leave them."""
+    """Describe an operator by its name: `axes` are those that put units on an axis, `passing` those that leave them."""
     if operator in axes:
         return Producer(axes[operator])
     return Producer(inputs=inputs) if operator in passing else None
@@ -52,9 +52,9 @@ def checked_axis(axis: int, name: str, shape: Sequence[int]) -> int:
 def find_unit_axis(
     tensor: Any, producer_of: Callable[[Any], Producer | None], key: Callable[[Any], Hashable] = lambda tensor: tensor
 ) -> int | None:
-    """Find the axis of the units of a tensor, or None where the graph does not say.
+    """Find the axis of the units of a tensor, or None where the graph leaves it open.
 
-    `producer_of` describes what a tensor is the output of, or gives None where that says nothing about units; `key`
+    `producer_of` describes what a tensor is the output of, or gives None where that decides nothing; `key`
     identifies a tensor, so that none is searched twice.
 
     Examples

@@ -338,7 +338,7 @@ def _described(inputs: Mapping[str, Any]) -> str:
 
 
 def require(module: str) -> Any:
-    """Import a package of the extra ``onnx``; the error says how to install it."""
+    """Import a package of the extra ``onnx``; the error names the command that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

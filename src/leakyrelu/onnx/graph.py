@@ -120,7 +120,7 @@ class _Graph:
         return np.asarray(to_array(tensor, base_dir=str(self.folder)))
 
     def _axis(self, tensor: str) -> int:
-        """Find the axis of the units of a tensor; the channels where the graph does not say."""
+        """Find the axis of the units of a tensor; the channels where the graph leaves it open."""
         axis = find_unit_axis(tensor, self._producer)
         return CHANNELS if axis is None else axis
 

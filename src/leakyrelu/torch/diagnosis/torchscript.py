@@ -51,7 +51,7 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
     UserWarning
         A rectifier's slope or threshold is computed by the program, so it cannot be counted.
     """
-    graph = program.inlined_graph
+    graph: Any = program.inlined_graph
     found: list[tuple[str, Any, Rectifier, int | None]] = []
     computed: list[str] = []
     taken: dict[str, int] = {}
@@ -80,7 +80,10 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
         number, probe = next(_numbers), InputProbe(rectifier)
         _put(module, name, probe)
         _probes[number] = probe
-        _show_first(graph, node, number)
+        graph.setInsertPoint(node)
+        shown = graph.create("leakyrelu_scripted::show", [next(node.inputs()), graph.insertConstant(number)], 1)
+        shown.insertBefore(node)
+        node.replaceInput(0, shown.output())
     return module, {name: axis for name, _, _, axis in found if axis is not None}
 
 
@@ -149,13 +152,6 @@ def _define_operator() -> None:
 def _show(x: Tensor, number: int) -> Tensor:
     _probes[number](x)
     return x
-
-
-def _show_first(graph: Any, node: Any, number: int) -> None:
-    graph.setInsertPoint(node)
-    shown = graph.create("leakyrelu_scripted::show", [next(node.inputs()), graph.insertConstant(number)], 1)
-    shown.insertBefore(node)
-    node.replaceInput(0, shown.output())
 
 
 def _nodes(block: Any) -> Any:

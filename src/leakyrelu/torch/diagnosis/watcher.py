@@ -1,7 +1,7 @@
 """The census of a PyTorch model: counts of every rectifier, module or function, while the model runs.
 
-Which axis holds the units follows from the layer that produces the input of the rectifier, since the shape alone cannot
-say: (8, 16, 32) is channels and positions behind a convolution, positions and features behind a linear layer.
+Which axis holds the units follows from the layer that produces the input of the rectifier, not from the shape alone:
+(8, 16, 32) is channels and positions behind a convolution, positions and features behind a linear layer.
 """
 
 from __future__ import annotations

@@ -90,22 +90,9 @@ def write_page(
     Charts follow the reader's light or dark preference and the width of the window. Each ``figure[data-chart]`` gets
     ``data-drawn="true"`` once its chart is drawn. The arrow keys move from mark to mark of a chart.
 
-    Parameters
-    ----------
-    path
-        The file to write; its folder must exist.
-    title, summary, footnote
-        Plain text. Blank lines in `summary` and `footnote` separate paragraphs.
-    charts, tables, notices
-        In the order shown, after the `notices`. With an odd number of charts the first takes the full width.
-
-    Raises
-    ------
-    ValueError
-        Two charts with one id, an id that cannot stand in an address, a chart that would fetch its data, or a table
-        row with the wrong number of cells.
-    ImportError
-        The extra ``report`` is not installed.
+    Text is plain; blank lines in `summary` and `footnote` separate paragraphs. With an odd number of charts the first
+    takes the full width. A ValueError refuses two charts with one id, an id that cannot stand in an address, a chart
+    that would fetch its data, and a table row with the wrong number of cells.
     """
     _check(charts, tables)
     jinja2 = require("jinja2")
@@ -132,21 +119,8 @@ def write_page(
 def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: float = 2.0) -> None:
     """Write one chart as a PNG, in the light theme on white.
 
-    Parameters
-    ----------
-    spec
-        A Vega-Lite specification as a dict, data included. A width of ``"container"`` becomes 720.
-    path
-        The file to write, which ends in ``.png`` or has no ending; its folder must exist.
-    scale
-        Pixels per unit of the specification.
-
-    Raises
-    ------
-    ValueError
-        The chart would fetch its data, `scale` is not above 0, or `path` has the ending of another kind of file.
-    ImportError
-        The extra ``report`` is not installed.
+    A width of ``"container"`` becomes 720; `scale` is pixels per unit of the specification. A ValueError refuses a
+    chart that would fetch its data, a scale not above 0, and a path with the ending of another kind of file.
     """
     check_png(path)
     _refuse_urls(spec, "the chart")
@@ -196,8 +170,7 @@ def _check(charts: Sequence[Chart], tables: Sequence[Table]) -> None:
             if len(row) != len(table.columns):
                 raise ValueError(
                     f"row {number} of the table {table.title!r} has {counted(len(row), 'cell')} for "
-                    f"{counted(len(table.columns), 'column')}: "
-                    "give every row one cell per column"
+                    f"{counted(len(table.columns), 'column')}: give every row one cell per column"
                 )
 
 

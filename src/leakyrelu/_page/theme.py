@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-_CATEGORIES_LIGHT: Final = ["#2f6bb3", "#c2403f", "#1e8a63", "#b06f0a", "#7350b5", "#55606e", "#0b7f92", "#a13a80"]
-_CATEGORIES_DARK: Final = ["#7db2f2", "#ff8d87", "#5fcf9f", "#efb659", "#bda3f5", "#b4bdc9", "#5ccbdd", "#ec92cd"]
-
-# A share from silent over one half (a unit that bends in the middle: quiet) to always on; last, not known.
-_DIVERGING_LIGHT: Final = ["#b3261e", "#e08e79", "#f2cfc3", "#e4e7eb", "#bcd3ec", "#74a4d8", "#1f5fa8", "#000000"]
-_DIVERGING_DARK: Final = ["#ff5f52", "#b85a4d", "#6b4540", "#3a414b", "#38536f", "#4a80b8", "#74b6ff", "#ffffff"]
-
 
 def _config(*, ink: str, quiet: str, line: str, categories: list[str], diverging: list[str], ramp: list[str]) -> Any:
+    # `diverging`: from silent over one half (a unit that bends in the middle: quiet) to always on; last, not known.
     text = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
     axis = {
         **text,
@@ -64,8 +58,8 @@ LIGHT: Final[dict[str, Any]] = _config(
     ink="#1b1f24",
     quiet="#57606a",
     line="#d5dae0",
-    categories=_CATEGORIES_LIGHT,
-    diverging=_DIVERGING_LIGHT,
+    categories=["#2f6bb3", "#c2403f", "#1e8a63", "#b06f0a", "#7350b5", "#55606e", "#0b7f92", "#a13a80"],
+    diverging=["#b3261e", "#e08e79", "#f2cfc3", "#e4e7eb", "#bcd3ec", "#74a4d8", "#1f5fa8", "#000000"],
     ramp=["#e3ecf7", "#2f6bb3", "#12325c"],
 )
 """Vega-Lite ``config`` on a light background."""
@@ -74,8 +68,8 @@ DARK: Final[dict[str, Any]] = _config(
     ink="#e8ebef",
     quiet="#a3acb8",
     line="#363d47",
-    categories=_CATEGORIES_DARK,
-    diverging=_DIVERGING_DARK,
+    categories=["#7db2f2", "#ff8d87", "#5fcf9f", "#efb659", "#bda3f5", "#b4bdc9", "#5ccbdd", "#ec92cd"],
+    diverging=["#ff5f52", "#b85a4d", "#6b4540", "#3a414b", "#38536f", "#4a80b8", "#74b6ff", "#ffffff"],
     ramp=["#22344b", "#5b97dd", "#cfe3fb"],
 )
 """Vega-Lite ``config`` on a dark background."""

@@ -133,16 +133,18 @@ class Layer:
         NaN where gradients were not watched. A unit that a gradient never reached cannot learn from these data: all its
         inputs were where the derivative is 0, or nothing behind it passed a gradient on.
         """
-        if self.counts.reached is None or self.counts.gradients == 0 or self.units == 0:
-            return float("nan")
-        return float(np.mean(self.counts.reached > 0))
+        return float(np.mean(self._reached)) if self._reached.size else float("nan")
 
     @cached_property
     def unreached_units(self) -> IntArray:
         """Units that no gradient reached; empty where gradients were not watched."""
-        if self.counts.reached is None or self.counts.gradients == 0:
-            return np.flatnonzero(np.zeros(0))
-        return np.flatnonzero(self.counts.reached == 0)
+        return np.flatnonzero(~self._reached)
+
+    @cached_property
+    def _reached(self) -> NDArray[np.bool_]:
+        """Whether any gradient reached each unit; empty where gradients were not watched."""
+        reached = self.counts.reached if self.counts.gradients else None
+        return np.zeros(0, bool) if reached is None else reached > 0
 
     @cached_property
     def effective_slope(self) -> FloatArray:

@@ -77,11 +77,12 @@ def load(path: str | os.PathLike[str]) -> Data:
     DataError
         The file is missing or is not that; the message says which.
     """
-    arrays = _read(path)
-    return _split(Path(path).name, *_checked(arrays["X"], arrays["y"], str(path)))
+    x, y = _read(path)
+    _check(x, y, path)
+    return _split(Path(path).name, x, y)
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+def _read(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read the arrays X and y without unpickling anything."""
     try:
         # Opened here: given a name, NumPy leaves the file open where it is no archive.
@@ -95,7 +96,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
                 if name not in archive.files:
                     found = ", ".join(archive.files) or "nothing"
                     raise DataError(f"{path} has no array {name!r}, only {found}; save with X=..., y=...")
-            return {name: archive[name] for name in ("X", "y")}
+            return archive["X"], archive["y"]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, EOFError, zipfile.BadZipFile) as error:
@@ -113,7 +114,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} is not a file written by np.savez: {error}") from None
 
 
-def _checked(x: NDArray[Any], y: NDArray[Any], path: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _check(x: NDArray[Any], y: NDArray[Any], path: str | os.PathLike[str]) -> None:
     if x.ndim < 2:
         raise DataError(f"{path}: X has shape {x.shape}; it must have samples first and at least one more dimension")
     if x.dtype.kind not in "biuf":
@@ -138,7 +139,6 @@ def _checked(x: NDArray[Any], y: NDArray[Any], path: str) -> tuple[NDArray[Any],
             f"{path}: X has {counted(int((~np.isfinite(x)).sum()), 'NaN or infinite value')}; fill in finite values or "
             "leave those samples out"
         )
-    return x, y
 
 
 def _split(name: str, x: NDArray[Any], y: NDArray[Any]) -> Data:

@@ -92,8 +92,7 @@ def picture(census: Census) -> dict[str, Any]:
         )
         .properties(height=alt.Step(_step(census)), width=640)
     )
-    document: dict[str, Any] = chart.to_dict()
-    return document
+    return dict(chart.to_dict())
 
 
 def distribution(census: Census) -> Chart:

@@ -109,7 +109,7 @@ class _Graph:
         if tensor is None and producer is not None:
             if producer.op_type in ("Identity", "Cast"):
                 return self.constant(producer.input[0])
-            if producer.op_type == "Constant":
+            if producer.op_type == "Constant" and producer.attribute:
                 attribute = producer.attribute[0]
                 if attribute.name != "value":
                     return np.asarray(_value(attribute))

@@ -51,3 +51,21 @@ def test_the_numbers_are_the_same_and_the_units_are_found():
     assert report.layers[0].silent_units.tolist() == [0, 1]
     assert report.layers[1].negative_slope == 0.2
     assert report.layers[3].negative_slope.tolist() == [0.25] * 6
+
+
+class Bounds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+        self.register_buffer("table", torch.tensor([-1.0, 2.0, 0.0, 3.0]))
+
+    def forward(self, x):
+        return torch.clamp(self.linear(x), self.table) + torch.relu(self.table)
+
+
+def test_rectifiers_of_buffers_are_read_and_clamps_by_buffers_are_left():
+    module, unit_axis = rectifiers_as_modules(torch.export.export(Bounds().eval(), (torch.ones(5, 3),)))
+    report = diagnose(module, torch.ones(5, 3), unit_axis=unit_axis)
+    assert [(layer.name, layer.kind, layer.units, len(layer.silent_units)) for layer in report.layers] == [
+        ("relu", "ReLU", 4, 2)
+    ]

@@ -65,8 +65,10 @@ def _rectifier(node: Any, module: Any) -> nn.Module | None:
     name = _operator(node).removesuffix("_") if node.op == "call_function" else ""
     if name not in READERS or name in ("rrelu", "threshold"):
         return None
-    args = [module.get_parameter(a.target) if getattr(a, "op", "") == "get_attr" else a for a in node.args]
-    rectifier = READERS[name](tuple(args), node.kwargs)
+    args = node.args
+    if name == "prelu" and getattr(args[1], "op", "") == "get_attr":
+        args = args[0], module.get_parameter(args[1].target)
+    rectifier = READERS[name](args, node.kwargs)
     if rectifier is None:
         return None
     if isinstance(slopes := rectifier.slope, torch.Tensor):

@@ -133,7 +133,7 @@ def test_the_picture_is_a_png_that_shows_every_number(result, tmp_path):
     ],
 )
 def test_labels_at_line_ends_are_moved_apart_and_no_further(ends):
-    places = _spread(ends, 0.0, 100.0, float, float)
+    places = _spread(ends, 0.0, 100.0)
     gap = 100 * _LABEL / _HEIGHT
     ordered = sorted(places.values())
     assert all(high - low > 0.99 * gap for low, high in itertools.pairwise(ordered))

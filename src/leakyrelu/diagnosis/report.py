@@ -81,11 +81,7 @@ class Report(Census):
         html.write_picture(self, path, title=title, scale=scale)
 
     def to_html(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        title: str = "What the units do",
-        history: CensusSeries | None = None,
+        self, path: str | os.PathLike[str], *, title: str = "What the units do", history: CensusSeries | None = None
     ) -> None:
         """Write one HTML page, which works offline: findings, a strip of units per layer, distributions and the table.
 

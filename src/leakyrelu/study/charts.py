@@ -16,12 +16,13 @@ from leakyrelu._text import counted
 from leakyrelu.study.conclusion import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from leakyrelu.study.result import RowResult, StudyResult
 
 _HEIGHT = 260  # of a plot, in pixels
 _LABEL = 15  # height of a line of text, in pixels
+_DASHES = {"Leaky 0.01": [6, 3], "Leaky 0.001": [2, 3]}  # of the lines that lie close to ReLU's
 _LABEL_SHARE = 0.3  # of the width, kept free for the labels at the line ends
 
 
@@ -48,7 +49,7 @@ def silent(result: StudyResult) -> Chart:
         "Share of a layer's units that are positive for no training sample, after training, in percent (median of "
         f"{_seeds(result)}). Under ReLU such a unit is dead: no gradient reaches it. Over all layers: "
         f"{_each(result, lambda row: percent(row.silent_after))}.",
-        _lines(series, x="layer", y="silent units after training (%)", low=0.0, order=_order(result)),
+        _lines(series, x="layer", y="silent units after training (%)", low=0.0),
     )
 
 
@@ -61,7 +62,7 @@ def gradient(result: StudyResult) -> Chart:
         f"Frobenius norm of the gradient of the loss by a layer's weights, before training (median of "
         f"{_seeds(result)}). A flat line means that all layers learn at one pace. First layer over last: "
         f"{_each(result, lambda row: f'{row.gradient_ratio:.2g}')}.",
-        _lines(series, x="layer", y="gradient norm (log scale)", log=True, order=_order(result)),
+        _lines(series, x="layer", y="gradient norm (log scale)", log=True),
     )
 
 
@@ -74,7 +75,7 @@ def curves(result: StudyResult) -> Chart:
         "Share of validation samples classified right after each epoch, in percent, at each row's own learning rate "
         f"(median of {_seeds(result)}). After the last epoch: "
         f"{_each(result, lambda row: percent(row.validation_accuracy))}.",
-        _lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0, order=_order(result)),
+        _lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0),
     )
 
 
@@ -91,7 +92,7 @@ def picture(result: StudyResult) -> dict[str, Any]:
     base = alt.Chart(alt.InlineData(values=records)).encode(
         y=_row_axis(result, alt.Axis(labels=False, ticks=False)),
         x=alt.X("silent:Q", title="silent units after training (%)", scale=scale),
-        color=_color("name", _order(result)),
+        color=_color("name", [row.row.name for row in result.rows]),
     )
     right = alt.layer(
         base.mark_bar(height={"band": 0.5}),
@@ -142,7 +143,7 @@ def _accuracy(result: StudyResult) -> Any:
     left = max(0, 10 * math.floor(lowest / 10 - 0.3))
     scale = alt.Scale(domain=[left, 100 + 0.12 * (100 - left)], nice=False)
     axis = alt.Axis(values=list(range(left, 101, 10 if left >= 30 else 20)))
-    color = _color("name", _order(result))
+    color = _color("name", [row.row.name for row in result.rows])
     bold = {"condition": {"test": "indexof(datum.label, 'Centered') == 0", "value": "bold"}, "value": "normal"}
     y = _row_axis(result, alt.Axis(labelFontWeight=bold))
     base = alt.Chart(alt.InlineData(values=records)).encode(y=y, color=color)
@@ -176,7 +177,6 @@ def _lines(
     *,
     x: str,
     y: str,
-    order: list[str],
     log: bool = False,
     low: float | None = None,
     high: float | None = None,
@@ -196,13 +196,15 @@ def _lines(
     elif high is None:
         top = max(1.08 * top, bottom + 1.0)
     last = max((record["x"] for record in records), default=1)
-    ends = {record["row"]: record["y"] for record in records if record["x"] == last}
-    places = _spread(ends, bottom, top, math.log if log else float, math.exp if log else float)
-    names = [{"row": name, "x": last, "y": place, "text": name} for name, place in places.items()]
+    forward: Callable[[float], float] = math.log if log else float
+    backward: Callable[[float], float] = math.exp if log else float
+    ends = {record["row"]: forward(record["y"]) for record in records if record["x"] == last}
+    places = _spread(ends, forward(bottom), forward(top))
+    names = [{"row": name, "x": last, "y": backward(place), "text": name} for name, place in places.items()]
 
     span = max(last - 1, 1)
     ticks = sorted({1, *range(_step(last), last + 1, _step(last))})
-    color = _color("row", order)
+    color, order = _color("row", series), _order(series)
     across = alt.X(
         "x:Q",
         title=x,
@@ -211,7 +213,9 @@ def _lines(
     )
     scale = alt.Scale(type="log" if log else alt.Undefined, domain=[bottom, top], nice=False)
     up = alt.Y("y:Q", title=y, scale=scale, axis=alt.Axis(tickCount=6, format="~g" if log else "~f"))
-    dash = alt.StrokeDash("row:N", scale=alt.Scale(domain=order, range=[_dash(name) for name in order]), legend=None)
+    dash = alt.StrokeDash(
+        "row:N", scale=alt.Scale(domain=order, range=[_DASHES.get(name, [1, 0]) for name in order]), legend=None
+    )
     base = alt.Chart(alt.InlineData(values=records)).encode(x=across, y=up, color=color)
     return alt.layer(
         base.transform_filter("datum.row != 'Centered'").mark_line(opacity=0.9).encode(strokeDash=dash),
@@ -226,18 +230,11 @@ def _lines(
     ).properties(width="container", height=_HEIGHT)
 
 
-def _spread(
-    ends: dict[str, float],
-    bottom: float,
-    top: float,
-    forward: Callable[[float], float],
-    backward: Callable[[float], float],
-) -> dict[str, float]:
+def _spread(ends: dict[str, float], low: float, high: float) -> dict[str, float]:
     """Move the labels of line ends apart by at least their height, each as little as the others allow."""
-    low, high = forward(bottom), forward(top)
     gap = (high - low) * _LABEL / _HEIGHT
     names = sorted(ends, key=lambda name: ends[name])
-    places = [min(max(forward(ends[name]), low), high) for name in names]
+    places = [min(max(ends[name], low), high) for name in names]
     for _ in range(200):
         for lower in range(len(places) - 1):
             overlap = places[lower] + gap - places[lower + 1]
@@ -248,25 +245,20 @@ def _spread(
             min(max(place, low + number * gap), high - (len(places) - 1 - number) * gap)
             for number, place in enumerate(places)
         ]
-    return {name: backward(place) for name, place in zip(names, places, strict=True)}
+    return dict(zip(names, places, strict=True))
 
 
-def _order(result: StudyResult) -> list[str]:
+def _order(rows: Iterable[str]) -> list[str]:
     """Names in the order of the theme's colors: the two that matter most first, whatever is left out."""
-    leaky = [row.row.name for row in reversed(result.rows) if row.row.name.startswith("Leaky")]
-    return ["Centered", "ReLU", "Tailored", *leaky]
+    return ["Centered", "ReLU", "Tailored", *reversed([name for name in rows if name.startswith("Leaky")])]
 
 
 def _row_axis(result: StudyResult, axis: Any) -> Any:
     return alt.Y("row:N", sort=[label(row) for row in result.rows], title=None, axis=axis)
 
 
-def _color(field: str, order: list[str]) -> Any:
-    return alt.Color(f"{field}:N", scale=alt.Scale(domain=order), legend=None)
-
-
-def _dash(name: str) -> list[int]:
-    return {"Leaky 0.01": [6, 3], "Leaky 0.001": [2, 3]}.get(name, [1, 0])
+def _color(field: str, rows: Iterable[str]) -> Any:
+    return alt.Color(f"{field}:N", scale=alt.Scale(domain=_order(rows)), legend=None)
 
 
 def _step(last: int) -> int:

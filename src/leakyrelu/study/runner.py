@@ -41,11 +41,7 @@ _MOST_WORKERS = 8  # each holds PyTorch and a network: some 300 MB
 
 
 def run_study(
-    data: Data,
-    settings: Settings | None = None,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
+    data: Data, settings: Settings | None = None, *, workers: int | None = None, progress: Progress | None = None
 ) -> StudyResult:
     """Train every row with every seed and learning rate, and examine each row at its best learning rate.
 

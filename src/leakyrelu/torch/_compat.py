@@ -34,6 +34,8 @@ try:
     # A transform of `torch.func`, a batched gradient (`is_grads_batched`): there is no public test for either.
     are_transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
     is_batched_gradient: Callable[[Tensor], bool] = torch._C._functorch.is_legacy_batchedtensor
+    # `torch.jit.is_tracing` without Python around it: each call of `leaky_relu` asks.
+    is_tracing: Callable[[], bool] = torch._C._is_tracing
     # Hides calls from all modes; the public `torch.overrides` has this for code within one mode only.
     DisableTorchFunction: Any = torch._C.DisableTorchFunction
     # The function without Python around it, which takes as long as the kernel of a small tensor.
@@ -46,58 +48,23 @@ try:
     _function_of_graph = torch._C._create_function_from_graph
 
     # Tensors without values, and what `with torch.device(...)` opens: PyTorch makes both, and names neither in public.
-    from torch._subclasses.fake_tensor import FakeTensor
+    from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 
     # Whether torch.fx traces: `torch.compiler.is_compiling` is false then, and a call may have no proxy among its
     # arguments.
-    from torch.fx._symbolic_trace import is_fx_symbolic_tracing
-    from torch.utils._device import DeviceContext
+    from torch.fx._symbolic_trace import is_fx_symbolic_tracing as is_fx_symbolic_tracing
+    from torch.utils._device import DeviceContext as DeviceContext
 
     # Knows the containers that libraries register, such as outputs of transformers; `torch.fx.node.map_aggregate` not.
-    from torch.utils._pytree import tree_leaves
+    from torch.utils._pytree import tree_leaves as tree_leaves
 except (ImportError, AttributeError) as error:
     raise ImportError(
         f"leakyrelu.torch works with PyTorch 2.9 and newer (tested: {_TESTED}), and this is {torch.__version__} "
         f"({error}); install another version, such as torch==2.13.0"
     ) from error
 
-# Public, without a type. TorchScript knows the first by its identity.
+# Public, without a type. TorchScript knows it by its identity.
 is_scripting: Callable[[], bool] = torch.jit.is_scripting  # type: ignore[attr-defined]
-is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
-
-__all__ = [
-    "HOOKS",
-    "DeviceContext",
-    "DisableTorchFunction",
-    "FakeTensor",
-    "SharedState",
-    "apply_of",
-    "are_transforms_active",
-    "autograd_state",
-    "call_frame",
-    "count_dispatch_modes",
-    "count_function_modes",
-    "count_hooks",
-    "fast_leaky_relu",
-    "function_mode",
-    "has_forward_hooks",
-    "in_backward_pass",
-    "in_forward_mode",
-    "is_batched_gradient",
-    "is_compiled",
-    "is_fx_symbolic_tracing",
-    "is_scripting",
-    "is_tracing",
-    "is_view",
-    "isolate_state",
-    "openmp_library",
-    "script_function",
-    "share_parameters",
-    "sparse_parts",
-    "tree_leaves",
-    "writes_graph",
-]
-
 
 # Modes.
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from leakyrelu.torch._checks import require_module
 from leakyrelu.torch._compat import sparse_parts
-from leakyrelu.torch.graph.model_calls import call_model
+from leakyrelu.torch.graph.tracing import call_model
 
 
 @dataclass(frozen=True)

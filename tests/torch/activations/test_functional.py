@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.tensors import BITS, DTYPES, assert_same_bits, error_of, gradient, kept_bytes, special
 
 from leakyrelu.torch import leaky_relu
-from leakyrelu.torch.activations.packed_signs import pack, unpack
+from leakyrelu.torch.activations.kernels import pack, unpack
 
 pytestmark = pytest.mark.usefixtures("no_tensor_is_small")
 

@@ -9,5 +9,5 @@ from leakyrelu.torch.normalization import autograd
 def implementation(request, monkeypatch):
     """Run the test on both implementations of the layer: the native core and PyTorch operations."""
     if request.param == "plain":
-        monkeypatch.setattr(autograd, "NATIVE", ())
+        monkeypatch.setattr(autograd, "NATIVE_DTYPES", {})
     return request.param

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from leakyrelu import _core, get_num_threads
 from leakyrelu.torch import NormLeakyReLU
+from leakyrelu.torch.activations.kernels import share_threads
 from leakyrelu.torch.normalization import native, plain
-from leakyrelu.torch.openmp import share_threads
 
 
 @pytest.mark.parametrize("training", [True, False])

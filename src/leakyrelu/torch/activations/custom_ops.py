@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["from_signs", "with_signs", "with_signs_"]
-
 _library: Any = torch.library.Library("leakyrelu", "DEF")  # type: ignore[no-untyped-call]
 
 

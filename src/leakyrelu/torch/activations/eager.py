@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.compiler import is_compiling
 
 from leakyrelu.torch._compat import (
     DeviceContext,
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 TRANSPARENT: set[type] = {DeviceContext}
 """Modes of `torch.overrides` that change nothing about a call and need not see inside it."""
@@ -33,22 +34,21 @@ def needs_standard_functions() -> bool:
     A dispatch mode sees operators, and takes those of `custom_ops.py`; but a graph that is recorded for others, by an
     exporter, is to hold PyTorch's own.
     """
-    return bool(
-        torch.compiler.is_compiling()
+    return (
+        is_compiling()
         or are_transforms_active()
         or is_tracing()
-        or (count_dispatch_modes() and writes_graph())
-        or (count_function_modes() and _has_function_mode())
+        or (count_dispatch_modes() > 0 and writes_graph())
+        or (
+            count_function_modes() > 0
+            and any(type(function_mode(k)) not in TRANSPARENT for k in range(count_function_modes()))
+        )
     )
 
 
-def _is_eager() -> bool:
+def is_eager() -> bool:
     """Whether no transform, mode or tracer is active between this call and the memory of the tensors."""
     return not (needs_standard_functions() or count_dispatch_modes())
-
-
-def _has_function_mode() -> bool:
-    return any(type(function_mode(k)) not in TRANSPARENT for k in range(count_function_modes()))
 
 
 def has_kernels(x: Tensor) -> bool:
@@ -56,15 +56,7 @@ def has_kernels(x: Tensor) -> bool:
     return x.dtype in _DTYPES and x.layout is torch.strided and not (x.is_meta or x.is_nested)
 
 
-def is_watched() -> bool:
-    """Whether a mode is active that observes calls of `leaky_relu`."""
-    depth = count_function_modes()
-    return bool(depth) and any(hasattr(function_mode(k), "observe_leaky_relu") for k in range(depth))
-
-
-def announce(x: Tensor, slope: float) -> None:
-    """Report a call of `leaky_relu` to the modes that observe it: PyTorch shows them calls of its own functions."""
-    for k in range(count_function_modes()):
-        mode: Any = function_mode(k)
-        if hasattr(mode, "observe_leaky_relu"):
-            mode.observe_leaky_relu(x, slope)
+def observers() -> list[Any]:
+    """Return the active modes that observe calls of `leaky_relu`: PyTorch shows them calls of its own functions."""
+    modes = (function_mode(k) for k in range(count_function_modes()))
+    return [mode for mode in modes if hasattr(mode, "observe_leaky_relu")]

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import is_grad_enabled
+from torch.compiler import is_compiling
 
 from leakyrelu.torch._compat import (
     DisableTorchFunction,
@@ -34,7 +36,7 @@ from leakyrelu.torch._compat import (
     is_view,
 )
 from leakyrelu.torch.activations import custom_ops, kernels
-from leakyrelu.torch.activations.eager import _PLAIN, announce, has_kernels, needs_standard_functions
+from leakyrelu.torch.activations.eager import PLAIN_TENSORS, has_kernels, needs_standard_functions, observers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
 # Of a small tensor's time, looking up names is a part that can be seen.
 _Tensor = torch.Tensor
-_is_compiling = torch.compiler.is_compiling
 # Bytes below which PyTorch's own function is called, which keeps its whole input: an autograd function in Python costs
 # some 10 microseconds more, and only where memory is slower than arithmetic do fewer bytes win them back. On two cores
 # of an AMD EPYC (family 25, model 17), forward plus backward in memory that is used again, ours took 1.9, 1.5, 1.4,
@@ -108,35 +109,32 @@ def leaky_relu_unscripted(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
     if (
         not inplace  # PyTorch reads the signs off the result, where a negative slope has changed them
         and type(x) is _Tensor
-        and not _is_compiling()  # in a graph the number of elements is no number
+        and not is_compiling()  # in a graph the number of elements is no number
         and not is_tracing()
         and x.numel() * x.element_size() < _SMALL
     ):
         if count_function_modes():
             return F.leaky_relu(x, negative_slope)
         return fast_leaky_relu(x, negative_slope)
-    if not _keeps_signs(x) or (inplace and x.is_leaf):
+    keeps_signs = (  # because autograd needs them, and nothing else has to see PyTorch's own function
+        (type(x) in PLAIN_TENSORS or type(x) is FakeTensor)
+        and x.requires_grad
+        and is_grad_enabled()
+        and has_kernels(x)
+        and not needs_standard_functions()
+    )
+    if not keeps_signs or (inplace and x.is_leaf):
         if inplace and _signs_would_flip(x, negative_slope):
             return x.copy_(F.leaky_relu(x.clone(), negative_slope))  # type: ignore[no-any-return]
         return F.leaky_relu(x, negative_slope, inplace)
-    slope = _slope(x, negative_slope)
+    slope = negative_slope if type(negative_slope) is float else _checked_slope(x, negative_slope)
     if count_function_modes():
-        announce(x, slope)
+        for observer in observers():
+            observer.observe_leaky_relu(x, slope)
     if inplace and (is_view(x) or not kernels.is_dense(x)):
         # Which views may be written, and where their gradient goes, PyTorch decides in copy_.
         return x.copy_(_apply_leaky_relu(x, slope, False))  # type: ignore[no-any-return]
     return _apply_leaky_relu(x, slope, inplace)
-
-
-def _keeps_signs(x: Any) -> bool:
-    """Whether autograd needs signs, and nothing else has to see PyTorch's own function."""
-    return (
-        (type(x) in _PLAIN or type(x) is FakeTensor)
-        and x.requires_grad
-        and torch.is_grad_enabled()
-        and has_kernels(x)
-        and not needs_standard_functions()
-    )
 
 
 def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
@@ -145,15 +143,14 @@ def _signs_would_flip(x: Any, negative_slope: Any) -> bool:
         isinstance(x, torch.Tensor)
         and isinstance(negative_slope, (float, int))
         and negative_slope < 0
-        and ((x.requires_grad and torch.is_grad_enabled()) or needs_standard_functions() or in_forward_mode())
+        and ((x.requires_grad and is_grad_enabled()) or needs_standard_functions() or in_forward_mode())
     )
 
 
-def _slope(x: Tensor, negative_slope: Any) -> float:
-    if type(negative_slope) is not float:
-        # PyTorch says what a number is (a NumPy scalar, a tensor of no dimension), and refuses the rest in its words.
-        with DisableTorchFunction():  # modes need not see it
-            F.leaky_relu(x.detach().new_empty(0), negative_slope)
+def _checked_slope(x: Tensor, negative_slope: Any) -> float:
+    # PyTorch says what a number is (a NumPy scalar, a tensor of no dimension), and refuses the rest in its words.
+    with DisableTorchFunction():  # modes need not see it
+        F.leaky_relu(x.detach().new_empty(0), negative_slope)
     return float(negative_slope)
 
 
@@ -219,8 +216,9 @@ def _scale(grad: Tensor | None, signs: Tensor, slope: float, strides: tuple[int,
     """Apply the derivative to a gradient or a tangent, itself differentiable; None stands for zeros."""
     if grad is None:
         return None
-    if type(grad) not in _PLAIN or is_batched_gradient(grad) or needs_standard_functions():
+    if type(grad) not in PLAIN_TENSORS or is_batched_gradient(grad) or needs_standard_functions():
         return kernels.from_signs_plain(grad, signs, slope, strides)
-    if torch.is_grad_enabled() or in_forward_mode():
+    if is_grad_enabled() or in_forward_mode():
         return _apply_scale(grad, signs, slope, strides)
-    return _kernels(grad).from_signs(grad, signs, slope, strides)  # type: ignore[no-any-return]
+    scaled: Tensor = (custom_ops if count_dispatch_modes() else kernels).from_signs(grad, signs, slope, strides)
+    return scaled

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["poorly_inverted"]
-
-
 LIMITS = {torch.float64: 16.0, torch.float32: 16.0, torch.bfloat16: 2.0, torch.float16: 2.0}
 """Largest |b / w| with which a channel is inverted."""
 

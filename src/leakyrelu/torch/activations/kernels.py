@@ -1,18 +1,19 @@
 """Kernels on tensors: native ones on the addresses of CPU tensors, plain PyTorch operations elsewhere.
 
-Signs are taken in the memory order of the output. Nothing here knows autograd.
+Signs are taken in the memory order of the output: bit i of byte i // 8, counted from the low bit, is 1 where element i
+is > 0, and the trailing bits are 0. Nothing here knows autograd.
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from leakyrelu import _core
-from leakyrelu.torch.activations.packed_signs import pack, unpack
-from leakyrelu.torch.openmp import share_threads
+from leakyrelu.torch._compat import openmp_library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,29 @@ if TYPE_CHECKING:
 
 NATIVE_DTYPES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in _core.DTYPES.items()}
 
-# The kernels run on PyTorch's threads, so that two pools do not share the cores.
+
+def share_threads() -> bool:
+    """Let the native core compute on PyTorch's OpenMP threads, where they are those of GCC's library.
+
+    These go on spinning for some milliseconds after each parallel operation of PyTorch, and threads of our own would
+    have to share their cores with them.
+    """
+    path = openmp_library()
+    try:
+        entry = None if path is None else ctypes.CDLL(path).GOMP_parallel
+    except (OSError, AttributeError):
+        entry = None
+    if entry is not None:
+        _core.share_openmp(ctypes.cast(entry, ctypes.c_void_p).value or 0)
+    return entry is not None
+
+
 share_threads()
 
 
 def empty_like(x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
     """Return `torch.empty_like(x)` of a CPU tensor; large memory fresh from the system begins where huge pages do."""
-    if (size := x.numel() * x.element_size()) < _core.HUGE_PAGES_FROM:
+    if (size := x.nbytes) < _core.HUGE_PAGES_FROM:
         return torch.empty_like(x, memory_format=layout)
     _core.begin_huge_page_hint(size)
     try:
@@ -52,14 +69,8 @@ def aligned(x: Tensor) -> Tensor:
 
 def is_dense(x: Tensor) -> bool:
     """Whether a tensor fills its memory without gaps or overlap, in any order of its axes."""
-    return _memory_format(x) is not torch.preserve_format or torch.empty_like(x).stride() == x.stride()
-
-
-def _memory_format(x: Tensor) -> torch.memory_format:
-    """Return the layout that PyTorch gives the result of an elementwise function of `x`."""
-    if x.is_contiguous():
-        return torch.contiguous_format
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.preserve_format
+    dense = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+    return dense or torch.empty_like(x).stride() == x.stride()
 
 
 def _is_native(x: Tensor) -> bool:
@@ -70,10 +81,13 @@ def with_signs(x: Tensor, slope: float) -> tuple[Tensor, Tensor]:
     """Return x where x > 0, slope * x elsewhere; and the packed signs of x in the memory order of that output."""
     if not _is_native(x):
         return F.leaky_relu(x, slope), pack(x > 0)
+    if x.is_contiguous():
+        y = empty_like(x, torch.contiguous_format)
+        return y, _take_signs(x, slope, y)
     # PyTorch gives its result the strides of a dense tensor, and of another, strides as near as a dense one can have.
-    layout = _memory_format(x)
-    y = empty_like(x, layout)
-    dense = layout is not torch.preserve_format or y.stride() == x.stride()
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    y = empty_like(x, torch.channels_last if channels_last else torch.preserve_format)
+    dense = channels_last or y.stride() == x.stride()
     return y, _take_signs(x if dense else y.copy_(x), slope, y)
 
 
@@ -110,3 +124,28 @@ def from_signs_plain(grad: Tensor, signs: Tensor, slope: float, strides: Sequenc
     # The sign is all that PyTorch's own derivative reads of its input, so any positive number and 0 will do.
     stand_in = unpack(signs, grad.shape, strides, grad.dtype)
     return torch.ops.aten.leaky_relu_backward(grad, stand_in, slope, False)  # type: ignore[no-any-return]
+
+
+# Without a native kernel, eight booleans are read as one 64-bit integer (on a little-endian machine), and a
+# multiplication gathers or spreads their bits: only an eighth of the elements is touched, and the host reads no value.
+# Byte k of the operand holds bit k (0 or 1). The product puts it at position 56 + k: 8k + 7(8 - k) = 56 + k, and no
+# two terms of the product share a position, so nothing carries.
+_GATHER = 0x0102_0408_1020_4080
+_SPREAD = 0x0101_0101_0101_0101
+# Keeps bit k in byte k. As a signed 64-bit integer: 0x8040_2010_0804_0201 is beyond its range.
+_PICK = 0x8040_2010_0804_0201 - (1 << 64)
+
+
+def pack(mask: Tensor) -> Tensor:
+    """Pack a dense boolean tensor, in memory order, into ceil(n / 8) bytes."""
+    n = mask.numel()
+    flat = mask.as_strided((n,), (1,))
+    if n % 8:
+        flat = F.pad(flat, (0, -n % 8))
+    return ((flat.view(torch.int64) * _GATHER) >> 56).to(torch.uint8)
+
+
+def unpack(signs: Tensor, shape: torch.Size, strides: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return a tensor of that layout: a positive number where the bit is 1, 0 elsewhere."""
+    spread = (signs.to(torch.int64) * _SPREAD) & _PICK
+    return spread.view(torch.uint8).to(dtype).as_strided(shape, strides)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from leakyrelu import slope as _formulas
+from leakyrelu._checks import finite_number
 from leakyrelu.torch._compat import is_scripting
 from leakyrelu.torch.activations.functional import leaky_relu, leaky_relu_unscripted
 from leakyrelu.torch.activations.parametric import prelu
@@ -139,8 +139,12 @@ class CenteredLeakyReLU(nn.Module):
 
     @negative_slope.setter
     def negative_slope(self, value: float) -> None:
-        slope = _finite(value)
-        self._negative_slope = slope
+        slope = self._negative_slope = finite_number(
+            value,
+            "negative_slope",
+            hint="; leakyrelu.slope.centered(depth) computes one from the depth of the network",
+            why=": the output has no mean and variance to divide out",
+        )
         self._mean = float(_formulas.mean(slope))
         self._std = math.sqrt(float(_formulas.variance(slope)))
 
@@ -152,18 +156,3 @@ class CenteredLeakyReLU(nn.Module):
     def extra_repr(self) -> str:
         """Return the slope, as `torch.nn.LeakyReLU` prints it."""
         return f"negative_slope={self._negative_slope}"
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            f"negative_slope must be a number, not {type(value).__name__}: {value!r}; "
-            "leakyrelu.slope.centered(depth) computes one from the depth of the network"
-        )
-    slope = float(value)
-    if not math.isfinite(slope):
-        raise ValueError(
-            f"negative_slope must be finite, not {slope}: the output has no mean and variance to divide out; "
-            "leakyrelu.slope.centered(depth) computes a slope from the depth of the network"
-        )
-    return slope

@@ -22,10 +22,9 @@ import torch.nn.functional as F
 
 from leakyrelu import _core
 from leakyrelu.torch._compat import apply_of, in_forward_mode, is_batched_gradient, is_scripting
-from leakyrelu.torch.activations.eager import _PLAIN, _is_eager, has_kernels, is_watched
+from leakyrelu.torch.activations.eager import PLAIN_TENSORS, has_kernels, is_eager, observers
 from leakyrelu.torch.activations.invertible import bounds, numbers
-from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, aligned, native_layout
-from leakyrelu.torch.activations.packed_signs import pack, unpack
+from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, aligned, native_layout, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +107,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
 
 
 def _prelu_unscripted(x: Any, w: Any) -> Tensor:
-    if type(x) not in _PLAIN or type(w) not in _PLAIN or not _is_eager() or x.numel() < _SMALL:
+    if type(x) not in PLAIN_TENSORS or type(w) not in PLAIN_TENSORS or not is_eager() or x.numel() < _SMALL:
         return F.prelu(x, w)
     if torch.is_autocast_enabled(x.device.type) and x.device == w.device:
         x, w = _autocast(x, w)
@@ -140,7 +139,7 @@ def _keeps_less(x: Tensor, w: Tensor) -> bool:
         and x.numel() > 0
         and w.dim() <= 1
         and (w.numel() == 1 or (x.dim() > 1 and w.numel() == x.shape[1]))
-        and not is_watched()
+        and not observers()
         and not in_forward_mode()
     )
 
@@ -239,10 +238,10 @@ def _is_native(grad: Tensor, w: Tensor, given: Tensor | None, bits: Tensor | Non
         ctx.layout is not None
         and not torch.is_grad_enabled()
         and not in_forward_mode()
-        and all(t is None or (t.is_cpu and type(t) in _PLAIN) for t in (grad, w, given, bits))
+        and all(t is None or (t.is_cpu and type(t) in PLAIN_TENSORS) for t in (grad, w, given, bits))
         and (given is None or given.stride() == ctx.strides)
         and not (is_batched_gradient(grad) or grad.is_neg())
-        and _is_eager()
+        and is_eager()
     )
 
 

@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 
-__all__ = [
-    "REDIRECTED",
-    "Boundary",
-    "CallSite",
-    "LayerKey",
-    "boundary",
-    "call_position",
-    "caller_frame",
-    "layer_names",
-    "position",
-]
-
-
 Boundary = Literal["none", "module", "torch.utils.checkpoint", "torch.autograd.Function"]
 
 

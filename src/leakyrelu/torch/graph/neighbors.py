@@ -66,26 +66,20 @@ class Neighbors:
             self._by_structure(module, error)
             return
         inside = dict(module.named_modules(remove_duplicate=False))
-        calls = [[node for node in graph.nodes if node.op == "call_module"] for graph in graphs]
-        functions = [
-            node
-            for graph in graphs
+        calls = [
+            (node, called, training)
+            for graph, training in zip(graphs, (True, False), strict=True)
             for node in graph.nodes
-            if node.op != "call_module" and self._called(node, inside) is not None
+            if (called := self._called(node, inside)) is not None
         ]
         # Hooks on a container see its input and output: it is one call here, and its own calls are noted separately.
-        called = {inside[node.target] for nodes in calls for node in nodes}
-        hooked = {each for each in called if not _has_no_children(each) and hooks_obstacle(each)}
+        hooked = {called for _, called, _ in calls if not _has_no_children(called) and hooks_obstacle(called)}
         self.seen.update(inside.values())
         self.seen.difference_update(each for container in hooked for each in container.modules())
-        for nodes, training in zip(calls, (True, False), strict=True):
-            for node in nodes:
-                self._note(node, inside)
-                by = _overwriter(node, inside, training) if isinstance(inside[node.target], _KEEPING) else None
-                if by is not None:
-                    self.overwritten[inside[node.target]] = by
-        for node in functions:
-            self._note(node, inside)
+        for node, called, training in calls:
+            self._note(node, called, inside)
+            if isinstance(called, _KEEPING) and (by := _overwriter(node, inside, training)) is not None:
+                self.overwritten[called] = by
         for container in hooked:
             self.visit(container)
 
@@ -96,34 +90,30 @@ class Neighbors:
             return None
         return self.as_module(node, inside)
 
-    def _note(self, node: fx.Node, inside: dict[str, nn.Module]) -> None:
-        module = self._called(node, inside)
-        assert module is not None
+    def _note(self, node: fx.Node, module: nn.Module, inside: dict[str, nn.Module]) -> None:
         users = list(node.users)
-        successor: nn.Module | str | None = self._called(users[0], inside) if len(users) == 1 else None
-        if len(users) == 1 and successor is None:
+        successor: nn.Module | str | None = f"its output is used {len(users)} times"
+        if len(users) == 1:
+            successor = self._called(users[0], inside)
+        if successor is None:
             successor = (
                 "its output leaves the part of the model that could be traced, or is the model's own"
                 if users[0].op == "output"
                 else f"a call of {name_of(users[0].target)} comes after it, not a module{_remedy(users[0])}"
             )
-        elif successor is None:
-            successor = f"its output is used {len(users)} times"
         self.after.setdefault(module, []).append(successor)
         source = self._called(node.args[0], inside) if node.args else None
         self.before.setdefault(module, []).append(source or UNKNOWN)
 
     def _by_structure(self, module: nn.Module, error: Exception) -> None:
-        chain = list(module) if type(module) is nn.Sequential else []
-        successors: list[Any] = [*chain[1:], "its output leaves an nn.Sequential"]
-        for child, following in zip(chain, successors if chain else [], strict=True):
+        chain: list[Any] = list(module) if type(module) is nn.Sequential else []
+        if chain and chain[0] is not None:
+            self.before.setdefault(chain[0], []).append(UNKNOWN)
+        for child, following in itertools.pairwise([*chain, "its output leaves an nn.Sequential"]):
             if child is not None and following is not None:
                 self.after.setdefault(child, []).append(following)
                 if isinstance(following, nn.Module):
                     self.before.setdefault(following, []).append(child)
-        if chain and chain[0] is not None:
-            self.before.setdefault(chain[0], []).append(UNKNOWN)
-        for child, following in itertools.pairwise(chain):
             if isinstance(child, _KEEPING) and getattr(following, "inplace", False) is True:
                 self.overwritten[child] = type(following).__name__
         reason = f"the forward method of {type(module).__name__} cannot be traced: {first_line(error, 80)}"

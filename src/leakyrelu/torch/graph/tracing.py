@@ -1,4 +1,4 @@
-"""Symbolic tracing of a network by `torch.fx`, without side effects on the model.
+"""Calls of a whole model, and its symbolic tracing by `torch.fx` without side effects.
 
 To trace is to run the forward method once, on proxies instead of tensors. What it changes meanwhile (a counter in a
 buffer, a list, generators of random numbers) is a copy or is set back, and hooks do not run.
@@ -6,28 +6,50 @@ buffer, a list, generators of random numbers) is a copy or is set back, and hook
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import operator
+import random
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
 from leakyrelu.torch._compat import autograd_state, isolate_state
 from leakyrelu.torch.graph.call_sites import boundary, call_position
-from leakyrelu.torch.graph.model_calls import preserved_random_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-__all__ = ["trace"]
+    from collections.abc import Callable, Iterator
 
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
 _IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+
+
+def call_model(model: Callable[..., Any], arguments: Any) -> Any:
+    """Call a model on a tuple or list of arguments, a dict of keyword arguments, or anything else as the argument."""
+    if isinstance(arguments, dict):
+        return model(**arguments)
+    if isinstance(arguments, tuple | list):
+        return model(*arguments)
+    return model(arguments)
+
+
+@contextlib.contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """Set the generators of PyTorch, Python and NumPy back to where they were."""
+    cpu, plain, legacy = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        random.setstate(plain)
+        np.random.set_state(legacy)  # noqa: NPY002
+        torch.cuda.set_rng_state_all(gpus)
 
 
 def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool | None = None) -> fx.Graph:

@@ -19,25 +19,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leakyrelu.torch._compat import apply_of, is_batched_gradient
-from leakyrelu.torch.activations.eager import _PLAIN, _is_eager
+from leakyrelu.torch.activations.eager import PLAIN_TENSORS, is_eager
 from leakyrelu.torch.activations.invertible import poorly_inverted
 from leakyrelu.torch.activations.kernels import NATIVE_DTYPES
 from leakyrelu.torch.normalization import native, plain
 from leakyrelu.torch.normalization.statistics import Kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from torch import Tensor
 
     from leakyrelu.torch.normalization.statistics import Normalization, Running
-
-
-__all__ = ["normalize"]
-
-
-NATIVE: Collection[torch.dtype] = frozenset(NATIVE_DTYPES)
-"""Dtypes of CPU tensors that the native core computes."""
 
 
 def normalize(
@@ -122,12 +115,12 @@ def _is_native(x: Tensor, normalization: Normalization) -> bool:
     """Whether the native core computes on such data or gradient, which may be batched, or in a mode, when x was not."""
     return (
         x.is_cpu
-        and x.dtype in NATIVE
-        and type(x) in _PLAIN
+        and x.dtype in NATIVE_DTYPES
+        and type(x) in PLAIN_TENSORS
         and normalization.process_group is None
         and not is_batched_gradient(x)
         and not x.is_neg()
-        and _is_eager()
+        and is_eager()
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from leakyrelu._checks import positive_number
 from leakyrelu.torch._compat import SharedState, in_forward_mode
-from leakyrelu.torch.activations.eager import _PLAIN, _is_eager, is_watched
+from leakyrelu.torch.activations.eager import PLAIN_TENSORS, has_kernels, is_eager, observers
 from leakyrelu.torch.activations.functional import leaky_relu
 from leakyrelu.torch.normalization.autograd import normalize
 from leakyrelu.torch.normalization.statistics import Normalization, Running
@@ -28,7 +27,6 @@ __all__ = ["BATCH_NORMS", "INSTANCE_NORMS", "NORMS", "NormLeakyReLU"]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 NORMS: tuple[type[nn.Module], ...] = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm)
-_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _ANY_AXES = range(2, 65)
 # Axes of a batch. nn.SyncBatchNorm and nn.GroupNorm take any number from two on.
 _AXES: Mapping[type[nn.Module], tuple[int, ...]] = {
@@ -117,7 +115,12 @@ class NormLeakyReLU(SharedState):
         if type(norm) not in NORMS:
             kinds = ", ".join(f"nn.{kind.__name__}" for kind in NORMS)
             raise TypeError(f"norm must be one of {kinds} (no subclass, which may do more), not {type(norm).__name__}")
-        self.negative_slope = positive_slope(negative_slope)
+        self.negative_slope = positive_number(
+            negative_slope,
+            "negative_slope",
+            ": the backward pass recovers the input of the activation from its output. Keep the two layers apart, with "
+            "leakyrelu.torch.LeakyReLU, which takes any slope",
+        )
         object.__setattr__(self, "_norm", norm)  # not a child: its keys would get a prefix
         self.share_state(norm)
         self.training = norm.training
@@ -147,14 +150,11 @@ class NormLeakyReLU(SharedState):
         """Whether memory can be saved here; in all other cases, errors included, the pair runs."""
         norm: Any = self._norm
         if (
-            type(x) not in _PLAIN
-            or not _is_eager()
-            or is_watched()  # a census counts the inputs of the activation, which a fused layer never computes
+            type(x) not in PLAIN_TENSORS
+            or not is_eager()
+            or observers()  # a census counts the inputs of the activation, which a fused layer never computes
             or in_forward_mode()
-            or x.dtype not in _DTYPES
-            or x.layout is not torch.strided
-            or x.is_meta
-            or x.is_nested
+            or not has_kernels(x)
             or x.is_neg()
             or x.ndim not in _AXES.get(type(norm), _ANY_AXES)
             or not x.numel()
@@ -172,10 +172,10 @@ class NormLeakyReLU(SharedState):
         if (count <= 1 and self._estimates(mean)) or (mean is None) is not (var is None):
             return False
         device, dtypes = x.device, (x.dtype, torch.float32)
-        for table in tables:
-            if table is not None and not (table.dtype in dtypes and table.device == device and type(table) in _PLAIN):
-                return False
-        return True
+        return all(
+            table is None or (table.dtype in dtypes and table.device == device and type(table) in PLAIN_TENSORS)
+            for table in tables
+        )
 
     def _statistics(self) -> tuple[Tensor | None, Tensor | None]:
         norm: Any = self._norm
@@ -198,22 +198,21 @@ class NormLeakyReLU(SharedState):
         factor = None
         if type(norm) is nn.GroupNorm:
             return Normalization("group", norm.eps, self.negative_slope, True, norm.num_groups), None
-        if type(norm) in INSTANCE_NORMS:
-            if estimate and mean is not None:
-                factor = 0.0 if norm.momentum is None else norm.momentum
-            normalization = Normalization("instance", norm.eps, self.negative_slope, estimate)
-        else:
-            if self.training and norm.track_running_stats:
-                batches = self.num_batches_tracked
-                if batches is not None:
-                    batches.add_(1)
-            if estimate and mean is not None:
-                factor = norm.momentum
-                if factor is None:
-                    factor = 1.0 / float(cast("Tensor", self.num_batches_tracked))
-            normalization = Normalization(
-                "batch", norm.eps, self.negative_slope, estimate, process_group=self._process_group(norm)
-            )
+        instance = type(norm) in INSTANCE_NORMS
+        batches: Any = self.num_batches_tracked
+        if not instance and self.training and norm.track_running_stats and batches is not None:
+            batches.add_(1)
+        if estimate and mean is not None:
+            factor = norm.momentum
+            if factor is None:
+                factor = 0.0 if instance else 1.0 / float(batches)
+        normalization = Normalization(
+            "instance" if instance else "batch",
+            norm.eps,
+            self.negative_slope,
+            estimate,
+            process_group=self._process_group(norm),
+        )
         return normalization, None if mean is None or var is None else Running(mean, var, factor)
 
     def _process_group(self, norm: Any) -> Any:
@@ -247,17 +246,3 @@ def _setting(name: str) -> property:
 
 for _name in _SETTINGS:
     setattr(NormLeakyReLU, _name, _setting(_name))
-
-
-def positive_slope(value: Any) -> float:
-    """Return the slope as a float, or say why such a Leaky ReLU cannot be inverted."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"negative_slope must be a number, not {type(value).__name__}: {value!r}")
-    slope = float(value)
-    if not (slope > 0 and math.isfinite(slope)):
-        raise ValueError(
-            f"negative_slope must be positive and finite, not {slope}: the backward pass recovers the input of the "
-            "activation from its output. Keep the two layers apart, with leakyrelu.torch.LeakyReLU, which takes any "
-            "slope"
-        )
-    return slope

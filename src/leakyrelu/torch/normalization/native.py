@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from leakyrelu.torch.normalization.statistics import Kept, Normalization, Running
 
 
-__all__ = ["backward", "forward", "takes"]
-
-
 _Numbers = tuple[int, int] | None
 _Layer = tuple[int, bool, float, _Numbers, _Numbers]
 
@@ -65,7 +62,8 @@ def backward(
     wants_input: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of x, weight and bias, these in the dtypes of weight and bias."""
-    grad, y = _like(grad, y), aligned(y)  # y too: hooks for saved tensors may return any memory
+    grad = aligned(grad) if grad.stride() == y.stride() else torch.empty_like(y).copy_(grad)
+    y = aligned(y)  # hooks for saved tensors may return any memory
     out = empty_like(y) if wants_input else None
     grad_w = None if weight is None else torch.empty_like(weight)
     grad_b = None if bias is None else torch.empty_like(bias)
@@ -109,7 +107,3 @@ def _layout(x: Tensor, whole: bool) -> tuple[int, int, int, int, bool, int]:
     if last and whole:
         samples, positions = 1, samples * positions
     return native_layout(x, samples, channels, positions, last)
-
-
-def _like(grad: Tensor, y: Tensor) -> Tensor:
-    return aligned(grad) if grad.stride() == y.stride() else torch.empty_like(y).copy_(grad)

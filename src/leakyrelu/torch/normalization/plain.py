@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from leakyrelu.torch.normalization.statistics import Kept, Normalization, Running
 
 
-__all__ = ["backward", "forward", "normalized", "scaled"]
-
-
 def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, normalization: Normalization, running: Running | None
 ) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -106,7 +103,9 @@ def backward(
             sum_gx = sum_gx.index_add(1, kept.channels, _total(grad_xhat * kept.xhat, whole))
         sum_g, sum_gx = normalization.total(sum_g), normalization.total(sum_gx)
         if normalization.process_group is not None:
-            sum_g, sum_gx = _summed_over_processes(torch.stack((sum_g, sum_gx)), normalization.process_group)
+            sums = torch.stack((sum_g, sum_gx))
+            dist.all_reduce(sums, group=normalization.process_group)
+            sum_g, sum_gx = sums
         of_xhat = -invstd * sum_gx / count
         if grad_invstd is not None:
             of_xhat = of_xhat - invstd.square() * normalization.total(grad_invstd) / count
@@ -146,9 +145,7 @@ def _statistics(x: Tensor, normalization: Normalization) -> tuple[Tensor, Tensor
     whole = normalization.shared == "batch"
     variances, means = (_as_table(t, whole) for t in torch.var_mean(x, _summed(x, whole), correction=0))
     count = normalization.count(x.shape)
-    share = (
-        x.numel() // means.numel() / count
-    )  # the part of the elements of a statistic that one entry of the table covers
+    share = x.numel() // means.numel() / count  # the part of a statistic's elements that an entry of the table covers
     mean = normalization.total(means) * share
     var = normalization.total(variances + (means - mean).square()) * share
     if normalization.process_group is None:
@@ -167,8 +164,3 @@ def _over_processes(mean: Tensor, var: Tensor, count: int, group: Any) -> tuple[
     mean = (means * share).sum(0, keepdim=True)
     var = ((variances + (means - mean).square()) * share).sum(0, keepdim=True)
     return mean, var, int(total[0, 0])
-
-
-def _summed_over_processes(table: Tensor, group: Any) -> Tensor:
-    dist.all_reduce(table, group=group)
-    return table

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["Kept", "Normalization", "Running", "compute_dtype"]
-
-
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which such data are computed: float32 for the 16-bit types, else the type itself."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

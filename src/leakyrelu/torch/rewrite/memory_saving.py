@@ -8,17 +8,21 @@ before it. A pair is joined only where every call agrees.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from leakyrelu._text import counted
-from leakyrelu.torch._compat import share_parameters
+from leakyrelu._checks import is_number
+from leakyrelu._text import counted, first_line
+from leakyrelu.torch._checks import require_module
+from leakyrelu.torch._compat import share_parameters, tree_leaves
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
 from leakyrelu.torch.graph.neighbors import Neighbors, hooks_obstacle
+from leakyrelu.torch.graph.tracing import call_model, preserved_random_state
 from leakyrelu.torch.normalization.layer import NORMS, NormLeakyReLU
-from leakyrelu.torch.rewrite.equivalence import difference, outcome
 
 __all__ = ["Saving", "restore", "save_memory"]
 
@@ -132,27 +136,21 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
     >>> restore(model)
     3
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
+    require_module(model)
     neighbors = Neighbors()
     neighbors.visit(model)
-    names: dict[nn.Module, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(name)
+    names = _names(model)
     pairs, reasons = _pairs(neighbors, list(names))
 
-    steps: dict[nn.Module, _Step] = {}
+    steps: defaultdict[nn.Module, list[_Exchange]] = defaultdict(list)
     left = []
     for module, own in names.items():
         if module in pairs:
-            activation = pairs[module]
-            new: nn.Module = NormLeakyReLU(module, float(activation.negative_slope))
+            new = NormLeakyReLU(module, float(pairs[module].negative_slope))
             object.__setattr__(new, "_original", module)
-            step = steps.setdefault(activation, _Step())
-            step.joined.append((own[0], names[activation][0]))
-            step.parts.append((own, module, new))
+            steps[pairs[module]].append(_Exchange(own, module, new))
         elif module in pairs.values():
-            steps.setdefault(module, _Step()).parts.append((own, module, Absorbed(module)))
+            steps[module].append(_Exchange(own, module, Absorbed(module)))
         elif type(module) in (nn.LeakyReLU, nn.PReLU):
             reason = hooks_obstacle(module) or ("it is the model itself" if "" in own else None)
             if reason is None and type(module) is nn.PReLU and module in neighbors.overwritten:
@@ -160,19 +158,24 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
                     f"{neighbors.overwritten[module]} changes its output in place, which the backward pass would need"
                 )
             if reason is None:
-                steps[module] = _Step([(own, module, _standalone(module))], swapped=[own[0]])
+                steps[module] = [_Exchange(own, module, _standalone(module))]
             else:
                 left.append((own[0], reason))
         elif module in reasons and reasons[module] is not None:
             left.append((own[0], reasons[module]))
 
-    before = {} if example is None else outcome(model, example)
+    before = {} if example is None else _outcome(model, example)
     for step in steps.values():
-        step.apply(model)
-    if example is not None and difference(before, model, example) is not None:
+        _replace(model, step)
+    if example is not None and _difference(before, model, example) is not None:
         _apply_one_by_one(model, steps, example, before, left)
-    joined = [pair for step in steps.values() for pair in step.joined]
-    swapped = [name for step in steps.values() for name in step.swapped]
+    joined = [
+        (exchange.names[0], names[activation][0])
+        for activation, step in steps.items()
+        for exchange in step
+        if isinstance(exchange.new, NormLeakyReLU)
+    ]
+    swapped = [step[0].names[0] for step in steps.values() if isinstance(step[0].new, LeakyReLU | PReLU)]
     return Saving(tuple(joined), tuple(swapped), tuple(left))
 
 
@@ -204,49 +207,54 @@ def restore(model: nn.Module) -> int:
     >>> restore(model), model[1] is act
     (1, True)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
+    require_module(model)
+    changed = [
+        _Exchange(names, original.train(module.training), module)
+        for module, names in _names(model).items()
+        if isinstance(original := vars(module).get("_original"), nn.Module)
+    ]
+    _replace(model, changed, undo=True)
+    return len(changed)
+
+
+class _Exchange(NamedTuple):
+    """A module under all its names, and the one in its place."""
+
+    names: list[str]
+    old: nn.Module
+    new: nn.Module
+
+
+def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(vars(module).get("_original"), nn.Module):
-            names.setdefault(module, []).append(name)
-    for module, own in names.items():
-        _replace(model, own, vars(module)["_original"].train(module.training))
-    return len(names)
+        names.setdefault(module, []).append(name)
+    return names
 
 
-@dataclass
-class _Step:
-    """Modules that are replaced together: an activation, and the normalizations that compute it from then on."""
-
-    parts: list[tuple[list[str], nn.Module, nn.Module]] = field(default_factory=list)
-    joined: list[tuple[str, str]] = field(default_factory=list)
-    swapped: list[str] = field(default_factory=list)
-
-    def apply(self, model: nn.Module) -> None:
-        for names, _, new in self.parts:
-            _replace(model, names, new)
-
-    def undo(self, model: nn.Module) -> None:
-        for names, old, _ in self.parts:
-            _replace(model, names, old)
+def _replace(model: nn.Module, step: list[_Exchange], undo: bool = False) -> None:
+    """Replace modules together: an activation, and the normalizations that compute it from then on."""
+    for names, old, new in step:
+        for name in names:
+            parent, _, child = name.rpartition(".")
+            model.get_submodule(parent).register_module(child, old if undo else new)
 
 
 def _apply_one_by_one(
     model: nn.Module,
-    steps: dict[nn.Module, _Step],
+    steps: dict[nn.Module, list[_Exchange]],
     example: Any,
     before: dict[str, Tensor],
     left: list[tuple[str, str]],
 ) -> None:
     """Undo all steps, and apply again those that do not change the outcome on the example."""
     for step in steps.values():
-        step.undo(model)
+        _replace(model, step, undo=True)
     for key, step in list(steps.items()):
-        step.apply(model)
-        if (reason := difference(before, model, example)) is not None:
-            step.undo(model)
-            left += [(name, reason) for name in [norm for norm, _ in step.joined] or step.swapped]
+        _replace(model, step)
+        if (reason := _difference(before, model, example)) is not None:
+            _replace(model, step, undo=True)
+            left += [(exchange.names[0], reason) for exchange in step if not isinstance(exchange.new, Absorbed)]
             del steps[key]
 
 
@@ -262,15 +270,9 @@ def _standalone(module: Any) -> nn.Module:
     return new.train(module.training)
 
 
-def _replace(model: nn.Module, names: list[str], new: nn.Module) -> None:
-    for name in names:
-        parent, _, child = name.rpartition(".")
-        model.get_submodule(parent).register_module(child, new)
-
-
 def _pairs(neighbors: Neighbors, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
     """Return the pairs to join, and the reasons why other normalizations are left."""
-    pairs: dict[nn.Module, Any] = {}
+    pairs: dict[Any, Any] = {}
     reasons: dict[nn.Module, str] = {}
     for norm in modules:
         if not isinstance(norm, NORMS):
@@ -290,17 +292,14 @@ def _pairs(neighbors: Neighbors, modules: list[nn.Module]) -> tuple[dict[nn.Modu
         else:
             reasons[norm] = reason
     # An activation with another producer has to stay, and then it can be joined with no normalization.
-    stable = False
-    while not stable:
-        stable = True
-        for norm, activation in list(pairs.items()):
-            if any(
-                not isinstance(producer, nn.Module) or pairs.get(producer) is not activation
-                for producer in neighbors.before.get(activation, [])
-            ):
-                del pairs[norm]
-                reasons[norm] = "its activation is also called on something else, so it has to stay"
-                stable = False
+    while unfit := [
+        norm
+        for norm, activation in pairs.items()
+        if any(pairs.get(producer) is not activation for producer in neighbors.before.get(activation, []))
+    ]:
+        for norm in unfit:
+            del pairs[norm]
+            reasons[norm] = "its activation is also called on something else, so it has to stay"
     return pairs, reasons
 
 
@@ -309,7 +308,7 @@ def _not_invertible(activation: Any) -> str | None:
     kind = type(activation)
     if kind in (nn.LeakyReLU, LeakyReLU):
         slope = activation.negative_slope
-        if isinstance(slope, bool) or not isinstance(slope, int | float) or not (slope > 0 and math.isfinite(slope)):
+        if not (is_number(slope) and slope > 0 and math.isfinite(slope)):
             return f"the slope of its activation is {slope}, which is not positive and finite: there is no inverse"
         return hooks_obstacle(activation)
     if isinstance(activation, nn.LeakyReLU):
@@ -317,3 +316,57 @@ def _not_invertible(activation: Any) -> str | None:
     if isinstance(activation, _OTHER):
         return f"{kind.__name__} comes after it, which is no Leaky ReLU of fixed positive slope and has no such inverse"
     return f"{kind.__name__} comes after it, not a Leaky ReLU"
+
+
+def _outcome(model: nn.Module, example: Any) -> dict[str, Tensor]:
+    """Run the model forward and backward; leave buffers, gradients and generators of random numbers as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    try:
+        with preserved_random_state(), torch.enable_grad():
+            leaves = [t for t in tree_leaves(call_model(model, example)) if isinstance(t, torch.Tensor)]
+            results = {f"output {k}": t for k, t in enumerate(leaves) if t.is_floating_point()}
+            # Not the plain sum, which a normalization makes constant.
+            total = sum(
+                (t * torch.arange(t.numel(), device=t.device).view(t.shape).cos()).sum() for t in results.values()
+            )
+            if isinstance(total, torch.Tensor) and total.requires_grad:
+                grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+                results |= {
+                    f"the gradient of {name}": grad
+                    for name, grad in zip(parameters, grads, strict=True)
+                    if grad is not None
+                }
+    finally:
+        with torch.no_grad():
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+    return {name: result.detach().cpu() for name, result in results.items()}
+
+
+def _difference(before: dict[str, Tensor], model: nn.Module, example: Any) -> str | None:
+    """Return what differs from the outcome before by more than the root of the dtype's eps, or None."""
+    try:
+        after = _outcome(model, example)
+    except RuntimeError as error:
+        return f"with it the example raises: {first_line(error, 120)}"
+    # Of all gradients together: one that is 0, such as that of a bias in front of a normalization, is rounding alone.
+    gradients = torch.stack(
+        [torch.zeros(()).double(), *(_size(t) for name, t in before.items() if name.startswith("the gradient"))]
+    )
+    for name, old in before.items():
+        new = after.get(name)
+        if new is None or new.shape != old.shape:
+            return f"with it {name} is missing"
+        # Where the example makes NaN or infinity, there is nothing to compare.
+        apart = torch.where(old.isfinite(), new.double() - old.double(), 0.0).norm()
+        size = gradients.norm() if name.startswith("the gradient") else _size(old)
+        eps = torch.finfo(old.dtype).eps
+        if not apart <= eps**0.5 * size + eps:
+            return f"with it {name} of the example differs"
+    return None
+
+
+def _size(values: Tensor) -> Tensor:
+    size: Tensor = torch.where(values.isfinite(), values.double(), 0.0).norm()
+    return size

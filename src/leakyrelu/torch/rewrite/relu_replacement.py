@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from leakyrelu._checks import real_number
 from leakyrelu._text import counted
+from leakyrelu.slope import gain
+from leakyrelu.torch._checks import require_module
 from leakyrelu.torch._compat import count_hooks
 from leakyrelu.torch.activations.layers import LeakyReLU
-from leakyrelu.torch.graph.relu_functions import RELUS
-from leakyrelu.torch.rewrite.function_calls import LeakyFunction, exempt, redirect
-from leakyrelu.torch.rewrite.init_gain import correct_gains
-from leakyrelu.torch.rewrite.relu_calls import Callers
+from leakyrelu.torch.graph.functions import RELUS, relu_call
+from leakyrelu.torch.graph.neighbors import UNKNOWN, Neighbors
+from leakyrelu.torch.normalization.layer import NORMS
+from leakyrelu.torch.rewrite.function_calls import Callers, LeakyFunction, exempt, redirect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+
+    from torch import fx
 
 
 __all__ = ["Replacement", "replace_relu"]
@@ -153,9 +158,8 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01, *, correct_gain
     >>> model[1]
     LeakyReLU(negative_slope=0.1)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: {model!r}")
-    slope = _number(negative_slope)
+    require_module(model)
+    slope = real_number(negative_slope, "negative_slope")
     if type(model) is nn.ReLU:
         raise ValueError(
             "the model is itself an nn.ReLU, and replace_relu swaps modules inside a model; "
@@ -166,7 +170,7 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01, *, correct_gain
         raise ValueError(f"the gain can be corrected for a finite slope only, not {slope}; leave correct_gain out")
 
     callers = Callers(model)
-    gains = correct_gains(model, callers.calls, slope) if correct_gain else ((), ())
+    gains = _correct_gains(model, callers.calls, slope) if correct_gain else ((), ())
     stored = tuple(_exchange_functions(model, slope))
     if stored:
         callers = Callers(model)  # a call of what is stored is a Leaky ReLU by now
@@ -223,12 +227,6 @@ def _unfuse(model: nn.Module, parent: nn.Module) -> None:
                 module.use_nested_tensor = False  # which only the fused evaluation takes
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"negative_slope must be a number, not {type(value).__name__}: {value!r}")
-    return float(value)
-
-
 def _reasons(module: nn.Module) -> Iterator[str]:
     kind: Any = type(module)
     if isinstance(module, nn.ReLU) and kind is not nn.ReLU:
@@ -239,3 +237,73 @@ def _reasons(module: nn.Module) -> Iterator[str]:
         yield f'{kind.__name__} computes its nonlinearity="relu" inside'
     elif isinstance(module, torch.jit.ScriptModule) and getattr(module, "original_name", None) == "ReLU":
         yield "it is scripted; swap before torch.jit.script"
+
+
+_WEIGHTED = (
+    *(nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+_NORMALIZING = (*NORMS, nn.LayerNorm, nn.RMSNorm)
+
+
+class _Call(nn.ReLU):
+    """A module as which the calls of a ReLU as a function in one forward method count."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+def _correct_gains(
+    model: nn.Module, owners: Collection[nn.Module], slope: float
+) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, str], ...]]:
+    """Multiply the weights of layers right before a ReLU; return the names of these layers, and reasons for the others.
+
+    ReLUs are the modules `nn.ReLU`, and the functions that the forward methods of `owners` call.
+    """
+    factor = float(gain(slope) / gain(0.0))
+    names = {module: name for name, module in model.named_modules()}
+    holders = Counter(
+        id(parameter)
+        for module in names
+        for _, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+    )
+    relus = {module: name for module, name in names.items() if type(module) is nn.ReLU}
+    functions: dict[str, _Call] = {}
+
+    def as_module(node: fx.Node, inside: dict[str, nn.Module]) -> nn.Module | None:
+        function = relu_call(node)
+        if function is None or (owner := inside[node.meta["caller"][0]]) not in owners:
+            return None
+        name = ".".join(filter(None, (names[owner], f"{function.partition('(')[0]}()")))
+        return functions.setdefault(name, _Call(name))
+
+    neighbors = Neighbors(as_module)
+    neighbors.visit(model)
+    relus |= {call: name for name, call in functions.items()}
+    layers: dict[nn.Module, None] = {}
+    reasons: list[tuple[str, str]] = []
+    for relu, name in relus.items():
+        for producer in dict.fromkeys(neighbors.before.get(relu, ["no call of it was seen"])):
+            if isinstance(producer, _NORMALIZING):
+                continue
+            reason = None
+            if not isinstance(producer, nn.Module):
+                reason = producer if producer != UNKNOWN else "what comes before it is no single layer"
+            elif isinstance(producer, _Call):
+                reason = f"{producer.name} comes before it, no linear or convolution layer"
+            elif type(producer) not in _WEIGHTED:
+                reason = f"{type(producer).__name__} comes before it, no linear or convolution layer"
+            elif any(after not in relus for after in neighbors.after[producer]):
+                reason = f"the output of {names[producer]} also goes into another operation"
+            elif holders[id(producer.weight)] > 1:
+                reason = f"the weight of {names[producer]} is shared with another layer"
+            if reason is None and isinstance(producer, nn.Module):
+                layers[producer] = None
+            elif reason is not None:
+                reasons.append((name, reason))
+    with torch.no_grad():
+        for layer in layers:
+            weight: Any = layer.weight
+            weight.mul_(factor)
+    return tuple((names[layer], factor) for layer in layers), tuple(reasons)

@@ -54,18 +54,6 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Notice:
-    """Something to read before the charts; `level` is one of critical, warning, note, healthy."""
-
-    level: str
-    title: str
-    evidence: str
-    remedy: str
-    code: str = ""
-    source: str = ""
-
-
-@dataclass(frozen=True)
 class Table:
     """Text in rows; columns whose cells all begin with a number are aligned to the right."""
 
@@ -82,7 +70,7 @@ def write_page(
     summary: str,
     charts: Sequence[Chart],
     tables: Sequence[Table] = (),
-    notices: Sequence[Notice] = (),
+    notices: Sequence[object] = (),
     footnote: str = "",
 ) -> None:
     """Write one HTML file that needs no network, no server and no other file.
@@ -90,9 +78,10 @@ def write_page(
     Charts follow the reader's light or dark preference and the width of the window. Each ``figure[data-chart]`` gets
     ``data-drawn="true"`` once its chart is drawn. The arrow keys move from mark to mark of a chart.
 
-    Text is plain; blank lines in `summary` and `footnote` separate paragraphs. With an odd number of charts the first
-    takes the full width. A ValueError refuses two charts with one id, an id that cannot stand in an address, a chart
-    that would fetch its data, and a table row with the wrong number of cells.
+    Notices come before the charts; their attributes are those of a finding: ``severity``, ``title``, ``evidence``,
+    ``remedy``, ``code`` and ``source``. Text is plain; blank lines in `summary` and `footnote` separate paragraphs.
+    With an odd number of charts the first takes the full width. A ValueError refuses two charts with one id, an id that
+    cannot stand in an address, a chart that would fetch its data, and a table row with the wrong number of cells.
     """
     _check(charts, tables)
     jinja2 = require("jinja2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leakyrelu._page import Notice, Table, check_png, write_page, write_png
+from leakyrelu._page import Table, check_png, write_page, write_png
 from leakyrelu._text import counted, few
 from leakyrelu.diagnosis.findings import find
 from leakyrelu.diagnosis.render import charts
@@ -29,10 +29,7 @@ def write_diagnosis(
         path,
         title=title,
         summary="\n\n".join(headline(census)),
-        notices=[
-            Notice(each.severity, each.title, each.evidence, each.remedy, each.code, each.source)
-            for each in find(census)
-        ],
+        notices=find(census),
         charts=[
             charts.strips(census),
             *([charts.training(history)] if history is not None and len(history.steps) > 1 else []),

@@ -125,7 +125,7 @@ class CenteredLeakyReLU(nn.Module):
     (True, True)
     """
 
-    # TorchScript compiles properties, and this one's setter speaks more Python than it knows.
+    # TorchScript compiles properties, and does not support the Python of this one's setter.
     __jit_unused_properties__ = ("negative_slope",)
 
     def __init__(self, negative_slope: float) -> None:

@@ -2,9 +2,9 @@
 
     y = x if x > 0 else w * x        grad_x = grad if x > 0 else w * grad        grad_w = sum of grad * x over x <= 0
 
-PyTorch keeps x. Where w > 0, y has the sign of x, and x = y / w below 0: the output is enough, and whatever comes next
+PyTorch keeps x. Where w > 0, y has the sign of x, and x = y / w below 0: the output is enough, and the next layer
 keeps it anyway. Where some w < 0, the packed signs of x are kept beside it. Where some w is 0, or so small or large
-that x cannot be told from w * x, x is kept as PyTorch keeps it. A slope that wants no gradient needs the signs alone.
+that x cannot be told from w * x, x is kept as PyTorch keeps it. Slopes that require no gradient need the signs alone.
 
 Second derivatives have to reach x, which is not there. The function therefore has a second output, a zero of the shape
 of x and one element of memory, whose derivative with respect to x is defined as 1: the backward pass differentiates
@@ -62,8 +62,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
     * a slope that requires no gradient: ceil(n / 8) bytes of signs;
     * fewer than 2^16 elements: the input, through PyTorch's own function, which is quicker there.
 
-    Which it is, is decided on the slopes of each call. On the CPU that costs nothing; on a device the host waits for
-    them once a call, since they decide which memory lives on.
+    The slopes of each call decide. On the CPU that costs nothing; on a device the host waits for them once a call.
 
     Below zero the input is recovered as output / weight. The output was rounded once, so each term of the slope's
     gradient is off by at most about 1.5 units in the last place of the dtype (and, where output falls below the normal
@@ -122,7 +121,7 @@ def _autocast(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     try:
         dtype = F.prelu(x.new_empty(0), w.new_empty(1)).dtype
     except RuntimeError:
-        return x, w  # dtypes that do not go together even so; PyTorch will say it
+        return x, w  # the dtypes still differ, for which PyTorch raises its error
     return x.to(dtype), w.to(dtype)
 
 
@@ -182,12 +181,11 @@ class _PReLU(torch.autograd.Function):
         return grad_x, grad_w if wants_w else None
 
 
-# As in functional.py: `torch.func`, for which the rest of `Function.apply` is, never gets here.
 _apply_prelu: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]] = apply_of(_PReLU)
 
 
 def _what_to_keep(slopes: Any, dtype: torch.dtype) -> tuple[bool, bool]:
-    """Say whether the output can stand for the input, and whether the signs have to be kept with it."""
+    """Return whether the input can be recovered from the output, and whether the signs have to be kept with it."""
     smallest, largest, _ = bounds(1.0, dtype)
     size = abs(slopes)
     good, positive = ((size >= smallest) & (size <= largest)).all(), (slopes > 0).all()
@@ -252,7 +250,7 @@ def _backward(
     if grad.stride() != ctx.strides:
         grad = torch.empty_strided(grad.shape, ctx.strides, dtype=grad.dtype).copy_(grad)
     grad = aligned(grad)
-    # Where the signs alone are kept, the sums are not asked for.
+    # Where the signs alone are kept, nothing uses the sums.
     given = grad if given is None else aligned(given)
     out = torch.empty_strided(grad.shape, ctx.strides, dtype=grad.dtype) if wants_x else None
     slopes = numbers(w).reshape(-1)
@@ -281,7 +279,7 @@ def _input(
     assert signed is not None
     above = signed > 0
     if given is None:
-        return above, grad  # whose values are never asked for: only the signs were kept
+        return above, grad  # a stand-in: only the signs were kept, and nothing uses these values
     if zero is None:
         return above, given
     x = given.detach() / w.detach()

@@ -107,7 +107,6 @@ class _NormLeakyReLU(torch.autograd.Function):
         return *grads, None, None
 
 
-# Without the Python part of `Function.apply`, which is for `torch.func`: such calls run the pair of layers.
 _apply: Callable[..., tuple[Tensor, Tensor, Tensor | None]] = apply_of(_NormLeakyReLU)
 
 

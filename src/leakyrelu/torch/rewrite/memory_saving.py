@@ -161,7 +161,7 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
                 steps[module] = [_Exchange(own, module, _standalone(module))]
             else:
                 left.append((own[0], reason))
-        elif module in reasons and reasons[module] is not None:
+        elif module in reasons:
             left.append((own[0], reasons[module]))
 
     before = {} if example is None else _outcome(model, example)

@@ -88,6 +88,20 @@ def test_transforms_are_noticed():
     assert answers == [False, True, True]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_tracing_by_torchscript_is_noticed():
+    answers = []
+
+    def function(x):
+        answers.append(_compat.is_tracing())
+        return x + 1
+
+    function(torch.ones(1))
+    torch.jit.trace(function, torch.ones(1), check_trace=False)
+    assert answers == [False, True]
+    assert not _compat.is_tracing()
+
+
 def test_a_batched_gradient_is_told_from_a_plain_one():
     answers = []
 

@@ -29,6 +29,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def torch_if_tensor(value: object) -> Any:
+    """Return the adapter `leakyrelu.torch` if the value is a tensor, else None."""
     if not _is_tensor(value):
         return None
     import leakyrelu.torch as adapter
@@ -36,7 +37,8 @@ def torch_if_tensor(value: object) -> Any:
     return adapter
 
 
-def only_numpy_has(function: str, *, out: Any, where: Any, dtype: Any) -> None:
+def refuse_numpy_arguments(function: str, *, out: Any, where: Any, dtype: Any) -> None:
+    """Raise a TypeError for arguments of NumPy's ufuncs in a call on a tensor."""
     given = [f"{name}=" for name, used in (("out", out is not None), ("dtype", dtype is not None)) if used]
     if where is not True:
         given.append("where=")
@@ -55,6 +57,7 @@ def _is_foreign(value: object) -> bool:
 
 
 def refuse_foreign(function: str, **operands: Any) -> None:
+    """Raise a TypeError for an operand that NumPy would convert silently."""
     for name, value in operands.items():
         for one in value if type(value) is tuple and name == "out" else (value,):
             if type(one) in _PLAIN:
@@ -103,6 +106,7 @@ def _remedy(function: str, name: str) -> str:
 
 
 def require_numpy(function: str, **operands: Any) -> None:
+    """Raise a TypeError for an operand that is an array of another library."""
     for name, value in operands.items():
         plain = value is None or isinstance(value, np.memmap | np.generic) or type(value) is np.ndarray
         if plain:
@@ -118,6 +122,7 @@ def require_numpy(function: str, **operands: Any) -> None:
 
 
 def require_positive(alpha: Any) -> None:
+    """Raise a ValueError for an alpha whose function has no inverse."""
     if not isinstance(alpha, np.ndarray | np.generic | int | float | list | tuple):
         return  # a lazy or labelled array: looking at its values would compute it
     values = np.asarray(alpha)

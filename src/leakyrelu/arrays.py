@@ -92,7 +92,7 @@ def leaky_relu(x: Any, alpha: Any = 0.01, *, out: Any = None, where: Any = True,
 
     if type(x) is not np.ndarray:
         if (tensors := foreign.torch_if_tensor(x)) is not None:
-            foreign.only_numpy_has("leaky_relu", out=out, where=where, dtype=dtype)
+            foreign.refuse_numpy_arguments("leaky_relu", out=out, where=where, dtype=dtype)
             return tensors.leaky_relu(x, alpha)
         foreign.refuse_foreign("leaky_relu", x=x)
     foreign.refuse_foreign("leaky_relu", alpha=alpha, out=out)

@@ -80,7 +80,7 @@ def test_memory_map(tmp_path):
     np.testing.assert_array_equal(signs, reference.signs(X))
 
 
-def test_torch_tensor_goes_to_its_door_and_keeps_its_gradient():
+def test_torch_tensor_goes_to_its_adapter_and_keeps_its_gradient():
     tensor = torch.tensor([-2.0, 3.0], requires_grad=True)
     result = leaky_relu(tensor, 0.25)
     assert isinstance(result, torch.Tensor)
@@ -118,7 +118,7 @@ class Tensor:
         raise AssertionError("converted silently")
 
 
-def test_a_type_without_a_door_is_refused_by_name():
+def test_a_type_without_an_adapter_is_refused_by_name():
     foreign = Tensor()
     for name, call in (
         ("x", lambda: leaky_relu(foreign)),
@@ -160,7 +160,7 @@ def test_the_refusal_of_a_tensor_names_the_function_for_it(operand, call, adapte
         assert adapter is None or adapter in leakyrelu.torch.__all__
 
 
-def test_the_inverse_that_tensors_are_told_of_is_the_inverse():
+def test_the_inverse_named_for_tensors_is_the_inverse():
     with pytest.raises(TypeError, match=re.escape("torch.where(y > 0, y, y / alpha)")):
         leaky_relu_inverse(TENSOR)
     found = eval("torch.where(y > 0, y, y / alpha)", {"torch": torch, "y": TENSOR, "alpha": 0.1})
@@ -187,7 +187,7 @@ def test_lists_of_foreign_arrays_do_not_come_back_as_numpy(wrap, operand, call):
         call(wrap(Tensor()))
 
 
-def test_the_door_for_a_list_of_tensors_is_named():
+def test_the_remedy_for_a_list_of_tensors_is_named():
     with pytest.raises(TypeError, match=r"x is a list of .* torch\.stack; leakyrelu\.torch\.leaky_relu"):
         leaky_relu([TENSOR, TENSOR])
 

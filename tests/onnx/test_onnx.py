@@ -147,7 +147,7 @@ def test_a_fixed_batch_is_filled_up_with_what_is_not_counted(tmp_path):
         np.testing.assert_allclose(one.counts.mean, other.counts.mean, rtol=1e-5, atol=1e-5)
 
 
-def test_leftovers_that_cannot_be_told_apart_are_refused(tmp_path):
+def test_leftovers_that_cannot_be_distinguished_are_refused(tmp_path):
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
         helper.make_node("Relu", ["t"], ["y"], name="turned"),

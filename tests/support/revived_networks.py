@@ -141,7 +141,7 @@ def tutorial():
 
 
 class Statements(nn.Module):
-    """Activations in place, whose result nobody takes by name."""
+    """Activations in place, whose result is not assigned."""
 
     def __init__(self):
         super().__init__()

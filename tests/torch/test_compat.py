@@ -102,7 +102,7 @@ def test_tracing_by_torchscript_is_noticed():
     assert not _compat.is_tracing()
 
 
-def test_a_batched_gradient_is_told_from_a_plain_one():
+def test_a_batched_gradient_is_distinguished_from_a_plain_one():
     answers = []
 
     class Function(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""The command ``leakyrelu``: study, diagnose, memory, slope.
+"""The entry point of the command ``leakyrelu``: runs it, and turns errors into one line and an exit status.
 
 Exit status 0 for success, 1 where --fail-on is exceeded, 2 for input that cannot be used (one line on standard error
 gives the reason), 130 after Ctrl-C. Each command imports what it needs when it is called: ``leakyrelu slope`` does not

@@ -1,4 +1,4 @@
-"""One thing that the numbers of a census say, and what to do about it."""
+"""The type of a finding: what the numbers of a census mean, and what to do about it."""
 
 from __future__ import annotations
 

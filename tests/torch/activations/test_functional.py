@@ -278,7 +278,7 @@ def test_in_place_on_memory_with_gaps_that_is_no_view():
     assert torch.equal(leaf.grad, torch.where(leaf > 0, 1.0, -0.5))
 
 
-def test_in_place_is_noticed_by_whoever_kept_the_old_values():
+def test_in_place_is_noticed_where_the_old_values_were_kept():
     x = torch.randn(5, requires_grad=True).exp()
     leaky_relu(x - 1, 0.1, inplace=True)
     leaky_relu(x, 0.1, inplace=True)

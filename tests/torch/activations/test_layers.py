@@ -18,7 +18,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @pytest.fixture(autouse=True)
 def _no_tensor_is_small(monkeypatch):
-    """Small tensors take the roads of large ones, so that a test of a few elements tests them."""
+    """Small tensors take the execution path of large ones, so that a test of a few elements tests it."""
     monkeypatch.setattr("leakyrelu.torch.activations.functional._SMALL", 0)
 
 
@@ -41,7 +41,7 @@ def test_repr_is_that_of_pytorch(arguments):
     assert repr(LeakyReLU(*arguments)) == repr(nn.LeakyReLU(*arguments))
 
 
-def test_is_the_layer_of_pytorch_for_whoever_asks():
+def test_is_an_instance_of_the_layer_of_pytorch():
     layer = LeakyReLU()
     assert isinstance(layer, nn.LeakyReLU)
     assert (layer.negative_slope, layer.inplace) == (0.01, False)

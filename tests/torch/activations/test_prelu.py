@@ -25,7 +25,6 @@ with warnings.catch_warnings():
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BITS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
-ROADS = ("native", "plain")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ def _no_tensor_is_small(monkeypatch):
     monkeypatch.setattr("leakyrelu.torch.activations.parametric._SMALL", 0)
 
 
-@pytest.fixture(params=ROADS)
+@pytest.fixture(params=("native", "plain"))
 def kernels(request, monkeypatch):
     """On the native kernels, and on what a device without them runs."""
     if request.param == "plain":
@@ -278,7 +277,7 @@ def test_changing_the_kept_output_in_place_is_noticed():
     y.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
-    y = prelu(x, w.detach())  # keeps signs, which nobody changes
+    y = prelu(x, w.detach())  # keeps signs, which nothing changes
     y.add_(1).sum().backward()
     assert torch.equal(x.grad, torch.where(x > 0, 1.0, 0.25))
 
@@ -454,7 +453,7 @@ def test_shapes_of_few_or_no_elements(shape):
 # The layer
 
 
-def test_is_the_layer_of_pytorch_for_whoever_asks():
+def test_is_an_instance_of_the_layer_of_pytorch():
     for arguments in ((), (3,), (3, 0.1), (2, 0.5, "cpu", torch.float64)):
         ours, theirs = PReLU(*arguments), nn.PReLU(*arguments)
         assert isinstance(ours, nn.PReLU)

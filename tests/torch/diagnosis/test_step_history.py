@@ -204,21 +204,21 @@ def test_a_network_of_known_layers_runs_without_a_mode_and_counts_the_same():
     assert reports[0].to_json() == reports[1].to_json()
 
 
-def test_a_clone_of_a_tally_holds_everything():
+def test_a_clone_of_unit_counts_holds_everything():
     from leakyrelu.torch.diagnosis.rectifiers import Rectifier
     from leakyrelu.torch.diagnosis.unit_counts import UnitCounts
 
-    tally, x = UnitCounts(3, torch.device("cpu")), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    tally.add(x, 1, Rectifier("relu", rest=0.0))
-    tally.add_gradient(x, 1)
-    twin = tally.clone()
-    tally.add(x, 1, Rectifier("relu", rest=0.0))
+    counts, x = UnitCounts(3, torch.device("cpu")), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    counts.add(x, 1, Rectifier("relu", rest=0.0))
+    counts.add_gradient(x, 1)
+    twin = counts.clone()
+    counts.add(x, 1, Rectifier("relu", rest=0.0))
     assert twin.state()["reached"].tolist() == [5, 5, 5]
     twin += twin.clone()
-    for name, value in tally.state().items():
+    for name, value in counts.state().items():
         if name not in ("gradients", "reached"):
             np.testing.assert_allclose(twin.state()[name], value, rtol=1e-12)
-    assert (twin.gradients, tally.gradients) == (10, 5)
+    assert (twin.gradients, counts.gradients) == (10, 5)
 
 
 def test_memory_of_the_history_is_bounded():

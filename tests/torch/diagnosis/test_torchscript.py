@@ -233,7 +233,7 @@ def test_a_file_that_wants_to_run_python_is_refused(capsys, tmp_path, member):
     assert not proof.exists()
 
 
-def test_weights_and_what_is_no_file_are_told_apart(capsys, tmp_path):
+def test_weights_and_what_is_no_file_have_errors_of_their_own(capsys, tmp_path):
     torch.save(net().state_dict(), tmp_path / "weights.pt")
     np.save(tmp_path / "x.npy", X.numpy())
     status, out = run(capsys, "diagnose", tmp_path / "weights.pt", "--data", tmp_path / "x.npy")

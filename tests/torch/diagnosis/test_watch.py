@@ -179,7 +179,7 @@ def test_effective_slope_is_the_mean_derivative():
     np.testing.assert_allclose(layer.effective_slope, x.grad.double().mean(dim=0), rtol=1e-5)
 
 
-def test_nan_and_infinity_are_told_apart_from_silence():
+def test_nan_and_infinity_are_distinguished_from_silence():
     nan, inf = float("nan"), float("inf")
     x = torch.tensor([[nan, nan, -1.0, inf], [nan, 2.0, -1.0, 1.0], [nan, -2.0, -inf, 3.0]])
     layer = diagnose(nn.LeakyReLU(0.5), x).layers[0]

@@ -105,7 +105,7 @@ def test_what_does_not_rectify_is_left_alone(function):
         diagnose(Call(function), torch.randn(3, 4))
 
 
-def test_threshold_elsewhere_than_at_0():
+def test_threshold_at_another_number_than_0():
     model = nn.Sequential(nn.Threshold(0.5, -3.0))
     x = torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(20, 2)
     layer = diagnose(model, x).layers[0]

@@ -106,7 +106,7 @@ class InPlace(nn.Module):
         return x + z
 
 
-def test_operators_in_place_are_told_from_others():
+def test_operators_in_place_are_distinguished_from_others():
     graph = trace(InPlace(), lambda module: False)
     calls = [node.target for node in graph.nodes if node.op == "call_function"]
     assert calls == [operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.add]

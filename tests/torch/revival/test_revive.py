@@ -65,7 +65,7 @@ def test_the_network_computes_what_it_computed_and_its_units_live(make):
     assert done.units == report.silent
     torch.testing.assert_close(model.eval()(x), before, rtol=1e-4, atol=1e-5)
     after = diagnose(model, x)
-    assert after.silent < report.silent / 2  # fresh, but nobody promises that all of them fire
+    assert after.silent < report.silent / 2  # fresh, but not all of them need to be active
 
 
 @torch.no_grad()

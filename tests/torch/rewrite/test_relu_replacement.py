@@ -1,4 +1,4 @@
-"""replace_relu: what is swapped, what is left, and that the report tells it as it was."""
+"""replace_relu: what is swapped, what is left, and that the report says so."""
 
 import copy
 import math
@@ -212,7 +212,7 @@ def test_gain_is_corrected_where_a_weight_feeds_swapped_modules_alone():
     assert "  gain of    6 not corrected: the weight of 5 is shared with another layer" in lines
 
 
-def test_output_used_elsewhere_is_left():
+def test_output_with_another_use_is_left():
     class Skip(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""Which modes, transforms and tracers are active, and so whether a call of ours may bypass PyTorch's own function."""
+"""Checks for active modes, transforms and tracers, under which a call has to go to PyTorch's own function."""
 
 from __future__ import annotations
 

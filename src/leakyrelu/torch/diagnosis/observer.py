@@ -196,7 +196,7 @@ class CallObserver:
     def _call_site(self, thread: _ThreadState, kind: str) -> CallSite:
         frame = caller_frame()
         code = frame.f_code
-        # Of a code object that is kept, the address is a name; its hash would be one of all that it holds.
+        # The address identifies a code object as long as it is kept; its hash would be computed from all that it holds.
         key = thread.stack[-1].name, kind, id(code), frame.f_lasti
         known = self._call_sites.get(key)
         if known is None:

@@ -1,4 +1,4 @@
-"""Which axis of the output of a layer, function or operator holds the units."""
+"""Tables of the axis that holds the units, in the output of layers, functions and operators."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             counts.add(x, axis, rectifier)
             self._rectifiers[key] = rectifier
         if self._gradients and x.requires_grad:
-            # Of an in-place activation this is still the gradient with respect to its input.
+            # For an in-place activation, too, this is the gradient with respect to its input.
             x.register_hook(lambda gradient: self._count_gradient(counts, gradient, axis))  # type: ignore[no-untyped-call]
 
     def _count_gradient(self, counts: UnitCounts, gradient: Tensor, axis: int) -> None:

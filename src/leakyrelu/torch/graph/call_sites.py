@@ -42,7 +42,7 @@ def boundary(state: tuple[bool, int]) -> Boundary:
 
 _MODULE_CALL = nn.Module.__call__.__code__
 _FUNCTION_METHODS = ("forward", "setup_context", "backward", "vjp", "jvp", "vmap")
-# By the address of a code object, which is kept: its hash would be one of all that it holds.
+# By the address of a code object, which is kept: its hash would be computed from all that it holds.
 _asked: dict[int, tuple[CodeType, bool]] = {}
 
 

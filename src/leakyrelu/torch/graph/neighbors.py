@@ -1,4 +1,4 @@
-"""Which module comes after which, by the calls that symbolic tracing shows."""
+"""Neighbors of a module: which module is called after which, as symbolic tracing shows."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ class UnitGraph:
             elif kind == "flatten":
                 self._follow(user, each or 0, constants, path)
             elif kind == "rows":
-                # Rows in all against samples in all: another factor than 1 would show.
+                # The view has as many rows as there were samples only if it neither splits nor joins samples.
                 if path.layer.entries is None or self._rows_behind(user) != {path.layer.entries}:
                     raise NotRevivableError(
                         f"their output goes into {operation_name(user)} with a size in numbers, and the report does "

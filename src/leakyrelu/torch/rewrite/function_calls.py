@@ -90,7 +90,7 @@ class _Mode(TorchFunctionMode):
             and (is_dynamo_compiling() or (self.state is not None and _is_own(self.state)))
         ):
             x = args[0] if args else kwargs.get("input", kwargs.get("self"))
-            # Of integers, such as indices that a clamp keeps from falling below 0, there is no Leaky ReLU.
+            # Leaky ReLU is not defined on integers, such as indices that a clamp keeps from falling below 0.
             if not isinstance(x, Tensor) or x.is_floating_point():
                 return leaky_relu(x, self.slope, is_in_place_relu(func, args, kwargs))
         return func(*args, **kwargs)

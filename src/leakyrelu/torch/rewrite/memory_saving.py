@@ -350,7 +350,7 @@ def _difference(before: dict[str, Tensor], model: nn.Module, example: Any) -> st
         after = _outcome(model, example)
     except RuntimeError as error:
         return f"with it the example raises: {first_line(error, 120)}"
-    # Of all gradients together: one that is 0, such as that of a bias in front of a normalization, is rounding alone.
+    # All gradients together: one that should be 0, such as that of a bias before a normalization, is rounding.
     gradients = torch.stack(
         [torch.zeros(()).double(), *(_size(t) for name, t in before.items() if name.startswith("the gradient"))]
     )

@@ -80,7 +80,7 @@ int operation_of(PyObject* ufunc) {
 // Adds the loop of bfloat16 when the first such array arrives at a ufunc; NumPy asks once for a combination of
 // operands. A loop that exists already (a TypeError of NumPy) is no error. No state is kept outside of the ufunc,
 // because the module may be imported again, and then creates new ufuncs beside the first ones.
-int know_bfloat16(PyObject* ufunc, PyArray_DTypeMeta* dtype) {
+int register_bfloat16(PyObject* ufunc, PyArray_DTypeMeta* dtype) {
   if (add_loops(ufunc, operation_of(ufunc), loops_of<DType::bfloat16>(dtype, &PyArray_FloatDType)) == 0) return 0;
   if (!PyErr_ExceptionMatches(PyExc_TypeError)) return -1;
   PyErr_Clear();
@@ -112,7 +112,7 @@ int promote(PyObject* ufunc, PyArray_DTypeMeta* const operands[], PyArray_DTypeM
   } else if (is_integer(data) || compute_dtype(data) != data) {
     return refuse_result(name, data);
   }
-  if (is_bfloat16(data) && know_bfloat16(ufunc, data) < 0) return -1;
+  if (is_bfloat16(data) && register_bfloat16(ufunc, data) < 0) return -1;
 
   for (int i = 0; i <= output; ++i) {
     PyArray_DTypeMeta* dtype = signature[i] != nullptr ? signature[i] : i == alpha ? alpha_dtype(data) : data;

@@ -108,10 +108,10 @@ def slope_for(depth: int) -> tuple[float, str, str]:
 
 def _network(census: Census) -> Iterator[Finding]:
     layers = [layer for layer in census.layers if layer.units]
-    short = [layer for layer in layers if _known(layer) < ENOUGH]
+    short = [layer for layer in layers if _count_samples(layer) < ENOUGH]
     if short:
         by_samples = all(layer.entries is not None for layer in short)
-        least = min(_known(layer) if by_samples else layer.samples for layer in short)
+        least = min(_count_samples(layer) if by_samples else layer.samples for layer in short)
         bound = ""
         if by_samples:
             most = f"{min(3 / max(least, 1), 1):.0%}"
@@ -126,7 +126,9 @@ def _network(census: Census) -> Iterator[Finding]:
             f"Run at least {ENOUGH} samples before calling a unit of these layers silent or always on.",
             source=_THREE,
         )
-    hurt = [layer for layer in layers if _known(layer) >= ENOUGH and len(layer.silent_units) >= MANY * layer.units]
+    hurt = [
+        layer for layer in layers if _count_samples(layer) >= ENOUGH and len(layer.silent_units) >= MANY * layer.units
+    ]
     if len(hurt) >= 3 and len(hurt) >= len(layers) / 2:
         yield Finding(
             "warning",
@@ -167,7 +169,7 @@ def _layer(layer: Layer, depth: int) -> Iterator[Finding]:
             "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
             _EXPLODING,
         )
-    if _known(layer) < ENOUGH or layer.units == 0:
+    if _count_samples(layer) < ENOUGH or layer.units == 0:
         return
     yield from _silent(layer, depth)
     yield from _always_on(layer)
@@ -339,7 +341,7 @@ def _distance(layer: Layer, units: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.asarray(np.abs(layer.output_mean[units]) / layer.output_std[units])
 
 
-def _known(layer: Layer) -> int:
+def _count_samples(layer: Layer) -> int:
     """Return the number of samples that a layer saw, or of its inputs, where samples were not counted."""
     return layer.samples if layer.entries is None else layer.entries
 

@@ -155,7 +155,7 @@ class _Network:
         self.rectifiers = graph.rectifiers()
         hidden = f"{few([*map(repr, graph.hidden)], 8)} lie within branches or loops, where they cannot be counted"
         if not self.rectifiers:
-            why = f": {hidden}" if graph.hidden else _why(graph)
+            why = f": {hidden}" if graph.hidden else _cause_of_none(graph)
             raise ValueError(f"{path} has no rectifier to count{why}")
         if graph.hidden:
             warnings.warn(f"{path}: {hidden}", stacklevel=3)
@@ -324,7 +324,8 @@ def _slope(node: _Rectifier, units: int) -> Any:
     return node.slope.reshape(-1)
 
 
-def _why(graph: _Graph) -> str:
+def _cause_of_none(graph: _Graph) -> str:
+    """Return why a graph has no rectifier that can be observed, as the end of a message."""
     kinds = sorted({node.op_type for node in graph.graph.node})
     if fused := [kind for kind in kinds if kind in _FUSED]:
         return (

@@ -22,12 +22,12 @@ def concluding_sentence(result: StudyResult) -> str:
         rival = max((row for row in result.rows if row is not relu), key=lambda row: row.test_accuracy)
         return (
             f"{where}, no slope did better than ReLU with {_accuracy(relu)}; the best of the others was {_name(rival)} "
-            f"with {percent(rival.test_accuracy)}{_doubt(relu, rival)}, and {_silent(relu, rival)}."
+            f"with {percent(rival.test_accuracy)}{_agreement(relu, rival)}, and {_silent(relu, rival)}."
         )
     points = 100 * (best.test_accuracy - relu.test_accuracy)
     return (
         f"{where}, {_name(best)} was the most accurate with {_accuracy(best)}, {points:.1f} points "
-        f"above ReLU's {percent(relu.test_accuracy)}{_doubt(best, relu)}; {_silent(relu, *shown)}."
+        f"above ReLU's {percent(relu.test_accuracy)}{_agreement(best, relu)}; {_silent(relu, *shown)}."
     )
 
 
@@ -48,7 +48,7 @@ def _accuracy(row: RowResult) -> str:
     return f"{percent(row.test_accuracy)} of the test samples right"
 
 
-def _doubt(better: RowResult, other: RowResult) -> str:
+def _agreement(better: RowResult, other: RowResult) -> str:
     """Return how far the seeds agree about the order of two rows."""
     seeds = len(better.test_accuracies)
     if seeds == 1:

@@ -43,15 +43,15 @@ def boundary(state: tuple[bool, int]) -> Boundary:
 _MODULE_CALL = nn.Module.__call__.__code__
 _FUNCTION_METHODS = ("forward", "setup_context", "backward", "vjp", "jvp", "vmap")
 # By the address of a code object, which is kept: its hash would be computed from all that it holds.
-_asked: dict[int, tuple[CodeType, bool]] = {}
+_is_method: dict[int, tuple[CodeType, bool]] = {}
 
 
 def _is_function_method(code: CodeType) -> bool:
     """Whether this is the code of a method of any `torch.autograd.Function` that there is."""
-    known = _asked.get(id(code))
+    known = _is_method.get(id(code))
     if known is None:
         methods = (getattr(each, name, None) for each in _subclasses(Function) for name in _FUNCTION_METHODS)
-        known = _asked[id(code)] = code, any(code is each for method in methods for each in _codes(method))
+        known = _is_method[id(code)] = code, any(code is each for method in methods for each in _codes(method))
     return known[1]
 
 

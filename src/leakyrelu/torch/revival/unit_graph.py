@@ -182,7 +182,7 @@ class UnitGraph:
                 continue
             if module is None:
                 raise NotRevivableError(f"they come out of {operation_name(before)}, not out of a layer")
-            self._own(module, before)
+            self._refuse_shared(module, before)
             if isinstance(module, PRODUCERS):
                 if pooled and isinstance(module, nn.Linear):
                     raise NotRevivableError(f"what {before.target} makes is pooled along the units")
@@ -198,7 +198,8 @@ class UnitGraph:
                 )
             node = before
 
-    def _own(self, module: nn.Module, node: torch.fx.Node) -> None:
+    def _refuse_shared(self, module: nn.Module, node: torch.fx.Node) -> None:
+        """Raise for a layer whose weights another call or parameter depends on."""
         if self.uses[id(module)] > 1 and isinstance(module, (*PRODUCERS, *BATCH_NORMS)):
             raise NotRevivableError(f"{node.target} is used in several places")
         if any(id(parameter) in self.tied for parameter in module.parameters()):
@@ -219,7 +220,7 @@ class UnitGraph:
             module = self._module(user)
             kind = operation_kind(user, module)
             if module is not None and (isinstance(module, PRODUCERS) or kind == "norm"):
-                self._own(module, user)
+                self._refuse_shared(module, user)
             if module is not None and isinstance(module, PRODUCERS):
                 path.consumers.append(self._consumer(module, user, channels, each, constants))
             elif module is not None and kind == "norm":

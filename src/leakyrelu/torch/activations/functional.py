@@ -58,10 +58,11 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
     The derivative is 1 where x > 0 and `negative_slope` elsewhere, also at exactly 0 and at NaN.
 
-    Values, strides, gradients and errors are those of `torch.nn.functional.leaky_relu`, bit for bit. Two things differ.
-    The backward pass keeps ceil(n / 8) bytes for n elements, not the input; below 1 MiB it keeps the input as
-    PyTorch does, which is quicker there. And `inplace=True` has the right gradient for every slope, and keeps the
-    bits at every size; PyTorch refuses negative slopes in its backward pass, because it reads the signs off the output.
+    Values, strides, gradients and errors are those of `torch.nn.functional.leaky_relu`, bit for bit; only the sign of a
+    zero in a gradient through an in-place call on a view may be another. Two things differ. The backward pass keeps
+    ceil(n / 8) bytes for n elements, not the input; below 1 MiB it keeps the input as PyTorch does, which is quicker
+    there. And `inplace=True` has the right gradient for every slope, and keeps the bits at every size; PyTorch refuses
+    negative slopes in its backward pass, because it reads the signs off the output.
 
     First derivatives, derivatives of any higher order, and forward-mode derivatives exist. Under `torch.func`
     transforms, `torch.compile`, tracing, and for tensor subclasses the call becomes PyTorch's own: the same values

@@ -16,7 +16,12 @@ enum class Output { callers, fresh };
 // One alpha, in the type in which data of that dtype are computed.
 class ScalarAlpha {
  public:
-  ScalarAlpha(DType dtype, double value) {
+  ScalarAlpha() = default;
+  ScalarAlpha(DType dtype, double value) { set(dtype, value); }
+
+  // In place: to copy a number that was just written in part stalls the processor, for
+  // a tenth of the time of a call of one element (AMD EPYC 25/17: python -m benchmarks compare, one element with out=).
+  void set(DType dtype, double value) {
     if (dtype == DType::float64)
       number_.twice = value;
     else if (dtype == DType::longdouble)

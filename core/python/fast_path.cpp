@@ -129,7 +129,7 @@ struct Plain {
   }
 
  private:
-  ScalarAlpha number_{DType::float64, 0};
+  ScalarAlpha number_;
   Alpha array_;
 };
 
@@ -152,7 +152,7 @@ bool Plain::take(const Operation& operation, const Arguments& given) {
     const bool in_double = data.dtype == DType::float64 || data.dtype == DType::longdouble;
     if (!in_double && std::isinf(static_cast<float>(value)) && !std::isinf(value))
       return false;  // the ufunc warns of it
-    number_ = ScalarAlpha(data.dtype, value);
+    number_.set(data.dtype, value);
     alpha = number_.bytes();
     layout = {1, 1, data.size()};
   } else {

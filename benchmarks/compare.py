@@ -180,12 +180,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--after", required=True, metavar="PYTHON", help="interpreter of the newer version")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
-        "--works", default=",".join(groups), help=f"of {', '.join(groups)}; or names of workloads, separated by ;"
+        "--works", default=";".join(groups), help=f"of {', '.join(groups)}; or names of workloads; separated by ;"
     )
     parser.add_argument("--print-only", action="store_true", help="store nothing")
     parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
     options = parser.parse_args(arguments)
-    chosen = options.works.split(";" if ";" in options.works else ",")
+    chosen = options.works.split(";")
     works = [work for name in chosen for work in groups.get(name, [name])]
     if unknown := [work for work in works if work not in WORKLOADS and work != IMPORT]:
         parser.error(f"unknown workload: {'; '.join(unknown)}; choose from {'; '.join([*groups, *WORKLOADS])}")

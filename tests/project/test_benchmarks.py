@@ -197,4 +197,4 @@ def test_two_versions_are_compared(tmp_path):
 def test_unknown_workload_is_refused():
     done = run("compare", "--before", "python", "--after", "python", "--works", "2^99, out")
     assert done.returncode == 2
-    assert "unknown workload: 2^99; " in done.stderr
+    assert "unknown workload: 2^99, out; " in done.stderr

@@ -186,6 +186,9 @@ def script_function(program: torch.jit.ScriptModule, graph: Any) -> Callable[...
 
 # Frames of Python, and the threads of PyTorch.
 
+# Modules of PyTorch whose frames may lie between a call in a model and the function that it reaches.
+CALLING_MODULES = frozenset({"torch.nn.functional", "torch.overrides", "torch._tensor", "torch._ops"})
+
 
 def call_frame(depth: int = 0) -> FrameType:
     """Return the frame of the caller, or one that many further out; `inspect.stack` would read source files."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from torch import nn
 from torch.autograd import Function
 
-from leakyrelu.torch._compat import autograd_state, call_frame
+from leakyrelu.torch._compat import CALLING_MODULES, autograd_state, call_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ REDIRECTED: set[CodeType] = set()
 _NOT_CALLERS = frozenset(
     {__name__, "leakyrelu.torch.diagnosis.observer", "leakyrelu.torch.rewrite.function_calls"}
     | {"leakyrelu.torch.activations.functional", "leakyrelu.torch.activations.eager"}
-    | {"torch.nn.functional", "torch.overrides", "torch._tensor", "torch._ops"}
+    | CALLING_MODULES
 )
 
 

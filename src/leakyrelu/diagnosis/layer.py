@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakyrelu._text import counted
+from leakyrelu.diagnosis.place import Place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from leakyrelu.diagnosis.counts import Counts, FloatArray, IntArray
+    from leakyrelu.diagnosis.unit_axis import UnitAxis
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,10 @@ class Layer:
         What was counted.
     ceiling
         Where the activation saturates: 6 for ReLU6, infinity for the others.
+    place
+        Where it is called.
+    axis
+        Which axes of its input hold the units, and whether that is known; None where nothing is said about it.
     """
 
     name: str
@@ -39,6 +45,8 @@ class Layer:
     negative_slope: float | FloatArray
     counts: Counts
     ceiling: float = float("inf")
+    place: Place = Place()
+    axis: UnitAxis | None = None
 
     def __post_init__(self) -> None:
         slope = np.array(self.negative_slope, dtype=np.float64)
@@ -198,7 +206,7 @@ class Layer:
                 f"layer {self.name!r} has another slope in the second report: the model was trained in between, "
                 "so their counts are not of one model"
             )
-        return Layer(self.name, self.kind, self.negative_slope, self.counts + other.counts, self.ceiling)
+        return Layer(self.name, self.kind, self.negative_slope, self.counts + other.counts, self.ceiling, self.place, self.axis)
 
     @property
     def _identity(self) -> str:

@@ -5,16 +5,42 @@ An adapter describes each operator of its format as a `Producer`; the search its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
+    from leakyrelu.diagnosis.counts import Counts
+
 CHANNELS = 1
 """Axis of the units behind a convolution, a batch norm and the like: samples, channels, positions."""
 FEATURES = -1
 """Axis of the units behind a linear layer, a layer norm and the like: the last."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnitAxis:
+    """Which axes of an activation's input hold the units, and how that is known.
+
+    Parameters
+    ----------
+    axes
+        The axes, usually one. Several where a reshape has split the output channels of a layer, into heads for
+        instance: the first of them counts slowest.
+    shape
+        The shape of an input that was seen.
+    known
+        Whether the layer that feeds the activation, followed through reshapes and the like, decides it, or the user's
+        `unit_axis` does. Otherwise it is an assumption.
+    alternatives
+        For an assumption: the counts along each other axis that may hold the units.
+    """
+
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    known: bool = True
+    alternatives: Mapping[int, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""Where an activation stands in a network: the module that calls it, what feeds it, and the line of the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an activation is called; each text is empty where it is not known.
+
+    Parameters
+    ----------
+    inside
+        Path of the module that calls it, such as ``"layer2.0"``.
+    after
+        What feeds it: the layers whose outputs reach it with nothing but reshapes, sums and the like in between, such
+        as ``"bn2"`` or ``"bn2 + layer1.0.act"``.
+    source
+        File and line of the call, such as ``"resnet.py:92"``.
+
+    Examples
+    --------
+    >>> from leakyrelu.diagnosis.place import Place
+    >>> str(Place("layer2.0", "layer2.0.bn2", "resnet.py:92"))
+    'in layer2.0, after layer2.0.bn2, resnet.py:92'
+    """
+
+    inside: str = ""
+    after: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        parts = (self.inside and f"in {self.inside}", self.after and f"after {self.after}", self.source)
+        return ", ".join(part for part in parts if part)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leakyrelu._text import counted
-from leakyrelu.diagnosis.place import Place
+from leakyrelu.diagnosis.place import NOWHERE, Place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Layer:
     negative_slope: float | FloatArray
     counts: Counts
     ceiling: float = float("inf")
-    place: Place = Place()
+    place: Place = NOWHERE
     axis: UnitAxis | None = None
 
     def __post_init__(self) -> None:
@@ -206,7 +206,7 @@ class Layer:
                 f"layer {self.name!r} has another slope in the second report: the model was trained in between, "
                 "so their counts are not of one model"
             )
-        return Layer(self.name, self.kind, self.negative_slope, self.counts + other.counts, self.ceiling, self.place, self.axis)
+        return replace(self, counts=self.counts + other.counts)
 
     @property
     def _identity(self) -> str:

@@ -33,3 +33,7 @@ class Place:
     def __str__(self) -> str:
         parts = (self.inside and f"in {self.inside}", self.after and f"after {self.after}", self.source)
         return ", ".join(part for part in parts if part)
+
+
+NOWHERE = Place()
+"""The place of a layer of which nothing is known but its name."""

@@ -1,10 +1,10 @@
-"""Grammar of messages: counted nouns, articles, lists, first lines of errors."""
+"""Text of messages: characters that are safe to print, counted nouns, articles, lists, first lines of errors."""
 
 from __future__ import annotations
 
 import pytest
 
-from leakyrelu._text import counted, few, first_line, listed, shown, type_and_first_line, with_article
+from leakyrelu._text import counted, few, first_line, listed, printable, shown, type_and_first_line, with_article
 
 
 def test_counted_nouns_are_singular_at_one_only() -> None:
@@ -52,3 +52,17 @@ def test_a_long_value_is_cut() -> None:
     assert shown("a" * 78) == repr("a" * 78)
     assert shown("a" * 79) == "'" + "a" * 76 + "..."
     assert len(shown(list(range(1000)), 30)) == 30
+
+
+def test_what_terminals_act_on_and_readers_cannot_see_is_written_out() -> None:
+    assert printable("a\x00b\x1b[2Jc\x7fd\x9be") == r"a\x00b\x1b[2Jc\x7fd\x9be"
+    assert printable("one\ntwo\tthree\r") == r"one\ntwo\tthree\r"
+    hidden = [*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+    hidden += [0xD800, 0xDCFF, 0xDFFF]
+    for code in hidden:
+        written = printable(chr(code))
+        assert written.isprintable(), hex(code)
+        assert written.isascii(), hex(code)
+        assert eval(f"'{written}'") == chr(code)
+    plain = "Größe 日本語 → ≤ é \u0301 \\ [red] \U0001f600 \u200d \u00a0"
+    assert printable(plain) == plain

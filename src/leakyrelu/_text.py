@@ -1,7 +1,8 @@
-"""Grammar of messages and reports: counted nouns, articles, lists of names, the first line of an error."""
+"""Text of messages and reports: safe characters, counted nouns, articles, lists of names, first lines of errors."""
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,22 @@ if TYPE_CHECKING:
 _SPELLED_WITH_AN = frozenset("AEFHILMNORSX")  # letters whose names begin with a vowel: "an LSTM"
 _VOWELS = ("a", "e", "i", "o", "u", "ndarray")
 _LIKE_YOU = ("uint", "uni", "use", "usu", "uti")  # these begin with the sound of "you": "a unit"
+# Control characters (terminals act on them), line separators, marks and overrides of the writing direction, and lone
+# surrogates, which no encoding can write.
+_NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return text that is safe on a terminal and a page: what a reader cannot see is written as Python would.
+
+    For names, which come from files: a line break is written too, so that a name stays on its line.
+
+    Examples
+    --------
+    >>> print(printable("relu\x1b[31m\n\u202efdp"))
+    relu\x1b[31m\n\u202efdp
+    """
+    return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -7,8 +7,8 @@ zero *elements* would call a healthy ReLU half dead and a leaky network with sil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 from leakyrelu.diagnosis.layer import Layer
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 
 _Named = TypeVar("_Named", bound=Any)
+
+SOURCES: Final = ("model", "onnx", "torchscript", "exported")
+"""What was run: a live model, or a frozen program in a file, which none of the remedies can change."""
 
 
 class NamedLayers(Generic[_Named]):
@@ -47,12 +50,20 @@ class Census(NamedLayers[Layer]):
         What was counted.
     unused
         Names of activations that were looked at and never called.
+    source
+        What was run, one of `SOURCES`: it decides which remedies can be followed.
+    command
+        The command line that counted, to be run again as a check; empty where no command did.
     """
 
     layers: Sequence[Layer]
     unused: Sequence[str] = ()
+    source: str = "model"
+    command: str = ""
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(f"source is {self.source!r}, which is none of {', '.join(map(repr, SOURCES))}")
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "unused", tuple(self.unused))
         names = [layer.name for layer in self.layers]
@@ -86,7 +97,9 @@ class Census(NamedLayers[Layer]):
         together = [layer + second.pop(layer.name) if layer.name in second else layer for layer in self.layers]
         together += second.values()
         ran = {layer.name for layer in together}
-        return type(self)(together, [n for n in dict.fromkeys([*self.unused, *other.unused]) if n not in ran])
+        unused = [name for name in dict.fromkeys([*self.unused, *other.unused]) if name not in ran]
+        command = self.command if self.command == other.command else ""
+        return replace(self, layers=together, unused=unused, command=command)
 
 
 class CensusSeries(Protocol):

@@ -23,15 +23,21 @@ class Place:
     --------
     >>> from leakyrelu.diagnosis.place import Place
     >>> str(Place("layer2.0", "layer2.0.bn2", "resnet.py:92"))
-    'in layer2.0, after layer2.0.bn2, resnet.py:92'
+    'in layer2.0, after bn2, resnet.py:92'
     """
 
     inside: str = ""
     after: str = ""
     source: str = ""
 
+    @property
+    def fed_by(self) -> str:
+        """`after`, with paths as the calling module has them."""
+        within = f"{self.inside}." if self.inside else ""
+        return " + ".join(path.removeprefix(within) for path in self.after.split(" + "))
+
     def __str__(self) -> str:
-        parts = (self.inside and f"in {self.inside}", self.after and f"after {self.after}", self.source)
+        parts = (self.inside and f"in {self.inside}", self.fed_by and f"after {self.fed_by}", self.source)
         return ", ".join(part for part in parts if part)
 
 

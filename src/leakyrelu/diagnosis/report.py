@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ class Report(Census):
         What was counted, in the order of the first call.
     unused
         Names of activations that were looked at and never called.
+    source, command
+        What was run, and by which command line, as for a `Census`.
 
     Examples
     --------
@@ -62,7 +65,7 @@ class Report(Census):
     def from_json(text: str) -> Report:
         """Read back what `to_json` wrote: the counts, exactly."""
         census = serialize.from_json(text)
-        return Report(census.layers, census.unused)
+        return Report(**{field.name: getattr(census, field.name) for field in fields(Census)})
 
     def to_frame(self) -> Any:
         """Give a `pandas.DataFrame` with one row a unit: its layer, its number, its shares, mean and deviation.

@@ -46,6 +46,8 @@ def to_json(census: Census, path: str | os.PathLike[str] | None = None) -> str:
     document = {
         "schema": SCHEMA,
         "version": VERSION,
+        "source": census.source,
+        "command": census.command,
         "unused": list(census.unused),
         "findings": [finding.to_dict() for finding in find(census)],
         "layers": [_layer(layer) for layer in census.layers],
@@ -78,7 +80,12 @@ def from_json(text: str) -> Census:
             "use the release that wrote it, or a newer one"
         )
     try:
-        return Census([_read(layer) for layer in document["layers"]], document["unused"])
+        return Census(
+            [_read(layer) for layer in document["layers"]],
+            document["unused"],
+            document.get("source", "model"),
+            document.get("command", ""),
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"the JSON is not a complete report ({error}): give the text that Report.to_json returned"

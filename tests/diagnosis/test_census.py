@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.counts import Counts, merge_moments
 from leakyrelu.diagnosis.findings import find
+from leakyrelu.diagnosis.input_check import InputCheck
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.render import dataframe, notebook, serialize, text
 from leakyrelu.diagnosis.report import Report
@@ -139,6 +140,66 @@ def test_a_slope_for_each_unit():
         ValueError, match=r"layer 'act' has 6 units but slopes of shape \(2,\): give one slope, or one for"
     ):
         Layer("act", "PReLU", np.zeros(2), counts)
+
+
+def dormant_by_hand(layers: list[np.ndarray], tau: float) -> float:
+    """Sokar et al., definition 3.1, on the outputs of ReLU: the share of units over all layers, in plain loops."""
+    dormant, units = 0, 0
+    for outputs in layers:
+        activity = [sum(abs(value) for value in unit) / len(unit) for unit in outputs.T.tolist()]
+        mean = sum(activity) / len(activity)
+        dormant += sum(one <= tau * mean for one in activity)
+        units += len(activity)
+    return dormant / units
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.025, 0.1, 0.5, 1.0, 3.0]), st.sampled_from([0.0, 0.3]))
+def test_the_dormant_ratio_is_that_of_the_paper(seed, tau, alpha):
+    rng = np.random.default_rng(seed)
+    inputs = [
+        rng.normal(rng.choice([-6.0, -2.0, 0.0], size=units), rng.choice([0.001, 1.0, 20.0], size=units), (50, units))
+        for units in rng.integers(1, 9, size=3)
+    ]
+    report = Report([census(x, alpha, name=f"layer{i}") for i, x in enumerate(inputs)])
+    outputs = [np.maximum(x, 0) for x in inputs]
+    assert report.dormant_ratio(tau) == dormant_by_hand(outputs, tau)
+    for layer, output in zip(report, outputs, strict=True):
+        assert layer.dormant_ratio(tau) == dormant_by_hand([output], tau)
+    assert report.dormant_ratio(0) == report.silent / report.units
+    pooled = sum(layer.dormant_ratio(tau) * layer.units for layer in report) / report.units
+    np.testing.assert_allclose(report.dormant_ratio(tau), pooled)
+
+
+def test_the_dormant_ratio_leaves_out_what_is_not_known():
+    x = planted()
+    x[:, 0] = np.nan
+    layer = census(x)
+    assert layer.dormant_ratio(0) == 1 / 5
+    assert np.isnan(census(np.full((3, 2), np.nan)).dormant_ratio(0.1))
+    assert Report([layer, census(np.full((3, 2), np.nan), name="b")]).dormant_ratio(0) == 1 / 5
+    assert np.isnan(Report([]).dormant_ratio(0))
+    assert census(-np.ones((3, 2))).dormant_ratio(0) == 1.0
+    for tau in (-0.1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="tau must be"):
+            layer.dormant_ratio(tau)
+    with pytest.raises(TypeError, match=r"tau must be a number, not str: '0\.1'"):
+        layer.dormant_ratio("0.1")
+
+
+def test_the_first_layer_with_nan_is_named():
+    nan = planted()
+    nan[7, 3] = np.nan
+    layers = [census(planted(), name="a"), census(nan, name="b"), census(nan, name="c")]
+    assert Report(layers).first_nan_layer is layers[1]
+    assert Report(layers[:1]).first_nan_layer is None
+
+
+def test_checks_of_the_data_add_up():
+    first, second = InputCheck("x", 10), InputCheck("x", 5, 2, 1, 3, 4, (1, 2))
+    a, b = (Report([census(planted())], data=[check]) for check in (first, second))
+    assert (a + b).data == (InputCheck("x", 15, 2, 1, 3, 14, (1, 2)),)
+    assert (b + a).data == (InputCheck("x", 15, 2, 1, 3, 4, (1, 2)),)
+    assert (a + Report([], data=[InputCheck("y", 3)])).data == (first, InputCheck("y", 3))
 
 
 @given(

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from leakyrelu.diagnosis.input_check import InputCheck
 from leakyrelu.onnx import diagnose
 
 RNG = np.random.default_rng(0)
@@ -159,6 +160,17 @@ def test_leftovers_that_cannot_be_distinguished_are_refused(tmp_path):
     square = save(tmp_path / "s.onnx", nodes, [("x", TensorProto.FLOAT, [5, 5])], [])
     with pytest.raises(ValueError, match=r"give a multiple of 5"):  # as long, but not the samples
         diagnose(square, X[:8])
+
+
+@pytest.mark.parametrize("batch", ["n", 64, 600])
+def test_values_that_are_not_finite_are_located(tmp_path, batch):
+    path = mlp(tmp_path / "m.onnx", batch=batch)
+    x = X.copy()
+    x[70, 3], x[70, 4], x[599, 1] = np.nan, np.inf, np.inf  # the last is in the batch that is filled up
+    assert diagnose(path, x).data == (InputCheck("x", 600, 1, 2, 2, 70, (3,)),)
+    assert diagnose(path, X).data == (InputCheck("x", 600),)
+    if batch != 600:
+        assert diagnose(path, [x[:50], {"x": x[50:]}]).data == (InputCheck("x", 600, 1, 2, 2, 70, (3,)),)
 
 
 def two_inputs(path):

@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
-from leakyrelu.diagnosis.layer import Layer
+from leakyrelu.diagnosis.input_check import merge_checks
+from leakyrelu.diagnosis.layer import Layer, share_dormant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from leakyrelu.diagnosis.input_check import InputCheck
 
 
 _Named = TypeVar("_Named", bound=Any)
@@ -54,18 +57,21 @@ class Census(NamedLayers[Layer]):
         What was run, one of `SOURCES`: it decides which remedies can be followed.
     command
         The command line that counted, to be run again as a check; empty where no command did.
+    data
+        What the data held, one entry for each input of the network; empty where the data were not looked at.
     """
 
     layers: Sequence[Layer]
     unused: Sequence[str] = ()
     source: str = "model"
     command: str = ""
+    data: Sequence[InputCheck] = ()
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise ValueError(f"source is {self.source!r}, which is none of {', '.join(map(repr, SOURCES))}")
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "unused", tuple(self.unused))
+        for name in ("layers", "unused", "data"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         names = [layer.name for layer in self.layers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two layers have the name {twice[0]!r}: names must differ within a report")
@@ -85,6 +91,19 @@ class Census(NamedLayers[Layer]):
         """Units of all layers together that are always on."""
         return sum(len(layer.always_on_units) for layer in self.layers)
 
+    def dormant_ratio(self, tau: float) -> float:
+        """Return the share of units that are tau-dormant, all layers together: `Layer.dormant_ratio`.
+
+        Sokar et al. leave the output layer of the network out. Here every activation that was called counts: an output
+        layer without an activation is not among them, one behind an activation is.
+        """
+        return share_dormant([layer.dormancy for layer in self.layers], tau)
+
+    @property
+    def first_nan_layer(self) -> Layer | None:
+        """The first layer, in the order of calls, that saw a NaN; None where no layer did."""
+        return next((layer for layer in self.layers if len(layer.nan_units)), None)
+
     def __add__(self, other: Census) -> Self:
         """Both taken together: as if all the data had been seen at once, in either order.
 
@@ -99,7 +118,8 @@ class Census(NamedLayers[Layer]):
         ran = {layer.name for layer in together}
         unused = [name for name in dict.fromkeys([*self.unused, *other.unused]) if name not in ran]
         command = self.command if self.command == other.command else ""
-        return replace(self, layers=together, unused=unused, command=command)
+        data = merge_checks([*self.data, *other.data])
+        return replace(self, layers=together, unused=unused, command=command, data=data)
 
 
 class CensusSeries(Protocol):

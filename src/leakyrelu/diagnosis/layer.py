@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakyrelu._checks import finite_number
 from leakyrelu._text import counted
 from leakyrelu.diagnosis.place import NOWHERE, Place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from leakyrelu.diagnosis.counts import Counts, FloatArray, IntArray
@@ -192,6 +195,16 @@ class Layer:
             return np.where(np.isnan(activity), np.nan, 0.0)
         return np.asarray(activity / known.mean())
 
+    def dormant_ratio(self, tau: float) -> float:
+        """Return the share of units that are tau-dormant: those whose `dormancy` is at most `tau`.
+
+        Sokar et al. use tau = 0, 0.025 and 0.1. At tau = 0 these are the units whose ReLU part is 0 throughout: the
+        silent ones. Their score is the mean of ``|h|`` over the outputs of a layer; ours is that of the ReLU part,
+        which is the same under ReLU, and under Leaky ReLU counts a unit that never passes its positive part as dormant.
+        A unit that saw nothing but NaN is left out; NaN where nothing is known of any unit.
+        """
+        return share_dormant([self.dormancy], tau)
+
     def __add__(self, other: Layer) -> Layer:
         if not isinstance(other, Layer):
             return NotImplemented
@@ -217,6 +230,15 @@ class Layer:
             f"<Layer {self._identity}: {len(self.silent_units)} silent, {len(self.always_on_units)} always on, "
             f"{counted(self.samples, 'input')} a unit>"
         )
+
+
+def share_dormant(scores: Sequence[FloatArray], tau: float) -> float:
+    """Return the share of scores that are at most `tau`, over all arrays together; NaN where none is known."""
+    if not finite_number(tau, "tau") >= 0:
+        raise ValueError(f"tau must be at least 0, not {tau}: it is a bound on E|h| over its mean in the layer")
+    dormant = sum(int((score <= tau).sum()) for score in scores)
+    known = sum(int((~np.isnan(score)).sum()) for score in scores)
+    return dormant / known if known else float("nan")
 
 
 def _ratio(part: NDArray[Any], whole: IntArray) -> FloatArray:

@@ -18,6 +18,7 @@ import numpy as np
 from leakyrelu._checks import integer
 from leakyrelu._text import few, first_line
 from leakyrelu.diagnosis.array_counts import count_array
+from leakyrelu.diagnosis.input_check import InputCheck, check_array, merge_checks
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.diagnosis.unit_axis import checked_axis
@@ -131,7 +132,8 @@ def diagnose(
             Layer(node.name, node.kind, _slope(node, counts.units), counts, node.ceiling)
             for node, counts in zip(network.rectifiers, totals, strict=True)
             if counts is not None
-        ]
+        ],
+        data=network.checks,
     )
 
 
@@ -167,6 +169,7 @@ class _Network:
         self.rectifiers = [node._replace(axis=unit_axis.get(node.name, node.axis)) for node in self.rectifiers]
         self.session = _session(onnx, runtime, model, [node.tensor for node in self.rectifiers], path, providers)
         self.inputs = {entry.name: entry for entry in self.session.get_inputs()}
+        self.checks: list[InputCheck] = []
 
     def pieces(self, batch: Any, batch_size: int) -> Iterator[tuple[Inputs, int | None, int]]:
         """Split a batch into what the model takes: (inputs, how many rows to keep or None for all, samples)."""
@@ -177,6 +180,7 @@ class _Network:
         if len(set(sizes.values())) > 1:
             text = ", ".join(f"{name}: {size}" for name, size in sizes.items())
             raise ValueError(f"the inputs hold different numbers of samples ({text}): give each the same number")
+        self._check({name: x for name, x in inputs.items() if name not in split})
         if not split:
             yield inputs, None, max((len(x) for x in inputs.values() if x.ndim), default=1)
             return
@@ -189,10 +193,14 @@ class _Network:
         for start in range(0, total, step):
             part = {name: x[start : start + step] if name in split else x for name, x in inputs.items()}
             size = min(step, total - start)
+            self._check({name: part[name] for name in split})
             if fixed and size < step:
                 yield self._filled(part, split, size, step), size, size
             else:
                 yield part, None, size
+
+    def _check(self, arrays: Inputs) -> None:
+        self.checks = merge_checks([*self.checks, *(check_array(x, name) for name, x in arrays.items())])
 
     def count(self, inputs: Inputs, kept: int | None) -> Iterator[Counts]:
         for node, x in zip(self.rectifiers, self._run(inputs), strict=True):

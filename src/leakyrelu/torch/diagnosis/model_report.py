@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from leakyrelu._text import with_article
+from leakyrelu.torch.diagnosis.batch_checks import BatchChecks
 from leakyrelu.torch.diagnosis.rectifiers import RECTIFIERS
 from leakyrelu.torch.diagnosis.watcher import watch
 
@@ -42,6 +44,7 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
 
     The model runs in evaluation mode and without gradients; afterwards every module is back in the mode it was in.
     The counts are those of `leakyrelu.torch.watch`, over all batches together: their order and size do not matter.
+    NaN and infinity in the data are noticed: ``report.data`` holds how many there are and where the first is.
 
     Parameters
     ----------
@@ -80,6 +83,7 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
             f"data must be an iterable of batches, not {type(data).__name__}: [batch] makes one of a batch, "
             "torch.utils.data.DataLoader(dataset, batch_size=64) of a data set"
         )
+    checks = BatchChecks()
     device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), None)
     modes = [(module, module.training) for module in model.modules()]
     number = -1
@@ -87,8 +91,12 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
         model.eval()
         with census, torch.no_grad():
             for number, batch in enumerate(data):
-                args, kwargs = _arguments(batch, number, device)
-                model(*args, **kwargs)
+                inputs = _inputs(batch, number)
+                for name, value in inputs.items():
+                    if isinstance(value, Tensor):
+                        checks.add(name, value)
+                        inputs[name] = value if device is None else value.to(device)
+                model(*([inputs.pop("")] if "" in inputs else []), **inputs)
     finally:
         for module, training in modes:
             if module.training is not training:
@@ -105,19 +113,15 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
             f"subclass among its {len(modes)} modules, nor F.relu, x.relu_(), x.clamp(min=0) and the like. "
             "Fused or compiled kernels are not seen: run the model without them"
         )
-    return census.report()
+    return replace(census.report(), data=checks.read())
 
 
-def _arguments(batch: Any, number: int, device: torch.device | None) -> tuple[list[Tensor], dict[str, Any]]:
-    """Return positional and keyword arguments of the model from a batch, on the model's device."""
-
-    def moved(value: Any) -> Any:
-        return value.to(device) if device is not None and isinstance(value, Tensor) else value
-
+def _inputs(batch: Any, number: int) -> dict[str, Any]:
+    """Return the keyword arguments of the model that a batch holds; its one positional argument has the name ""."""
     if isinstance(batch, Mapping):
         if wrong := [key for key in batch if not isinstance(key, str)]:
             raise TypeError(f"batch {number} is a dict of keyword arguments, but its key {wrong[0]!r} is not a string")
-        return [], {key: moved(value) for key, value in batch.items()}
+        return dict(batch)
     first = batch[0] if isinstance(batch, tuple | list) and batch else batch
     if not isinstance(first, Tensor):
         inside = "" if first is batch else f" that starts with {with_article(type(first).__name__)}"
@@ -125,4 +129,4 @@ def _arguments(batch: Any, number: int, device: torch.device | None) -> tuple[li
             f"batch {number} is {with_article(type(batch).__name__)}{inside}: a batch must be a tensor, a tuple or "
             "list that starts with one, or a dict of keyword arguments (torch.from_numpy makes a tensor of an array)"
         )
-    return [moved(first)], {}
+    return {"": first}

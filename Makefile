@@ -7,7 +7,7 @@ workers := 2
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch sanitize arm64 exhaustive clean
+.PHONY: help demo test versions lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch bench-peers sanitize arm64 exhaustive clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -67,6 +67,9 @@ bench-torch: .venv/installed-bench ## measure training, ours beside what PyTorch
 
 bench-watch: .venv/installed-bench ## what a census costs beside the network that it watches
 	$(python) -m benchmarks census
+
+bench-peers: .venv/installed-torch ## planted dead units, found by this package and by others (their versions pinned)
+	tools/peers
 
 dist: .venv/installed-dev ## sdist and wheel in dist/
 	$(python) -m build --outdir dist .

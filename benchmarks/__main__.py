@@ -4,6 +4,7 @@ arrays    the array functions beside every peer (the default, whose parts may be
 training  Leaky ReLU in training with PyTorch
 prelu     learned slopes with PyTorch
 census    what diagnose and watch cost beside the network that they count in
+peers     planted dead units, found by this package and by others
 compare   two installed versions of leakyrelu, in turn
 figures   write the figures of README, docs and result tables from the committed results
 study     shorten the results of a study for docs/study.json
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "training": "benchmarks.training.main",
     "prelu": "benchmarks.training.prelu",
     "census": "benchmarks.census",
+    "peers": "benchmarks.peers.main",
     "compare": "benchmarks.compare",
     "figures": "benchmarks.figures",
     "study": "benchmarks.study",

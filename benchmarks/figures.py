@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import census, compare, storage
 from benchmarks.arrays import table as arrays
+from benchmarks.peers import table as peers
 from benchmarks.training import prelu
 from benchmarks.training import table as training
 
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Any] = {
     "training": training,
     "prelu": prelu,
     "census": census,
+    "peers": peers,
     "compare": compare,
 }
 FIGURE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- /figure -->)", re.DOTALL)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu._text import counted
+from leakyrelu._checks import integer
+from leakyrelu._text import counted, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,29 +85,50 @@ class Counts:
     entries: int | None = None
 
     def __post_init__(self) -> None:
+        for name in _TOTALS:
+            object.__setattr__(self, name, _total(getattr(self, name), name))
+        if self.entries is not None:
+            object.__setattr__(self, "entries", _total(self.entries, "entries", least=-_MOST))
         shapes = {}
         for name, dtype in _ARRAYS.items():
             if (value := getattr(self, name)) is None:
                 continue
-            array = np.array(value, dtype=dtype)  # a copy, so that no later change of the array reaches a report
-            array.setflags(write=False)
+            array = checked_numbers(value, name, dtype)
             object.__setattr__(self, name, array)
             shapes[name] = array.shape
         if len(set(shapes.values())) > 1 or self.positive.ndim != 1:
             raise ValueError(f"every count needs one number a unit, shape (units,), but the shapes are {shapes}")
-        if min(self.positive.min(initial=0), self.nan.min(initial=0)) < 0 or (
-            (self.positive + self.nan).max(initial=0) > self.samples
-        ):
-            raise ValueError(
-                f"impossible counts: each unit saw {counted(self.samples, 'input')}, but some count is negative or "
-                "beyond that"
-            )
+        self._check_ranges()
         if self.entries is not None and not min(self.samples, 1) <= self.entries <= self.samples:
             raise ValueError(
                 f"impossible counts: {counted(self.samples, 'input')} a unit cannot come from "
                 f"{counted(self.entries, 'entry', 'entries')} of the batch axis: each entry has at least "
                 "one (None says that they were not counted)"
             )
+
+    def _check_ranges(self) -> None:
+        for name, array in ((name, getattr(self, name)) for name in _ARRAYS):
+            if array is None or not len(array):
+                continue
+            seen, what = (self.gradients, "gradient") if name == "reached" else (self.samples, "input")
+            if array.dtype.kind == "i" and (array.min() < 0 or array.max() > seen):
+                unit = int(np.argmax((array < 0) | (array > seen)))
+                raise ValueError(
+                    f"impossible counts: each unit saw {counted(seen, what)}, but some count is negative or beyond "
+                    f"that: {name} of unit {unit} is {array[unit]}"
+                )
+            if name in ("m2", "relu_sum") and (array < 0).any():
+                unit = int(np.argmax(array < 0))
+                raise ValueError(
+                    f"impossible counts: {name} of unit {unit} is {array[unit]}, and such a sum is at least 0"
+                )
+        for name in ("positive", "saturated"):
+            if (wrong := getattr(self, name) > self.samples - self.nan).any():
+                unit = int(np.argmax(wrong))
+                raise ValueError(
+                    f"impossible counts: each unit saw {counted(self.samples, 'input')}, but some count is negative or "
+                    f"beyond that: {name} of unit {unit} is {getattr(self, name)[unit]}, and {self.nan[unit]} are NaN"
+                )
 
     @property
     def units(self) -> int:
@@ -134,11 +156,44 @@ class Counts:
         )
 
 
-_SUMS = ("samples", "calls", "positive", "nan", "saturated", "outputs", "relu_sum", "gradients")
+_TOTALS = ("samples", "calls", "gradients")
+_SUMS = (*_TOTALS, "positive", "nan", "saturated", "outputs", "relu_sum")
 _ARRAYS: dict[str, type[np.generic]] = {
     **dict.fromkeys(("positive", "nan", "saturated", "outputs", "reached"), np.int64),
     **dict.fromkeys(("mean", "m2", "relu_sum"), np.float64),
 }
+
+
+def checked_numbers(value: Any, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return numbers as a read-only array of this type, a copy; refuse what it cannot hold exactly, or is no number."""
+    try:
+        given = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array of numbers ({error})") from None
+    if given.dtype.kind not in "iufO":
+        raise TypeError(f"{name} must hold numbers, not {given.dtype}: {shown(value)}")
+    try:
+        with np.errstate(invalid="ignore"):  # of what no integer can hold: found below
+            array = given.astype(dtype)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} holds what is no {dtype.__name__} ({error})") from None
+    if dtype is np.int64 and not np.array_equal(array, given):
+        wrong = given[array != given].flat[0]
+        raise ValueError(f"{name} holds {wrong}, but it counts: whole numbers of {dtype.__name__} only")
+    array.setflags(write=False)
+    return array
+
+
+def _total(value: Any, name: str, least: int = 0) -> int:
+    number = integer(value, name, least=least)
+    if number > _MOST:
+        raise ValueError(
+            f"{name} must be at most 2**63 - 1, the largest int64, not a number of {number.bit_length()} bits"
+        )
+    return number
+
+
+_MOST = int(np.iinfo(np.int64).max)
 
 
 def _added(first: IntArray | None, second: IntArray | None) -> IntArray | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu._checks import finite_number
+from leakyrelu._checks import finite_number, real_number
 from leakyrelu._text import counted
+from leakyrelu.diagnosis.counts import Counts, checked_numbers
 from leakyrelu.diagnosis.place import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from leakyrelu.diagnosis.counts import Counts, FloatArray, IntArray
+    from leakyrelu.diagnosis.counts import FloatArray, IntArray
     from leakyrelu.diagnosis.unit_axis import UnitAxis
 
 
@@ -52,7 +54,12 @@ class Layer:
     axis: UnitAxis | None = None
 
     def __post_init__(self) -> None:
-        slope = np.array(self.negative_slope, dtype=np.float64)
+        for name, kind in (("name", str), ("kind", str), ("counts", Counts)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"{name} of a layer must be a {kind.__name__}, not {type(value).__name__}")
+        if math.isnan(real_number(self.ceiling, "ceiling")):
+            raise ValueError("ceiling must be a number, not NaN: infinity means that there is none")
+        slope = checked_numbers(self.negative_slope, "negative_slope", np.float64)
         if slope.ndim == 0:
             object.__setattr__(self, "negative_slope", float(slope))
             return
@@ -61,7 +68,6 @@ class Layer:
                 f"layer {self.name!r} has {counted(self.units, 'unit')} but slopes of shape {slope.shape}: "
                 "give one slope, or one for each unit"
             )
-        slope.flags.writeable = False
         object.__setattr__(self, "negative_slope", slope)
 
     @property
@@ -214,12 +220,24 @@ class Layer:
                 f"layers that differ cannot be added: {self._identity} and {other._identity}; "
                 "add reports of the same model"
             )
-        if not np.array_equal(self.negative_slope, other.negative_slope):
+        if not np.array_equal(self.negative_slope, other.negative_slope, equal_nan=True):
             raise ValueError(
                 f"layer {self.name!r} has another slope in the second report: the model was trained in between, "
                 "so their counts are not of one model"
             )
-        return replace(self, counts=self.counts + other.counts)
+        return replace(
+            self, counts=self.counts + other.counts, place=self.place | other.place, axis=self._added_axis(other)
+        )
+
+    def _added_axis(self, other: Layer) -> UnitAxis | None:
+        if self.axis is None or other.axis is None:
+            axis = self.axis or other.axis
+            # Alternatives of one half would be compared with counts of both.
+            return None if axis is None else replace(axis, alternatives={})
+        try:
+            return self.axis + other.axis
+        except ValueError as error:
+            raise ValueError(f"layer {self.name!r}: {error}") from None
 
     @property
     def _identity(self) -> str:

@@ -36,6 +36,10 @@ class Place:
         within = f"{self.inside}." if self.inside else ""
         return " + ".join(path.removeprefix(within) for path in self.after.split(" + "))
 
+    def __or__(self, other: Place) -> Place:
+        """Return this place, with what is not known of it taken from another."""
+        return Place(self.inside or other.inside, self.after or other.after, self.source or other.source)
+
     def __str__(self) -> str:
         parts = (self.inside and f"in {self.inside}", self.fed_by and f"after {self.fed_by}", self.source)
         return ", ".join(part for part in parts if part)

@@ -5,8 +5,10 @@ An adapter describes each operator of its format as a `Producer`; the search its
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from leakyrelu._text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -41,6 +43,30 @@ class UnitAxis:
     shape: tuple[int, ...]
     known: bool = True
     alternatives: Mapping[int, Counts] = field(default_factory=dict)
+
+    def __add__(self, other: UnitAxis) -> UnitAxis:
+        """Both taken together, for inputs of one layer: an alternative stays where both have it, of as many units."""
+        if not isinstance(other, UnitAxis):
+            return NotImplemented
+        if self.axes != other.axes and self._from_the_end != other._from_the_end:
+            raise ValueError(
+                f"counts along different axes cannot be added: the units lie on {self._text} and on {other._text}; "
+                "say which it is with unit_axis, in both reports"
+            )
+        alternatives = {
+            axis: counts + other.alternatives[axis]
+            for axis, counts in self.alternatives.items()
+            if axis in other.alternatives and other.alternatives[axis].units == counts.units
+        }
+        return replace(self, known=self.known and other.known, alternatives=alternatives)
+
+    @property
+    def _from_the_end(self) -> tuple[int, ...]:
+        return tuple(axis - len(self.shape) for axis in self.axes)
+
+    @property
+    def _text(self) -> str:
+        return f"{'axis' if len(self.axes) == 1 else 'axes'} {listed([*map(str, self.axes)])} of shape {self.shape}"
 
 
 @dataclass(frozen=True)

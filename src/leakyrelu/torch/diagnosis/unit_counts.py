@@ -169,7 +169,8 @@ class UnitCounts:
             outputs=middle + rest_outputs + saturated,
             mean=np.where(outputs > 0, (mean - rectifier.shift) / rectifier.scale, 0.0),
             m2=m2 / rectifier.scale**2,
-            relu_sum=(middle_mean - rectifier.low) * middle + (top - rectifier.low) * saturated,
+            # Of inputs barely above the threshold, the rounded mean may lie below it.
+            relu_sum=np.maximum((middle_mean - rectifier.low) * middle + (top - rectifier.low) * saturated, 0.0),
             gradients=self.gradients,
             reached=None if self.reached is None else self.reached.cpu().numpy(),
             entries=self.entries,

@@ -173,7 +173,7 @@ def test_what_cannot_be_watched():
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("None", r"needs Keras 3 on its PyTorch backend, .*: pip install keras, and set KERAS_BACKEND=torch"),
+        ("None", r"leakyrelu\.keras needs the package 'keras', .*: pip install keras, and set KERAS_BACKEND=torch"),
         (
             "types.SimpleNamespace(config=types.SimpleNamespace(backend=lambda: 'jax'))",
             r"Keras runs on the backend 'jax' here, .*KERAS_BACKEND=torch .*leakyrelu\.onnx\.diagnose",

@@ -8,9 +8,10 @@ one of the two functions is called.
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import TYPE_CHECKING, Any
+
+from leakyrelu._extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,13 +192,7 @@ def _children(layer: Any) -> list[Any]:
 
 
 def _keras() -> Any:
-    try:
-        keras = importlib.import_module("keras")
-    except ImportError as error:
-        raise ImportError(
-            f"leakyrelu.keras needs Keras 3 on its PyTorch backend, and keras cannot be imported ({error}): "
-            "pip install keras, and set KERAS_BACKEND=torch"
-        ) from error
+    keras = require("keras", by="leakyrelu.keras", hint=", and set KERAS_BACKEND=torch")
     backend = keras.config.backend()
     if backend != "torch":
         raise ValueError(

@@ -6,13 +6,14 @@ whose data would have to be fetched is refused. Nothing here knows what the char
 
 from __future__ import annotations
 
-import importlib
 import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu._extras import require
+from leakyrelu._files import write_file
 from leakyrelu._json import to_plain
 from leakyrelu._page.theme import DARK, LIGHT
 from leakyrelu._text import counted
@@ -84,7 +85,7 @@ def write_page(
     cannot stand in an address, a chart that would fetch its data, and a table row with the wrong number of cells.
     """
     _check(charts, tables)
-    jinja2 = require("jinja2")
+    jinja2 = require("jinja2", by="a page")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -102,7 +103,7 @@ def write_page(
         strips=_asset("strips.js") if any("strips" in spec for spec in specs.values()) else "",
         library=_library(drawn) if (drawn := [spec for spec in specs.values() if "strips" not in spec]) else "",
     )
-    Path(path).write_text(html, encoding="utf-8")
+    write_file(path, html)
 
 
 def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: float = 2.0) -> None:
@@ -115,13 +116,13 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
     _refuse_urls(spec, "the chart")
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be a finite number above 0, got {scale!r}: 1 is a pixel a unit")
-    vl_convert = require("vl_convert")
+    vl_convert = require("vl_convert", by="a page")
     plain = to_plain(spec)
     if plain.get("width") == "container":
         plain["width"] = _PNG_WIDTH
     config = {**LIGHT, "background": "white"}
     png = vl_convert.vegalite_to_png(plain, vl_version=_vegalite_version([plain]), scale=scale, config=config)
-    Path(path).write_bytes(png)
+    write_file(path, png)
 
 
 def check_png(path: str | os.PathLike[str]) -> None:
@@ -130,17 +131,6 @@ def check_png(path: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"the path {str(path)!r} ends in {suffix!r}, but pictures are written as PNG: end it in '.png'"
         )
-
-
-def require(module: str) -> Any:
-    """Import a package of the extra ``report``; an ImportError says how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:  # of the module, or of another of the extra that it needs
-        raise ImportError(
-            f'a page needs the package {error.name!r}, which is not installed: pip install "leakyrelu[report]"',
-            name=error.name,
-        ) from error
 
 
 def _check(charts: Sequence[Chart], tables: Sequence[Table]) -> None:
@@ -186,7 +176,8 @@ def _find(node: Any, key: str) -> Iterator[dict[str, Any]]:
 def _vegalite_version(specs: Sequence[dict[str, Any]]) -> str | None:
     """Find the bundled Vega-Lite for the specifications, which name theirs as ``.../v6.4.1.json``."""
     wanted = {match[1] for spec in specs if (match := re.search(r"/v(\d+\.\d+)[\d.]*\.json$", spec.get("$schema", "")))}
-    available: list[str] = [version.removeprefix("v") for version in require("vl_convert").get_vegalite_versions()]
+    versions = require("vl_convert", by="a page").get_vegalite_versions()
+    available: list[str] = [version.removeprefix("v") for version in versions]
     for version in sorted(wanted, key=_version_key, reverse=True):
         same_major = [have for have in available if have.split(".")[0] == version.split(".")[0]]
         if version in available:
@@ -201,7 +192,7 @@ def _version_key(version: str) -> tuple[int, ...]:
 
 
 def _library(specs: Sequence[dict[str, Any]]) -> str:
-    bundle: str = require("vl_convert").javascript_bundle(vl_version=_vegalite_version(specs))
+    bundle: str = require("vl_convert", by="a page").javascript_bundle(vl_version=_vegalite_version(specs))
     # Within a script element these two are markup; in JavaScript strings the escaped forms are equal to them.
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakyrelu._checks import integer
+from leakyrelu._extras import require
 from leakyrelu._text import few, first_line
 from leakyrelu.diagnosis.array_counts import count_array
 from leakyrelu.diagnosis.input_check import InputCheck, check_array, merge_checks
@@ -144,7 +145,7 @@ class _Network:
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         self.path = path
-        onnx, runtime = require("onnx"), require("onnxruntime")
+        onnx, runtime = (require(name, by="leakyrelu.onnx") for name in ("onnx", "onnxruntime"))
         try:
             model = onnx.load(path, load_external_data=False)
             if not model.graph.node:
@@ -344,14 +345,3 @@ def _cause_of_none(graph: _Graph) -> str:
 
 def _described(inputs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {entry.type} {entry.shape}" for name, entry in inputs.items())
-
-
-def require(module: str) -> Any:
-    """Import a package of the extra ``onnx``; the error names the command that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'leakyrelu.onnx needs the package {error.name!r}, which is not installed: pip install "leakyrelu[onnx]"',
-            name=error.name,
-        ) from error

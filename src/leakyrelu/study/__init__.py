@@ -5,6 +5,7 @@ the same batches in the same order and the same optimizer. Every row is reported
 on validation data; the test data are looked at once, by the chosen runs alone.
 """
 
+import leakyrelu.torch  # noqa: F401 - first, so that the error names the extra where PyTorch is missing
 from leakyrelu.study.conclusion import concluding_sentence
 from leakyrelu.study.data import Data, DataError, Part, digits, load
 from leakyrelu.study.result import Examination, RowResult, Run, Snapshot, StudyResult

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leakyrelu._files import write_file
 from leakyrelu._page import Table, write_page, write_png
 from leakyrelu._text import counted
 from leakyrelu.study import charts
@@ -62,4 +62,4 @@ def write_picture(result: StudyResult, path: str | os.PathLike[str]) -> None:
 def write_json(result: StudyResult, path: str | os.PathLike[str]) -> None:
     """Write `StudyResult.to_dict`, with the concluding sentence under ``reading``, as strict JSON."""
     document = {"reading": concluding_sentence(result), **result.to_dict()}
-    Path(path).write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")

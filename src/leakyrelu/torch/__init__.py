@@ -1,5 +1,6 @@
 """Leaky ReLU for PyTorch: layers that keep one bit an element, and a census of their units."""
 
+from leakyrelu.torch import _installed  # noqa: F401 - first, so that the error names the extra
 from leakyrelu.torch.activations import CenteredLeakyReLU, LeakyReLU, PReLU, leaky_relu, prelu
 from leakyrelu.torch.diagnosis import NoRectifierError, diagnose, watch
 from leakyrelu.torch.memory_profile import ActivationMemory, activation_memory

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu._extras import require
 from leakyrelu.torch.diagnosis.watcher import watch
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
     ImportError
         Neither `lightning` nor `pytorch_lightning` is installed.
     """
-    base: Any = _lightning().Callback
+    base: Any = require("lightning.pytorch", "pytorch_lightning", by="the callback").Callback
 
     class WatchCallback(base):  # type: ignore[misc]
         census: watch | None = None
@@ -54,15 +54,3 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
             self.on_fit_end(trainer, pl_module)
 
     return WatchCallback()
-
-
-def _lightning() -> Any:
-    for name in ("lightning.pytorch", "pytorch_lightning"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise ImportError(
-        "the callback needs Lightning, as lightning or pytorch_lightning, and neither can be imported: "
-        "pip install lightning"
-    )

@@ -466,7 +466,9 @@ def test_lightning_is_asked_for_by_name(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     from leakyrelu.torch.lightning import watch_callback
 
-    with pytest.raises(ImportError, match=r"needs Lightning, .*: pip install lightning"):
+    with pytest.raises(
+        ImportError, match=r"the callback needs the package .lightning., which is not installed: pip install lightning"
+    ):
         watch_callback()
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu._page import Chart, require
+from leakyrelu._extras import require
+from leakyrelu._page import Chart
 from leakyrelu.diagnosis.render.summary import headline, median_share, number_text, percent
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def strips(census: Census) -> Chart:
 
 def picture(census: Census) -> dict[str, Any]:
     """Return the specification of the strips as one chart, for a PNG."""
-    alt = require("altair")
+    alt = require("altair", by="a chart")
     rows: list[dict[str, Any]] = []
     states = _states(census)
     for layer in census.layers:
@@ -97,7 +98,7 @@ def picture(census: Census) -> dict[str, Any]:
 
 def distribution(census: Census) -> Chart:
     """Return the spread of the positive share of each layer's units."""
-    alt = require("altair")
+    alt = require("altair", by="a chart")
     rows = []
     for layer in census.layers:
         known = 100 * layer.positive_share[~np.isnan(layer.positive_share)]
@@ -130,7 +131,7 @@ def distribution(census: Census) -> Chart:
 
 def training(history: CensusSeries) -> Chart:
     """Return the share of silent units over the steps of a training, for the layers that ended worst."""
-    alt = require("altair")
+    alt = require("altair", by="a chart")
 
     def share(layer: Layer) -> float:
         return 100 * len(layer.silent_units) / max(layer.units, 1)
@@ -168,7 +169,7 @@ def training(history: CensusSeries) -> Chart:
 
 def centering(census: Census) -> Chart:
     """Return how far the outputs of each layer are off zero."""
-    alt = require("altair")
+    alt = require("altair", by="a chart")
     rows: list[dict[str, Any]] = [
         {"layer": layer.name, "ratio": layer.mean_over_std}
         for layer in census.layers

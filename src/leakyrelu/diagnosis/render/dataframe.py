@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from leakyrelu._extras import require
 
 if TYPE_CHECKING:
     from leakyrelu.diagnosis.census import Census
@@ -14,12 +15,7 @@ if TYPE_CHECKING:
 
 def to_frame(census: Census) -> Any:
     """See `Report.to_frame`."""
-    try:
-        pandas = importlib.import_module("pandas")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "Report.to_frame needs the package 'pandas', which is not installed: pip install pandas", name="pandas"
-        ) from error
+    pandas = require("pandas", by="Report.to_frame")
     parts = [_columns(layer) for layer in census.layers]
     names = parts[0] if parts else ("layer", "unit")
     return pandas.DataFrame({name: np.concatenate([part[name] for part in parts]) if parts else [] for name in names})

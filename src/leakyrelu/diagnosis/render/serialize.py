@@ -10,9 +10,9 @@ import json
 import math
 from dataclasses import fields
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu._files import write_file
 from leakyrelu._json import to_plain
 from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.counts import Counts
@@ -54,7 +54,7 @@ def to_json(census: Census, path: str | os.PathLike[str] | None = None) -> str:
     }
     text = json.dumps(document, allow_nan=False)
     if path is not None:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_file(path, text + "\n")
     return text
 
 

@@ -56,6 +56,14 @@ def few(names: Collection[object], limit: int) -> str:
     return f"{text} and {len(names) - limit} more" if len(names) > limit else text
 
 
+def size_text(number: int) -> str:
+    """Return a number of bytes in the largest unit that keeps it at least 1: "17 bytes", "4.0 GiB"."""
+    if number < 1024:
+        return counted(number, "byte")
+    unit = min((number.bit_length() - 1) // 10, 4)
+    return f"{number / 1024**unit:,.1f} {'KMGT'[unit - 1]}iB"
+
+
 def first_line(error: BaseException, limit: int | None = None) -> str:
     """Return the first line of an error's text that is not blank, or the name of its type where it has no text."""
     lines = (line.strip() for line in str(error).splitlines())

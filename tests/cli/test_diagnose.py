@@ -111,7 +111,7 @@ def test_fail_on_is_an_exit_status(capsys, models, limit, status):
 def test_fail_on_may_be_repeated_and_is_read_before_anything_runs(capsys, models):
     arguments = ["diagnose", "mymodels:planted", "--data", "x.npz", "--fail-on", "nan=0", "--fail-on"]
     assert main([*arguments, "silent=10%"]) == 1
-    assert "failed: 2 of 5 units silent (40.00%), more than 0.1" in capsys.readouterr().err
+    assert "failed: 2 of 5 units silent (40%), more than 10%" in capsys.readouterr().err
     for wrong in ("silent", "quiet=3", "silent=-1", "silent=10%%"):
         message = refused(capsys, *arguments, wrong)
         assert message.startswith(f"--fail-on {wrong!r} is not one of silent, always-on, saturated, nan with a share")

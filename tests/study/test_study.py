@@ -141,26 +141,24 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"none\.npz does not exist"):
         load(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("x,y\n1,2\n")
-    with pytest.raises(
-        DataError, match=r"text\.npz is not an .npz file of plain arrays: it would have to be unpickled"
-    ):
+    with pytest.raises(DataError, match=r"text\.npz is not a file written by np\.save or np\.savez"):
         load(tmp_path / "text.npz")
     (tmp_path / "empty.npz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"empty\.npz is not a file written by np\.savez"):
+    with pytest.raises(DataError, match=r"empty\.npz is not a file written by np\.save or np\.savez"):
         load(tmp_path / "empty.npz")
     whole = blobs(tmp_path / "cut.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"cut\.npz is not a file written by np\.savez"):
+    with pytest.raises(DataError, match=r"cut\.npz is not a file written by np\.save or np\.savez"):
         load(tmp_path / "cut.npz")
     np.save(tmp_path / "one.npy", np.ones(3))
     with pytest.raises(
-        DataError, match=r"one\.npy holds a single array; save with np\.savez\('one\.npz', X=\.\.\., y="
+        DataError, match=r"one\.npy has no array 'y', only X; save with X=\.\.\., y=\.\.\., by np\.savez"
     ):
         load(tmp_path / "one.npy")
     np.savez(tmp_path / "names.npz", x=np.ones((3, 2)), y=np.ones(3))
     with pytest.raises(DataError, match=r"names\.npz has no array 'X', only x, y; save with X=\.\.\., y=\.\.\."):
         load(tmp_path / "names.npz")
-    with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r" is a folder, not a file written by np\.save or np\.savez"):
         load(tmp_path)
 
 

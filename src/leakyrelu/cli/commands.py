@@ -14,15 +14,17 @@ from leakyrelu.cli.study import study_command
 
 app = typer.Typer(
     name="leakyrelu",
-    help="Choose the slope of a Leaky ReLU by formula, see which units died, and train six activations side by side.",
+    help="Diagnose dead units, choose the slope of a Leaky ReLU by formula, count the memory of a training step, and "
+    "train six activations side by side.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("study")(study_command)
-app.command("diagnose")(diagnose_command)
-app.command("memory")(memory_command)
-app.command("slope")(slope_command)
+# Given in full, since Typer cuts the first sentence of a docstring.
+app.command("diagnose", short_help="Find units that died, with remedies.")(diagnose_command)
+app.command("slope", short_help="Choose a slope by formula.")(slope_command)
+app.command("memory", short_help="Count what a training step keeps.")(memory_command)
+app.command("study", short_help="Compare six activations in training.")(study_command)
 
 
 def _version(wanted: bool) -> None:

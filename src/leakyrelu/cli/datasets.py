@@ -1,17 +1,15 @@
-"""Readers of data for ``leakyrelu diagnose``: arrays, folders of images, checkpoints. No file can run code."""
+"""Data for ``leakyrelu diagnose``: arrays, or the images of a folder. No file can run code."""
 
 from __future__ import annotations
 
-import contextlib
-import pickle
 import re
 import warnings
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu._text import first_line, with_article
+from leakyrelu._array_files import ArrayFileError, read_arrays
+from leakyrelu._text import few, type_and_first_line
 from leakyrelu.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -19,20 +17,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import nn
 
-    Arrays = dict[str, NDArray[Any]]
+    Arrays = Mapping[str, NDArray[Any]]
 
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
-_INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints of training programs keep the weights
+
+_EIGHT, _SIXTEEN, _INTEGERS, _FLOATS = (
+    "values of 8 bits, 0 to 255",
+    "values of 16 bits, 0 to 65535",
+    "integers of 32 bits",
+    "floating-point numbers",
+)
+_REDUCED = re.compile(r";16[BLNS]")  # as Pillow calls the layout of a file whose values it makes 8 bits
 
 
 class Images:
     """Images of a folder, in the order of their paths, one batch at a time: float32 of shape (n, 3, height, width).
 
-    RGB values from 0 to 255, less `mean`, over `std` (one number a channel); resized by Pillow's bilinear filter
-    where a size is given.
+    The values of the file, less `mean`, over `std` (one number a channel): RGB from 0 to 255; grayscale of 16 bits from
+    0 to 65535, the same in each channel. Resized by Pillow's bilinear filter where a size is given.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Images:
         self.folder, self.size = folder, size
         self.mean = np.array(mean or (0.0,), np.float32).reshape(-1, 1, 1)
         self.std = np.array(std or (1.0,), np.float32).reshape(-1, 1, 1)
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        self.paths = image_paths(folder)
         if not self.paths:
             raise CommandError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
 
@@ -50,113 +54,102 @@ class Images:
 
     def batches(self, batch_size: int) -> Iterator[NDArray[np.float32]]:
         """Read them, `batch_size` at a time."""
-        first: tuple[int, ...] | None = None
+        shape: tuple[int, ...] | None = None
+        values: str | None = None
         for start in range(0, len(self.paths), batch_size):
             images = []
             for path in self.paths[start : start + batch_size]:
-                image = self._read(path)
-                first = first or image.shape
-                if image.shape != first:
+                image, kind = self._read(path)
+                shape, values = shape or image.shape, values or self._noted(kind)
+                if image.shape != shape:
                     raise CommandError(
-                        f"{path} has {image.shape[2]} x {image.shape[1]} pixels, not {first[2]} x {first[1]} as those "
+                        f"{path} has {image.shape[2]} x {image.shape[1]} pixels, not {shape[2]} x {shape[1]} as those "
                         "before it: give --image-size HEIGHTxWIDTH to resize them all"
+                    )
+                if kind != values:
+                    raise CommandError(
+                        f"{path} holds {kind}, and those before it {values}: one --image-mean and --image-std cannot "
+                        "fit both; convert them all to one kind"
                     )
                 images.append(image)
             yield np.stack(images)
 
-    def _read(self, path: Path) -> NDArray[np.float32]:
+    def _noted(self, kind: str) -> str:
+        if kind != _EIGHT:
+            warnings.warn(
+                f"the images of {self.folder} hold {kind}, and are read as such: --image-mean and --image-std are in "
+                "these units",
+                stacklevel=2,
+            )
+        return kind
+
+    def _read(self, path: Path) -> tuple[NDArray[np.float32], str]:
+        """Read an image, and say what its values are."""
         from PIL import Image
 
         try:
             with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise CommandError(f"{path} cannot be read as an image: {error}") from None
+                kind = _values(opened)
+                if kind == _EIGHT:
+                    image = opened.convert("RGB")
+                elif kind:
+                    image = Image.fromarray(np.asarray(opened).astype(np.float32))
+        except OSError as error:
+            cause = error.strerror or f"as an image: {error}"
+            raise CommandError(f"{path} cannot be read{':' if error.strerror else ''} {cause}") from None
+        except Exception as error:  # its plugins raise almost any for a damaged file
+            raise CommandError(f"{path} cannot be read as an image: {type_and_first_line(error)}") from None
+        if not kind:
+            raise CommandError(
+                f"{path} has color in 16 bits a channel, which Pillow would cut to 8: convert it to 8 bits, or save "
+                "the pixels of all images as an array with np.save"
+            )
         if self.size is not None:
             image = image.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image, np.float32).transpose(2, 0, 1)
-        return np.ascontiguousarray((pixels - self.mean) / self.std)
+        pixels = np.asarray(image, np.float32)
+        pixels = pixels.transpose(2, 0, 1) if kind == _EIGHT else np.stack([pixels] * 3)
+        return np.ascontiguousarray((pixels - self.mean) / self.std), kind
 
 
-def read_arrays(path: Path) -> Arrays:
-    """Arrays of an ``.npz`` file by name, or the one of an ``.npy`` file as ``X``; samples first, real numbers."""
+def image_paths(folder: Path) -> list[Path]:
+    """Return the images of a folder and of those inside it, in the order of their paths."""
     try:
-        # Opened here: given a name, NumPy leaves the file open where it is no archive.
-        with path.open("rb") as file, contextlib.ExitStack() as stack:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.lib.npyio.NpzFile):
-                stack.enter_context(loaded)
-                arrays = {name: loaded[name] for name in loaded.files}
-            else:
-                arrays = {"X": loaded}
-    except FileNotFoundError:
-        raise CommandError(f"{path} does not exist") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise CommandError(f"{path} cannot be read: {error.strerror}") from None
-        if "object arrays" in str(error).lower():
-            raise CommandError(
-                f"{path} holds no plain arrays: it would have to be unpickled, which can run code; "
-                "save arrays of numbers with np.save or np.savez"
-            ) from None
-        raise CommandError(f"{path} is not a file written by np.save or np.savez") from None
-    if not arrays:
-        raise CommandError(f"{path} holds no array")
-    return arrays
+        return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    except OSError as error:
+        raise CommandError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
+
+
+def _values(image: Any) -> str:
+    """Say what the values of an image are; nothing where Pillow would reduce them to 8 bits."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return _SIXTEEN
+    if image.mode in ("I", "F"):
+        return _INTEGERS if image.mode == "I" else _FLOATS
+    wide = image.format == "PPM" and any(isinstance(part, int) and part > 255 for part in _layout(image))
+    return "" if wide or _REDUCED.search(str(image.tile)) else _EIGHT
+
+
+def _layout(image: Any) -> tuple[Any, ...]:
+    layout = image.tile[0][3] if image.tile else ()
+    return layout if isinstance(layout, tuple) else (layout,)
+
+
+def read_data(path: Path, max_memory: int) -> Arrays:
+    """Read the arrays of a file by name."""
+    try:
+        return read_arrays(path, max_memory)
+    except ArrayFileError as error:
+        raise CommandError(str(error)) from None
 
 
 def the_array(path: Path, arrays: Arrays) -> tuple[str, NDArray[Any]]:
     """Return the array for a model of one input: the only one, or X."""
     name = next(iter(arrays)) if len(arrays) == 1 else "X"
     if name not in arrays:
-        raise CommandError(f"{path} has no array 'X', only {', '.join(arrays)}; save with X=...")
+        raise CommandError(f"{path} has no array 'X', only {few(arrays, 8)}; save with X=...")
     x = arrays[name]
-    if x.ndim < 1 or len(x) == 0:
+    if x.ndim < 1 or x.size == 0:
         raise CommandError(f"{path}: {name} has shape {x.shape}; it must hold at least one sample, samples first")
     if x.dtype.kind not in "biuf":
         raise CommandError(f"{path}: {name} has dtype {x.dtype}; it must hold real numbers")
     return name, x
-
-
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Put the weights of a file into a model: safetensors, or what PyTorch reads without running code."""
-    state = _state(path)
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        first = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise CommandError(f"{path} does not fit the model: {' '.join(first[1:3]) or first[0]}") from None
-
-
-def _state(path: Path) -> Mapping[str, Any]:
-    import torch
-
-    if not path.is_file():
-        raise CommandError(f"--checkpoint {path} does not exist")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CommandError(f"{path} is not a safetensors file: {error}") from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what it does not read: the error names it
-            state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        if isinstance(error, pickle.UnpicklingError) and re.search("weights only|unsupported global", str(error), re.I):
-            raise CommandError(
-                f"{path} holds more than weights, and to read it could run code: save model.state_dict(), "
-                "or use safetensors"
-            ) from None
-        raise CommandError(f"{path} is not a file of torch.save: {first_line(error)}") from None
-    for name in _INSIDE:
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise CommandError(
-            f"{path} holds no state_dict, but {with_article(type(state).__name__)}: save model.state_dict()"
-        )
-    return state

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leakyrelu._text import type_and_first_line
+from leakyrelu._text import printable, type_and_first_line
 from leakyrelu.cli.errors import CommandError
 from leakyrelu.cli.models import build_model
+from leakyrelu.cli.printing import warnings_as_lines
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,20 +21,22 @@ def memory_command(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:FACTORY", help="What builds the model, such as package.module:make_model.")
     ],
-    input: Annotated[str, typer.Option(help="Shape of the input, such as 1x1x96x96x96.")],  # noqa: A002
+    input: Annotated[str, typer.Option(help="Shape of one batch of inputs, such as 16x3x224x224.")],  # noqa: A002
 ) -> None:
-    """Show the bytes that autograd keeps of one forward pass, layer by layer, now and after save_memory.
+    """Count the bytes that autograd keeps of one forward pass, layer by layer, as the model is and after save_memory.
 
     FACTORY is called without arguments and returns a torch.nn.Module; a module itself is accepted. The input is filled
     with random numbers, in the dtype and on the device of the model's parameters.
     """
     shape = _shape(input)
-    model = build_model(target)
-    before = _measure(model, shape, target)
-    from leakyrelu.torch import save_memory
+    with warnings_as_lines():
+        model = build_model(target)
+        before = _measure(model, shape, target)
+        from leakyrelu.torch import save_memory
 
-    save_memory(model)
-    _print(before, _measure(model, shape, target))
+        save_memory(model)
+        after = _measure(model, shape, target)
+    _print(before, after)
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -43,7 +46,7 @@ def _shape(text: str) -> tuple[int, ...]:
         shape = ()
     if not shape or min(shape) < 1:
         raise CommandError(
-            f"--input {text!r} is no shape; write sizes of at least 1 with x between, such as 1x1x96x96x96"
+            f"--input {text!r} is no shape; write sizes of at least 1 with x between, such as 16x3x224x224"
         )
     return shape
 
@@ -56,7 +59,7 @@ def _measure(model: nn.Module, shape: tuple[int, ...], target: str) -> Activatio
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     try:
         return activation_memory(model, torch.randn(shape, dtype=weight.dtype, device=weight.device))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CommandError(
             f"{target} could not be run on an input of shape {shape}: {type_and_first_line(error)}"
         ) from error
@@ -66,6 +69,7 @@ def _print(before: ActivationMemory, after: ActivationMemory) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
     table.add_column("module", footer="total")
@@ -81,9 +85,9 @@ def _print(before: ActivationMemory, after: ActivationMemory) -> None:
     width = max(12, console.width - kinds - numbers - 10)
     for name in [*now, *(name for name in then if name not in now)]:
         short = name if len(name) <= width else "\u2026" + name[1 - width :]
-        row = [short or "(model)", (now.get(name) or then[name]).kind]
-        row += [f"{column[name].bytes:,}" if name in column else "0" for column in (now, then)]
-        table.add_row(*row)
+        row = [Text(printable(text)) for text in (short or "(model)", (now.get(name) or then[name]).kind)]
+        sizes = [f"{column[name].bytes:,}" if name in column else "0" for column in (now, then)]
+        table.add_row(*row, *sizes)
     console.print(table)
     console.print(
         "\nKept by autograd after one forward pass, each storage once. Apart: the input\n"

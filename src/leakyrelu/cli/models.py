@@ -10,23 +10,24 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakyrelu._extras import require
 from leakyrelu._text import type_and_first_line, with_article
+from leakyrelu.cli.checkpoints import refuse_without_model
 from leakyrelu.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from torch import nn
 
+_FILES = (".onnx", ".pt2", ".pt", ".pth", ".ts", ".safetensors", ".keras", ".h5")
 
-def build_model(target: str) -> nn.Module:
-    """Import MODULE, call FACTORY, and return the module that it makes."""
+
+def build_model(target: str, files: str = "") -> nn.Module:
+    """Import MODULE, call FACTORY, and return the module that it makes; `files` says which files would do instead."""
+    require("torch", by="a model of MODULE:FACTORY")
     from torch import nn
 
-    module_name, colon, attribute = target.partition(":")
-    if not (colon and module_name and attribute):
-        raise CommandError(
-            f"{target!r} names no factory; write MODULE:FACTORY, such as package.module:make_model, "
-            "or the name of an .onnx, .pt2 or TorchScript file"
-        )
+    module_name, _, attribute = target.partition(":")
+    _check_names(target, module_name, attribute, files)
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:
@@ -58,12 +59,11 @@ def build_model(target: str) -> nn.Module:
 
 def load_exported(target: str) -> tuple[nn.Module, dict[str, int]]:
     """Load a file of ``torch.export.save``, its rectifiers as modules, and the axes of their units."""
-    import torch
-
-    from leakyrelu.torch.diagnosis.exported_program import rectifiers_as_modules
-
+    torch = require("torch", by="a .pt2 file")
     if not Path(target).is_file():
         raise CommandError(f"{target} does not exist")
+    from leakyrelu.torch.diagnosis.exported_program import rectifiers_as_modules
+
     try:
         program = torch.export.load(target)
     except Exception as error:
@@ -73,24 +73,45 @@ def load_exported(target: str) -> tuple[nn.Module, dict[str, int]]:
 
 def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
     """Load a file of ``torch.jit.save``, its rectifiers as modules, and the axes of their units."""
-    import zipfile
-
-    import torch
-
+    torch = require("torch", by="a TorchScript file")
+    if not _holds_program(target):
+        raise refuse_without_model(target)
     from leakyrelu.torch.diagnosis.torchscript import rectifiers_as_modules
 
-    if not (zipfile.is_zipfile(target) and any("/code/" in name for name in zipfile.ZipFile(target).namelist())):
-        raise CommandError(
-            f"{target} holds weights without the model: name what builds it, MODULE:FACTORY, and give this file to "
-            "--checkpoint"
-        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*torch.jit")  # deprecated; a file that is there must be read
-            program = torch.jit.load(target, map_location="cpu")  # type: ignore[no-untyped-call]
+            program = torch.jit.load(target, map_location="cpu")
     except Exception as error:
         raise CommandError(f"{target} is not a file of torch.jit.save: {type_and_first_line(error)}") from None
     return rectifiers_as_modules(program)
+
+
+def _holds_program(path: str) -> bool:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False
+
+
+def _check_names(target: str, module: str, factory: str, files: str) -> None:
+    """Refuse a target that is not MODULE:FACTORY, and say what to write."""
+    path = Path(module)
+    if path.suffix == ".py":
+        parts = path.with_suffix("").parts
+        inside = not path.is_absolute() and all(part.isidentifier() for part in parts)
+        where = "" if inside else f", in the folder {path.parent}"
+        written = f"{'.'.join(parts) if inside else path.stem}:{factory or 'FACTORY'}"
+        raise CommandError(f"{target!r} names a file of Python, and a module is wanted: write {written}{where}")
+    if module and factory:
+        return
+    cause = "names no factory;"
+    if path.suffix.lower() in _FILES or path.is_file():
+        cause = "is a file, and what builds the model is wanted:"
+    raise CommandError(f"{target!r} {cause} write MODULE:FACTORY, such as package.module:make_model{files}")
 
 
 def _alternatives(module: object) -> str:

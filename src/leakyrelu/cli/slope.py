@@ -15,11 +15,16 @@ _DASH = "–"
 def slope_command(
     depth: Annotated[int, typer.Option(help="Number of activation layers.")] = 50,
     eta: Annotated[
-        float, typer.Option(help="Tailored: cosine similarity of unrelated inputs after all layers, in (0, 1).")
+        float,
+        typer.Option(
+            help="For the tailored slope: cosine similarity of unrelated inputs after all layers, above 0 and below 1."
+        ),
     ] = 0.9,
-    zeta: Annotated[float, typer.Option(help="Centered: slope of the network's similarity map at 1, above 1.")] = 1.5,
+    zeta: Annotated[
+        float, typer.Option(help="For the centered slope: slope of the similarity map of the network at 1, above 1.")
+    ] = 1.5,
 ) -> None:
-    """Slopes for a network of this depth, with shift, scale and gain, and lines to paste."""
+    """Compute the slopes of two formulas for a network of this depth, and print lines to paste."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -9,28 +9,46 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from leakyrelu._text import printable
 from leakyrelu.cli.errors import CommandError
+from leakyrelu.cli.options import memory_size
 from leakyrelu.cli.outputs import check_outputs, write_outputs
+from leakyrelu.cli.printing import warnings_as_lines
 
 if TYPE_CHECKING:
     from leakyrelu.study import Data, Settings, StudyResult
 
 
 def study_command(
-    depth: Annotated[int | None, typer.Option(help="Hidden layers. (default: 50)")] = None,
-    width: Annotated[int | None, typer.Option(help="Units a layer. (default: 64)")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data. (default: 15; quick: 5)")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds. (default: 5; quick: 2)")] = None,
+    depth: Annotated[int | None, typer.Option(help="Number of hidden layers. (default: 50)")] = None,
+    width: Annotated[int | None, typer.Option(help="Number of units in each. (default: 64)")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training data. (default: 15; with --quick: 5)")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Trainings of each activation, with other random weights. (default: 5; with --quick: 2)"),
+    ] = None,
     lr: Annotated[
         list[str] | None,
-        typer.Option(metavar="RATES", help="Learning rates, with commas or repeated. (default: 3e-4,1e-3)"),
+        typer.Option(
+            metavar="RATES", help="Learning rates, with commas or repeated; the best counts. (default: 3e-4,1e-3)"
+        ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="An .npz file with arrays X (samples first) and y (labels). (default: digits)")
+        Path | None,
+        typer.Option(
+            help="An .npz file with arrays X (samples first) and y (labels). (default: the handwritten digits of "
+            "scikit-learn)"
+        ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write every number here.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write the picture here.")] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Memory that a compressed .npz file may take, unpacked. (default: 2GiB)"),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts and the table to this file.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every number to this file.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write a picture of the comparison to this file.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer epochs and seeds: a first look in seconds.")] = False,
 ) -> None:
     """Train one deep plain network with six activations, and report accuracy, silent units and gradients.
@@ -39,8 +57,11 @@ def study_command(
     each at its own best learning rate on validation data. A formula without a solution at this depth is left out, and
     a line states so. Files are written only where asked for.
     """
-    check_outputs(html, json, png, {"--data": data})
-    result = _with_progress(*_data_and_settings(data, quick, lr, depth=depth, width=width, epochs=epochs, seeds=seeds))
+    check_outputs({"--html": html, "--json": json, "--png": png}, {"--data": data})
+    memory = memory_size(max_memory)
+    given = {"depth": depth, "width": width, "epochs": epochs, "seeds": seeds}
+    with warnings_as_lines():
+        result = _with_progress(*_data_and_settings(data, memory, quick, lr, given))
     _print(result)
     if html or json or png:
         from leakyrelu.study.output import write_html, write_json, write_picture
@@ -50,7 +71,7 @@ def study_command(
 
 
 def _data_and_settings(
-    path: Path | None, quick: bool, lr: list[str] | None, **given: int | None
+    path: Path | None, memory: int, quick: bool, lr: list[str] | None, given: dict[str, int | None]
 ) -> tuple[Data, Settings]:
     from leakyrelu.study import QUICK, Settings, digits, load
 
@@ -59,7 +80,7 @@ def _data_and_settings(
         if lr:
             chosen["learning_rates"] = tuple(_rate(text) for text in ",".join(lr).split(","))
         settings = dataclasses.replace(QUICK if quick else Settings(), **chosen)
-        return digits() if path is None else load(path), settings
+        return digits() if path is None else load(path, max_memory=memory), settings
     except ValueError as error:
         raise CommandError(str(error)) from None
 
@@ -85,7 +106,8 @@ def _with_progress(data: Data, settings: Settings) -> StudyResult:
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(done: int, total: int, name: str) -> None:
@@ -100,10 +122,10 @@ def _print(result: StudyResult) -> None:
     from leakyrelu.study.conclusion import concluding_sentence
     from leakyrelu.study.table import LEGEND, sources, terminal_table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(terminal_table(result))
     console.print()
     for line in (LEGEND, f"Slopes: {sources(result)}.", *result.left_out):
         console.print(line, style="dim", markup=False)
     console.print()
-    console.print(concluding_sentence(result), markup=False)
+    console.print(printable(concluding_sentence(result)), markup=False)

@@ -6,15 +6,15 @@ mean and standard deviation of the training part.
 
 from __future__ import annotations
 
-import contextlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakyrelu._text import counted
+from leakyrelu._array_files import MAX_MEMORY, ArrayFileError, read_arrays
+from leakyrelu._extras import require
+from leakyrelu._text import counted, few
 
 if TYPE_CHECKING:
     import os
@@ -54,64 +54,37 @@ class Data:
 
 def digits() -> Data:
     """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, 1998)."""
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'the handwritten digits come with scikit-learn, which is not installed: pip install "leakyrelu[study]", '
-            "or give data of your own",
-            name=error.name,
-        ) from None
-    x, y = load_digits(return_X_y=True)
+    datasets = require("sklearn.datasets", by="the set of handwritten digits", hint=", or give data of your own")
+    x, y = datasets.load_digits(return_X_y=True)
     return _split("handwritten digits", x, y)
 
 
-def load(path: str | os.PathLike[str]) -> Data:
+def load(path: str | os.PathLike[str], *, max_memory: int = MAX_MEMORY) -> Data:
     """Read an ``.npz`` file with an array ``X`` (samples first) and an array ``y`` (one label per sample).
 
     Features are real numbers; a sample of several dimensions, such as an image, is laid flat. Labels are integers,
-    strings or booleans, at least two different ones, each at least five times.
+    strings or booleans, at least two different ones, each at least five times. Arrays that take more memory than
+    `max_memory` bytes are refused, unless the file itself is as large.
 
     Raises
     ------
     DataError
         The file is missing or is not that; the message says which.
     """
-    x, y = _read(path)
+    x, y = _read(path, max_memory)
     _check(x, y, path)
     return _split(Path(path).name, x, y)
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read the arrays X and y without unpickling anything."""
+def _read(path: str | os.PathLike[str], max_memory: int) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
-        # Opened here: given a name, NumPy leaves the file open where it is no archive.
-        with open(path, "rb") as file, contextlib.ExitStack() as stack:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                file_name = Path(path).with_suffix(".npz").name
-                raise DataError(f"{path} holds a single array; save with np.savez({file_name!r}, X=..., y=...)")
-            stack.enter_context(archive)
-            for name in ("X", "y"):
-                if name not in archive.files:
-                    found = ", ".join(archive.files) or "nothing"
-                    raise DataError(f"{path} has no array {name!r}, only {found}; save with X=..., y=...")
-            return archive["X"], archive["y"]
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
-        raise DataError(f"{path} is not a file written by np.savez") from None
-    except DataError:
-        raise
-    except ValueError as error:
-        if "pickle" in str(error).lower():
-            raise DataError(
-                f"{path} is not an .npz file of plain arrays: it would have to be unpickled, which can run code; "
-                "save arrays of numbers or strings with np.savez"
-            ) from None
-        raise DataError(f"{path} is not a file written by np.savez: {error}") from None
+        arrays = read_arrays(path, max_memory)
+    except ArrayFileError as error:
+        raise DataError(str(error)) from None
+    for name in ("X", "y"):
+        if name not in arrays:
+            raise DataError(f"{path} has no array {name!r}, only {few(arrays, 8)}; save with X=..., y=..., by np.savez")
+    return arrays["X"], arrays["y"]
 
 
 def _check(x: NDArray[Any], y: NDArray[Any], path: str | os.PathLike[str]) -> None:

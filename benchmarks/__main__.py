@@ -5,6 +5,8 @@ training  Leaky ReLU in training with PyTorch
 prelu     learned slopes with PyTorch
 census    what diagnose and watch cost beside the network that they count in
 peers     planted dead units, found by this package and by others
+watch     what diagnose costs on networks that others wrote
+units     whether the units of those networks are read along the right axis, beside an oracle
 compare   two installed versions of leakyrelu, in turn
 figures   write the figures of README, docs and result tables from the committed results
 study     shorten the results of a study for docs/study.json
@@ -24,6 +26,8 @@ BENCHMARKS = {
     "prelu": "benchmarks.training.prelu",
     "census": "benchmarks.census",
     "peers": "benchmarks.peers.main",
+    "watch": "benchmarks.units.cost",
+    "units": "benchmarks.units.main",
     "compare": "benchmarks.compare",
     "figures": "benchmarks.figures",
     "study": "benchmarks.study",

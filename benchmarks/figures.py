@@ -16,6 +16,8 @@ from benchmarks.arrays import table as arrays
 from benchmarks.peers import table as peers
 from benchmarks.training import prelu
 from benchmarks.training import table as training
+from benchmarks.units import cost
+from benchmarks.units import main as units
 
 if TYPE_CHECKING:
     import pathlib
@@ -29,6 +31,8 @@ BENCHMARKS: dict[str, Any] = {
     "census": census,
     "peers": peers,
     "compare": compare,
+    "watch": cost,
+    "units": units,
 }
 FIGURE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- /figure -->)", re.DOTALL)
 

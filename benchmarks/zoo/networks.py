@@ -1,0 +1,30 @@
+"""The list of networks: name, how to make it, and a batch for it. It depends on nothing of leakyrelu.
+
+Each is made when it is asked for, with random weights; a name begins with its library. "with ReLU" is a network whose
+smooth activations are replaced by ReLU. Install the libraries with ``make zoo-env``, which see for where they live.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.zoo import images, others, sequences, timm_models
+
+if TYPE_CHECKING:
+    from benchmarks.zoo.network import Network
+
+NETWORKS: dict[str, Network] = {**timm_models.NETWORKS, **images.NETWORKS, **others.NETWORKS, **sequences.NETWORKS}
+"""Every network by its name."""
+
+
+def library(name: str) -> str:
+    """Return the library of a network."""
+    return name.partition("/")[0]
+
+
+def chosen(words: list[str]) -> dict[str, Network]:
+    """Return the networks whose name contains one of the words; all of them without any word."""
+    found = {name: network for name, network in NETWORKS.items() if not words or any(word in name for word in words)}
+    if not found:
+        raise SystemExit(f"no network is named like {', '.join(words)}; libraries: {sorted({*map(library, NETWORKS)})}")
+    return found

@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from support.onnx_files import save, tensor
 
 from leakyrelu.diagnosis.input_check import InputCheck
 from leakyrelu.onnx import diagnose
@@ -19,23 +20,6 @@ B1 = np.array([0, 0, 0, -100, 100, 0, 0, -100], np.float32)  # units 3 and 7 sil
 W2 = RNG.normal(size=(8, 4)).astype(np.float32)
 B2 = np.array([0, -1000, 0, 0], np.float32)
 X = RNG.normal(size=(600, 5)).astype(np.float32)
-
-
-def tensor(name, value):
-    return numpy_helper.from_array(np.asarray(value), name)
-
-
-def save(path, nodes, inputs, tensors, *, opset=13, output="y", dtype=TensorProto.FLOAT, **keywords):
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
-        [helper.make_tensor_value_info(output, dtype, None)],
-        tensors,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, path, **keywords)
-    return path
 
 
 def mlp(path, act=("Relu", {}), *, batch="n", opset=13, extra=(), tensors=(), **keywords):
@@ -298,7 +282,8 @@ def test_branches_are_named_in_a_warning(tmp_path):
         diagnose(path, X)
 
 
-def test_local_functions_are_looked_into(tmp_path):
+@pytest.mark.parametrize("opset", [13, 15])
+def test_local_functions_are_looked_into(tmp_path, opset):
     function = helper.make_function(
         "own", "Act", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 13)]
     )
@@ -308,7 +293,7 @@ def test_local_functions_are_looked_into(tmp_path):
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 5])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
     )
-    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("own", 1)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("own", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=8), tmp_path / "f.onnx")
     (layer,) = diagnose(tmp_path / "f.onnx", X).layers
     np.testing.assert_array_equal(layer.counts.positive, (X > 0).sum(0))

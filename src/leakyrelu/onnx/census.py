@@ -6,7 +6,6 @@ is counted batch by batch, so memory is that of one batch's activations, however
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,20 +16,22 @@ import numpy as np
 
 from leakyrelu._checks import integer
 from leakyrelu._extras import require
-from leakyrelu._text import few, first_line
-from leakyrelu.diagnosis.array_counts import count_array
-from leakyrelu.diagnosis.input_check import InputCheck, check_array, merge_checks
-from leakyrelu.diagnosis.layer import Layer
+from leakyrelu._text import few, first_line, with_article
+from leakyrelu.diagnosis.input_check import check_array, merge_checks
+from leakyrelu.diagnosis.place import Place
 from leakyrelu.diagnosis.report import Report
-from leakyrelu.diagnosis.unit_axis import checked_axis
-from leakyrelu.onnx.graph import _FUSED, _Graph, _needed, _Rectifier
+from leakyrelu.diagnosis.unit_tally import UnitTally
+from leakyrelu.onnx.graph import Graph
+from leakyrelu.onnx.layouts import find_layouts
+from leakyrelu.onnx.model_file import read_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from leakyrelu.diagnosis.counts import Counts
+    from leakyrelu.diagnosis.input_check import InputCheck
+    from leakyrelu.diagnosis.layout import Layout
 
     Inputs = dict[str, NDArray[Any]]
 
@@ -66,9 +67,9 @@ def diagnose(
         Samples at a time, for a model that takes any number. A model that takes exactly B gets B; where samples are
         left over, the last batch is filled up with samples that are not counted.
     unit_axis
-        Which axis holds the units, for the nodes named here. Without it, the producer of the input decides:
-        convolutions, batch, instance and group norm and pooling axis 1; Gemm, MatMul, layer norm and
-        recurrent layers the last.
+        Which axis holds the units, for the nodes named here. Without it, the layer that feeds the rectifier decides,
+        followed through reshapes, transpositions, sums, products of activations and the like. Where it cannot be
+        followed, axis 1 is assumed; `Layer.axis` says so, and holds the counts along the other axes.
     providers
         Where ONNX Runtime is to run it.
     progress
@@ -111,66 +112,109 @@ def diagnose(
     """
     integer(batch_size, "batch_size", least=1)
     network = _Network(Path(path), dict(unit_axis or {}), list(providers))
-    totals: list[Counts | None] = [None] * len(network.rectifiers)
+    tallies = [
+        UnitTally(node.name, node.slope, node.ceiling, network.unit_axis.get(node.name)) for node in network.rectifiers
+    ]
     done = 0
     for batch in _batches(data):
         for inputs, kept, size in network.pieces(batch, batch_size):
-            for i, (node, counts) in enumerate(zip(network.rectifiers, network.count(inputs, kept), strict=True)):
-                before = totals[i]
-                if before is not None and before.units != counts.units:
-                    raise ValueError(
-                        f"{node.name} has {before.units} units in one batch and {counts.units} in another: axis "
-                        f"{node.axis} is not that of its units; say which is, with unit_axis={{{node.name!r}: ...}}"
-                    )
-                totals[i] = counts if before is None else before + counts
+            for tally, layout, x in zip(tallies, network.layouts(inputs), network.rectified(inputs), strict=True):
+                tally.add(x if kept is None else x[:kept], layout)
             done += size
             if progress is not None:
                 progress(done)
     if not done:
         raise ValueError("data holds no sample: give an array, samples first, or an iterable of batches")
-    return Report(
-        [
-            Layer(node.name, node.kind, _slope(node, counts.units), counts, node.ceiling)
-            for node, counts in zip(network.rectifiers, totals, strict=True)
-            if counts is not None
-        ],
-        data=network.checks,
-    )
+    layers = [
+        tally.layer(node.kind, Place(after=node.after))
+        for node, tally in zip(network.rectifiers, tallies, strict=True)
+        if tally.counts is not None
+    ]
+    return Report(layers, source="onnx", data=network.checks)
 
 
 class _Network:
     """A model whose outputs are the inputs of its rectifiers."""
 
     def __init__(self, path: Path, unit_axis: dict[str, int], providers: list[str]) -> None:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}")
-        self.path = path
-        onnx, runtime = (require(name, by="leakyrelu.onnx") for name in ("onnx", "onnxruntime"))
+        self.path, self.unit_axis, self._providers = path, unit_axis, providers
+        self._model = read_model(path)
         try:
-            model = onnx.load(path, load_external_data=False)
-            if not model.graph.node:
-                raise ValueError("it has no nodes")
-        except Exception as error:
-            raise ValueError(f"{path} is no ONNX model: {first_line(error)}") from None
-        if model.functions:
-            model = importlib.import_module("onnx.inliner").inline_local_functions(model)
-        graph = _Graph(model.graph, path.parent)
-        self.rectifiers = graph.rectifiers()
-        hidden = f"{few([*map(repr, graph.hidden)], 8)} lie within branches or loops, where they cannot be counted"
+            self._graph = Graph(self._model, path.parent)
+            self.rectifiers = self._graph.rectifiers()
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be used: {error}") from None
+        hidden = few([*map(repr, self._graph.hidden)], 8)
+        within = f"{hidden} lie within branches or loops, where they cannot be counted"
         if not self.rectifiers:
-            why = f": {hidden}" if graph.hidden else _cause_of_none(graph)
+            why = f": {within}" if self._graph.hidden else _cause_of_none(self._graph)
             raise ValueError(f"{path} has no rectifier to count{why}")
-        if graph.hidden:
-            warnings.warn(f"{path}: {hidden}", stacklevel=3)
+        if self._graph.hidden:
+            warnings.warn(f"{path}: {within}", stacklevel=3)
         if unknown := [name for name in unit_axis if name not in {node.name for node in self.rectifiers}]:
             raise ValueError(
                 f"unit_axis names {unknown[0]!r}, which is not counted; there are "
                 f"{few([repr(node.name) for node in self.rectifiers], 8)}"
             )
-        self.rectifiers = [node._replace(axis=unit_axis.get(node.name, node.axis)) for node in self.rectifiers]
-        self.session = _session(onnx, runtime, model, [node.tensor for node in self.rectifiers], path, providers)
-        self.inputs = {entry.name: entry for entry in self.session.get_inputs()}
+        self._tensors = [node.tensor for node in self.rectifiers]
+        self._nodes = self._graph.needed(self._tensors)  # what stands behind the last rectifier need not run
+        self._session = self._make_session(self._tensors)
+        if any(entry.type == "tensor(bfloat16)" for entry in self._session.get_outputs()):  # NumPy has no such type
+            self._session = self._make_session(
+                self._tensors, "Cast", to=require("onnx", by="leakyrelu.onnx").TensorProto.FLOAT
+            )
+        self.inputs = {entry.name: entry for entry in self._session.get_inputs()}
+        for name, entry in self.inputs.items():
+            if not entry.type.startswith("tensor("):
+                raise ValueError(f"the input {name!r} of {path} is {entry.type}: only tensors can be given")
+        self._layouts: list[Layout | None] | None = None
         self.checks: list[InputCheck] = []
+
+    def _make_session(self, tensors: list[str], operator: str = "Identity", **attributes: Any) -> Any:
+        """Make a session whose outputs are what an operator makes of these tensors.
+
+        A node for each: two rectifiers may share a tensor, and a tensor may be an input of the model.
+        """
+        onnx, runtime = (require(name, by="leakyrelu.onnx") for name in ("onnx", "onnxruntime"))
+        copy, source = onnx.ModelProto(), self._model
+        copy.CopyFrom(source)
+        del copy.graph.output[:], copy.graph.node[:]
+        copy.graph.node.extend(self._nodes)
+        declared = {value.name: value for value in source.graph.input}
+        prefix = "leakyrelu"
+        while any(name.startswith(f"{prefix}:") for name in (*self._graph.producers, *declared)):
+            prefix += "_"
+        for i, tensor in enumerate(tensors):
+            copy.graph.node.append(onnx.helper.make_node(operator, [tensor], [f"{prefix}:{i}"], **attributes))
+            value = onnx.ValueInfoProto()
+            value.name = f"{prefix}:{i}"
+            if tensor in declared and operator == "Identity":
+                value.type.CopyFrom(declared[tensor].type)
+            copy.graph.output.append(value)  # without a type: ONNX Runtime infers it
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # what is wrong comes as an exception, too
+        folder = str(self.path.parent.resolve())
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        if operator == "Shape":  # runs once
+            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return runtime.InferenceSession(copy.SerializeToString(), options, providers=self._providers)
+        except Exception as error:
+            raise ValueError(f"ONNX Runtime cannot load {self.path}: {first_line(error)}") from None
+
+    def layouts(self, inputs: Inputs) -> list[Layout | None]:
+        """Return where the inputs of the rectifiers have their units: found once, from the shapes of a run."""
+        if self._layouts is None:
+            made = [name for node in self._nodes if node.op_type not in _WITHOUT_SHAPE for name in node.output if name]
+            tensors = list(dict.fromkeys([*self.inputs, *self._graph.initializers, *made]))
+            try:
+                found = self._make_session(tensors, "Shape").run(None, inputs)
+            except Exception:  # a tensor that has no shape, such as a sequence: the axes are assumed then
+                found = []
+            shapes = {name: tuple(map(int, shape)) for name, shape in zip(tensors, found, strict=False)}
+            layouts = find_layouts(self._graph, self._nodes, shapes)
+            self._layouts = [layouts.get(tensor) for tensor in self._tensors]
+        return self._layouts
 
     def pieces(self, batch: Any, batch_size: int) -> Iterator[tuple[Inputs, int | None, int]]:
         """Split a batch into what the model takes: (inputs, how many rows to keep or None for all, samples)."""
@@ -186,7 +230,7 @@ class _Network:
             yield inputs, None, max((len(x) for x in inputs.values() if x.ndim), default=1)
             return
         total = next(iter(sizes.values()))
-        declared = {self.inputs[name].shape[0] for name in split}
+        declared = {size for name in split for size in self.inputs[name].shape[:1]}
         fixed = {size for size in declared if isinstance(size, int) and size > 0}
         if len(fixed) > 1:
             raise ValueError(f"{self.path} takes fixed batches of different sizes ({sorted(fixed)}): split the data")
@@ -203,19 +247,17 @@ class _Network:
     def _check(self, arrays: Inputs) -> None:
         self.checks = merge_checks([*self.checks, *(check_array(x, name) for name, x in arrays.items())])
 
-    def count(self, inputs: Inputs, kept: int | None) -> Iterator[Counts]:
-        for node, x in zip(self.rectifiers, self._run(inputs), strict=True):
-            if kept is not None:
-                x = x[:kept]
-            units = x.shape[checked_axis(node.axis, node.name, x.shape)] if x.ndim >= 2 else 1
-            yield count_array(x, node.axis, _slope(node, units), node.ceiling)
-
-    def _run(self, inputs: Inputs) -> list[NDArray[Any]]:
+    def rectified(self, inputs: Inputs) -> list[NDArray[Any]]:
+        """Run the model and return the inputs of the rectifiers."""
         try:
-            found: list[NDArray[Any]] = self.session.run(None, inputs)
+            found: list[Any] = self._session.run(None, inputs)
         except Exception as error:
             shapes = ", ".join(f"{name} {x.dtype} {x.shape}" for name, x in inputs.items())
             raise ValueError(f"{self.path} could not be run on {shapes}: {first_line(error)}") from error
+        for node, x in zip(self.rectifiers, found, strict=True):
+            if not isinstance(x, np.ndarray):
+                kind = with_article(type(x).__name__)
+                raise ValueError(f"the input of {node.name} in {self.path} is {kind}, not a tensor")
         return found
 
     def _filled(self, part: Inputs, split: set[str], size: int, step: int) -> Inputs:
@@ -224,7 +266,7 @@ class _Network:
         for filler in (0, size - 1):
             rows = [*range(size), *[filler] * (step - size)]
             inputs = {name: np.ascontiguousarray(x[rows]) if name in split else x for name, x in part.items()}
-            results.append((inputs, self._run(inputs)))
+            results.append((inputs, self.rectified(inputs)))
         for node, first, second in zip(self.rectifiers, results[0][1], results[1][1], strict=True):
             if not (first.ndim and len(first) == step and np.array_equal(first[:size], second[:size], equal_nan=True)):
                 raise ValueError(
@@ -265,6 +307,13 @@ class _Network:
         )
 
 
+_FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")  # the rectifier inside them cannot be observed
+# Operators whose outputs may be sequences, or of another shape each time.
+_WITHOUT_SHAPE = frozenset(
+    {"If", "Loop", "Scan", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase"}
+    | {"SequenceMap", "SplitToSequence", "Optional", "OptionalGetElement", "ZipMap"}
+)
+
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -278,38 +327,6 @@ _DTYPES = {
 }
 
 
-def _session(onnx: Any, runtime: Any, model: Any, tensors: list[str], path: Path, providers: list[str]) -> Any:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    inputs = {value.name: value for value in model.graph.input}
-    kept = _needed(model.graph, tensors)
-    del copy.graph.node[:]
-    copy.graph.node.extend(kept)  # what stands behind the last rectifier need not run
-    for i, tensor in enumerate(tensors):
-        # An Identity each: two rectifiers may share a tensor, and a tensor may be an input of the model.
-        name = f"leakyrelu:{i}"
-        copy.graph.node.append(onnx.helper.make_node("Identity", [tensor], [name]))
-        value = onnx.ValueInfoProto()
-        value.name = name
-        if tensor in inputs:
-            value.type.CopyFrom(inputs[tensor].type)
-        copy.graph.output.append(value)  # without a type: ONNX Runtime infers it
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong comes as an exception, too
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent.resolve()))
-    try:
-        session = runtime.InferenceSession(copy.SerializeToString(), options, providers=providers)
-        if any(entry.type == "tensor(bfloat16)" for entry in session.get_outputs()):  # NumPy has no such type
-            for node in copy.graph.node[-len(tensors) :]:
-                node.op_type = "Cast"
-                node.attribute.append(onnx.helper.make_attribute("to", onnx.TensorProto.FLOAT))
-            session = runtime.InferenceSession(copy.SerializeToString(), options, providers=providers)
-    except Exception as error:
-        raise ValueError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from None
-    return session
-
-
 def _batches(data: Any) -> Iterable[Any]:
     if isinstance(data, Mapping) or hasattr(data, "__array__"):
         return [data]
@@ -321,19 +338,7 @@ def _batches(data: Any) -> Iterable[Any]:
     return data
 
 
-def _slope(node: _Rectifier, units: int) -> Any:
-    """Return the slopes as one number or one a unit."""
-    if node.slope.size == 1:
-        return float(node.slope.reshape(-1)[0])
-    if node.slope.size != units:
-        raise ValueError(
-            f"{node.name} has slopes of shape {node.slope.shape} for {units} units along axis {node.axis}: "
-            f"say which axis holds its units, with unit_axis={{{node.name!r}: ...}}"
-        )
-    return node.slope.reshape(-1)
-
-
-def _cause_of_none(graph: _Graph) -> str:
+def _cause_of_none(graph: Graph) -> str:
     """Return why a graph has no rectifier that can be observed, as the end of a message."""
     kinds = sorted({node.op_type for node in graph.graph.node})
     if fused := [kind for kind in kinds if kind in _FUSED]:

@@ -56,10 +56,10 @@ def measure(case: networks.Case, installed: list[readers.Reader], rounds: int) -
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers", description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--width", type=int, default=512, help="features of the perceptrons; 8 a channel of the others")
-    parser.add_argument("--batch", type=int, default=256, help="samples in a batch; 8 an image")
+    parser.add_argument("--width", type=int, default=256, help="features of the perceptrons; 8 a channel of the others")
+    parser.add_argument("--batch", type=int, default=128, help="samples in a batch; 8 an image")
     parser.add_argument("--batches", type=int, default=8)
-    parser.add_argument("--size", type=int, default=32, help="height and width of the images")
+    parser.add_argument("--size", type=int, default=16, help="height and width of the images")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
     options = parser.parse_args(arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.peers.readers import OURS
+
 # The time of the short table is that of the networks in which each package finds modules to look at.
 TIMED = {
     "time, in forward passes: perceptron": "ReLU modules",
@@ -37,15 +39,19 @@ def compared(results: dict[str, Any]) -> list[str]:
     readers = {reader["name"]: reader for reader in results["readers"]}
     by = {(row["case"], row["reader"]): row for row in measured}
     cases = list(dict.fromkeys(row["case"] for row in measured))
+
+    def title(name: str) -> str:
+        return name if name == OURS else f"{name} {readers[name]['version']}"
+
     lines = [
-        "| planted behind | " + " | ".join(f"{name} {readers[name]['version']}" for name in names) + " |",
+        "| planted behind | " + " | ".join(map(title, names)) + " |",
         "|---" * (1 + len(names)) + "|",
         "| *says* | " + " | ".join(f"*{readers[name]['reports']}*" for name in names) + " |",
     ]
     lines += [f"| {case} | " + " | ".join(cell(by[case, name]) for name in names) + " |" for case in cases]
-    for title, case in TIMED.items():
+    for work, case in TIMED.items():
         ratios = [_multiple(_ratio(by[case, name])) if "seconds" in by[case, name] else "" for name in names]
-        lines.append(f"| {title} | " + " | ".join(ratios) + " |")
+        lines.append(f"| {work} | " + " | ".join(ratios) + " |")
     return lines
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from leakyrelu.diagnosis.report import Report
-    from leakyrelu.torch.diagnosis.outputs import RecentOutputs
 
 __all__ = ["watch", "watch_callback"]
 
@@ -174,15 +173,6 @@ def _watch_class(keras: Any) -> Any:
 
     class Watch(torch_watch):
         _framework = Framework(named_modules, lambda layer: isinstance(layer, rectifiers), output_axis, rectifier_of)
-
-        def _producer_and_axis(
-            self, name: str, rectifier: Rectifier, x: Any, outputs: RecentOutputs
-        ) -> tuple[str | None, int]:
-            if name.endswith("()") and name not in self._unit_axis:
-                _, layer = self._observer.modules.get(name.rpartition(".")[0], (None, None))
-                if layer is not None and layer.output_axis is not None:  # a layer's own activation
-                    return layer.name, layer.output_axis % x.ndim
-            return super()._producer_and_axis(name, rectifier, x, outputs)
 
     return Watch
 

@@ -175,13 +175,22 @@ def resized(layout: Layout | None, shape: Sequence[int]) -> Layout | None:
 
 
 def without(layout: Layout | None, axes: Iterable[int], *, keep: bool = False) -> Layout | None:
-    """Lay out what is left where axes are summed over, or one index of each is taken; `keep` leaves size 1."""
+    """Lay out what is left where axes are summed over; `keep` leaves them with size 1."""
     if layout is None:
         return None
     gone = {axis % max(len(layout), 1) for axis in axes}
     if keep:
         return tuple(() if place in gone else factors for place, factors in enumerate(layout))
     return tuple(factors for place, factors in enumerate(layout) if place not in gone)
+
+
+def selected(layout: Layout | None, axis: int) -> Layout | None:
+    """Lay out what is left where one index of an axis is taken: of units, there is one left."""
+    left = without(layout, [axis])
+    if layout is None or not left or not _has_units(layout[axis]) or any(map(_has_units, left)):
+        return left
+    place = next((place for place, factors in enumerate(left) if not factors), len(left) - 1)
+    return (*left[:place], _merged([(1, True), *left[place]]), *left[place + 1 :])
 
 
 def contracted(

@@ -171,7 +171,7 @@ def test_a_step_inside_of_a_call_takes_the_hooks_when_the_call_has_ended():
         assert torch._C._len_torch_function_stack() == 0
         census.step()
         model(torch.ones(4, 3))
-    assert [(layer.name, layer.samples) for layer in census.report().layers] == [("relu()", 6), ("relu()#2", 6)]
+    assert [(layer.name, layer.samples) for layer in census.report().layers] == [("relu()", 6), ("relu(), call 2", 6)]
 
 
 def test_a_network_of_known_layers_runs_without_a_mode_and_counts_the_same():
@@ -206,19 +206,23 @@ def test_a_network_of_known_layers_runs_without_a_mode_and_counts_the_same():
 
 def test_a_clone_of_unit_counts_holds_everything():
     from leakyrelu.torch.diagnosis.rectifiers import Rectifier
-    from leakyrelu.torch.diagnosis.unit_counts import UnitCounts
+    from leakyrelu.torch.diagnosis.unit_counts import Location, UnitCounts
 
-    counts, x = UnitCounts(3, torch.device("cpu")), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    counts.add(x, 1, Rectifier("relu", rest=0.0))
+    counts, x = UnitCounts(3, torch.device("cpu")), torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    assumed = Location((5, 3, 4), (1,), False)
+    counts.add_located(x, assumed, Rectifier("relu", rest=0.0))
     counts.add_gradient(x, 1)
     twin = counts.clone()
-    counts.add(x, 1, Rectifier("relu", rest=0.0))
-    assert twin.state()["reached"].tolist() == [5, 5, 5]
+    counts.add_located(x, assumed, Rectifier("relu", rest=0.0))
+    assert twin.state()["reached"].tolist() == [20, 20, 20]
     twin += twin.clone()
-    for name, value in counts.state().items():
+    first, second = twin.state(), counts.state()
+    assert [first.pop("alternatives").keys(), second.pop("alternatives").keys()] == [{2}, {2}]
+    np.testing.assert_array_equal(twin.alternatives[2].counts, counts.alternatives[2].counts)
+    for name, value in second.items():
         if name not in ("gradients", "reached"):
-            np.testing.assert_allclose(twin.state()[name], value, rtol=1e-12)
-    assert (twin.gradients, counts.gradients) == (10, 5)
+            np.testing.assert_allclose(first[name], value, rtol=1e-12)
+    assert (twin.gradients, counts.gradients) == (40, 20)
 
 
 def test_memory_of_the_history_is_bounded():

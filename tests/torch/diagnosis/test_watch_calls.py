@@ -158,11 +158,18 @@ def test_names_say_who_called():
     reports = [diagnose(model, batches), diagnose(model, batches[:1])]
     for report in reports:
         assert [layer.name for layer in report.layers] == [
-            *("blocks.0.relu()", "blocks.0.relu()#2", "blocks.1.relu()", "blocks.1.relu()#2", "act", "relu()")
+            *(
+                "blocks.0.relu()",
+                "blocks.0.relu(), call 2",
+                "blocks.1.relu()",
+                "blocks.1.relu(), call 2",
+                "act",
+                "relu()",
+            )
         ]
     assert [layer.calls for layer in reports[0].layers] == [3] * 6
     assert [layer.units for layer in reports[0].layers] == [3, 3, 3, 3, 3, 2]
-    assert reports[0]["blocks.0.relu()#2"].samples == 12 * 25
+    assert reports[0]["blocks.0.relu(), call 2"].samples == 12 * 25
 
 
 def test_ordinals_follow_the_source_and_not_the_data():
@@ -176,7 +183,7 @@ def test_ordinals_follow_the_source_and_not_the_data():
     for order in ([long, short], [short, long]):
         report = diagnose(Branch(), order)
         assert report["relu()"].always_on_units.tolist() == [0, 1]
-        assert report["relu()#2"].silent_units.tolist() == [0, 1]
+        assert report["relu(), call 2"].silent_units.tolist() == [0, 1]
 
 
 def test_one_call_behind_several_layers_is_several_places():
@@ -191,7 +198,8 @@ def test_one_call_behind_several_layers_is_several_places():
             return x
 
     report = diagnose(Loop(), torch.randn(5, 4))
-    assert [layer.name for layer in report.layers] == ["relu() after layers.0", "relu() after layers.1"]
+    assert [layer.name for layer in report.layers] == ["relu()", "relu(), call 2"]
+    assert [layer.place.after for layer in report.layers] == ["layers.0", "layers.1"]
 
 
 def test_modules_and_their_functions_are_not_counted_twice():

@@ -29,17 +29,18 @@ from leakyrelu.torch import CenteredLeakyReLU, diagnose, revive
 def test_calls_are_found_by_what_feeds_them():
     model, x = functional()
     report = diagnose(model, x)
+    clamps = ["clamp()", "clamp(), call 2", "clamp(), call 3"]
     makers = {
         "relu()": model.conv1,
-        "relu()#2": model.conv2,
-        **{f"clamp() after linears.{i}": linear for i, linear in enumerate(model.linears)},
+        "relu(), call 2": model.conv2,
+        **dict(zip(clamps, model.linears, strict=True)),
         "block.relu()": model.block.inner,
     }
     assert [layer.name for layer in report.layers] == list(makers)
     old = {name: layer.weight.clone() for name, layer in makers.items()}
-    out = {"relu()": model.conv2, "block.relu()": model.out, "relu()#2": model.linears[0]}
-    out |= {f"clamp() after linears.{i}": model.linears[i + 1] for i in range(2)}
-    out["clamp() after linears.2"] = model.block.inner
+    out = {"relu()": model.conv2, "block.relu()": model.out, "relu(), call 2": model.linears[0]}
+    out |= {clamps[i]: model.linears[i + 1] for i in range(2)}
+    out[clamps[2]] = model.block.inner
     revive(model, report)
     for layer in report.layers:
         silent = layer.silent_units.tolist()

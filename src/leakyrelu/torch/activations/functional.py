@@ -128,13 +128,15 @@ def leaky_relu_unscripted(x: Any, negative_slope: Any, inplace: bool) -> Tensor:
             return x.copy_(F.leaky_relu(x.clone(), negative_slope))  # type: ignore[no-any-return]
         return F.leaky_relu(x, negative_slope, inplace)
     slope = negative_slope if type(negative_slope) is float else _checked_slope(x, negative_slope)
-    if count_function_modes():
-        for observer in observers():
-            observer.observe_leaky_relu(x, slope)
+    record = [observer.observe_leaky_relu(x, slope) for observer in observers()] if count_function_modes() else ()
     if inplace and (is_view(x) or not kernels.is_dense(x)):
         # Which views may be written, and where their gradient goes, PyTorch decides in copy_.
-        return x.copy_(_apply_leaky_relu(x, slope, False))  # type: ignore[no-any-return]
-    return _apply_leaky_relu(x, slope, inplace)
+        y: Tensor = x.copy_(_apply_leaky_relu(x, slope, False))
+    else:
+        y = _apply_leaky_relu(x, slope, inplace)
+    for each in record:
+        each(y)
+    return y
 
 
 def _signs_would_flip(x: Any, negative_slope: Any) -> bool:

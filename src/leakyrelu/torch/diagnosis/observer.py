@@ -16,6 +16,7 @@ State is kept for each thread, since `DataParallel` runs replicas of the model i
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -31,10 +32,12 @@ from leakyrelu.torch._compat import (
     in_backward_pass,
 )
 from leakyrelu.torch.activations.eager import TRANSPARENT
-from leakyrelu.torch.diagnosis.outputs import RecentOutputs
+from leakyrelu.torch.activations.functional import leaky_relu
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rectifier, rectifier_of
-from leakyrelu.torch.diagnosis.unit_axes import PLAIN_MODULES, PRODUCER_FUNCTIONS, PRODUCER_MODULES
+from leakyrelu.torch.diagnosis.unit_axes import CONTAINERS, PLAIN_MODULES, PRODUCER_MODULES, RECURRENT
 from leakyrelu.torch.graph.call_sites import CallSite, caller_frame, position
+from leakyrelu.torch.graph.layout_rules import rule_name
+from leakyrelu.torch.graph.recording import Recording, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,7 +51,7 @@ class Framework(NamedTuple):
 
     named_modules: Callable[[nn.Module], Iterable[tuple[str, nn.Module]]]
     is_rectifier: Callable[[nn.Module], bool]
-    output_axis: Callable[[nn.Module], int | None]  # where its output holds the units, if that is known
+    output_axis: Callable[[nn.Module], int | None]  # where its output holds units, of layers that are not looked into
     rectifier_of: Callable[[nn.Module], Rectifier | None]
 
 
@@ -68,19 +71,21 @@ class _ThreadState(threading.local):
         self.rectifiers = 0  # how many of the stack are rectifiers
         self.mode: _CallMode | None = None
         self.paused = False  # whether the mode is closed for a layer that calls no rectifier
-        self.outputs = RecentOutputs()
+        self.recording = Recording({})
+        self.key: Any = None  # of the rectifier module that runs
 
 
 class CallObserver:
-    """Observer of the rectifiers that a model calls; each call is reported as `on_call(site, rectifier, x, outputs)`.
+    """Observer of the rectifiers that a model calls; each call is reported as `on_call(site, rectifier, x, recording)`.
 
+    What `on_call` returns identifies the row that counts the call, and is recorded with it.
     `is_wanted()` is asked at the beginning of each call of the model whether to observe it.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        on_call: Callable[[CallSite, Rectifier, Tensor, RecentOutputs], None],
+        on_call: Callable[[CallSite, Rectifier, Tensor, Recording], Any],
         is_wanted: Callable[[], bool],
         framework: Framework,
     ) -> None:
@@ -101,12 +106,14 @@ class CallObserver:
         self._lock = threading.RLock()
         self._active = False
         self._bare = False  # whether the model is of plain layers and rectifiers alone, so that no mode is needed
+        self._names = names_of(model)
         self._calls = 0  # calls of the model that are under way, in all threads
         self._call_sites: dict[tuple[str, str, int, int], tuple[CallSite, CodeType]] = {}
 
     def open(self) -> None:
         """Begin to observe."""
         self.is_open = True
+        self._names = names_of(self.model)
         try:
             self.set_active(True)
         except BaseException:
@@ -138,16 +145,18 @@ class CallObserver:
         )
         for name, (module, info) in self.modules.items():
             if name != "" and plain[name]:
-                if info.output_axis is None:
-                    continue
+                if (not bare and info.output_axis is None) or type(module) in CONTAINERS:
+                    continue  # the mode sees what it calls, or it calls nothing
                 if not bare:
                     self._handles.append(module.register_forward_pre_hook(_PauseMode(self, info)))
                 self._handles.append(module.register_forward_hook(_RecordOutput(self, info), always_call=not bare))
             elif name != "" and bare:
                 self._handles.append(module.register_forward_pre_hook(_CountInput(self, info), with_kwargs=True))
+                self._handles.append(module.register_forward_hook(_RecordRectifier(self, info), with_kwargs=True))
             else:
                 self._handles.append(module.register_forward_pre_hook(_EnterModule(self, info), with_kwargs=True))
-                self._handles.append(module.register_forward_hook(_LeaveModule(self, info), always_call=True))
+                leave = _LeaveModule(self, info)
+                self._handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
 
     def _detach(self) -> None:
         for handle in self._handles:
@@ -162,6 +171,9 @@ class CallObserver:
         with self._lock:
             self._calls += 1
         thread.in_call, thread.counting = True, self._is_wanted()
+        if thread.recording.is_full:
+            thread.recording = Recording(self._names)
+        thread.recording.repeats.clear()
         if thread.counting and not self._bare:
             thread.mode = _CallMode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
@@ -191,7 +203,7 @@ class CallObserver:
         x = args[0] if args else next(iter(kwargs.values()), None)
         # For anything but a tensor, the activation's own error is clearer.
         if isinstance(x, Tensor) and (rectifier := self.framework.rectifier_of(module)) is not None:
-            self._count(thread, call_site, rectifier, x)
+            thread.key = self._count(thread, call_site, rectifier, x)
 
     def _call_site(self, thread: _ThreadState, kind: str) -> CallSite:
         frame = caller_frame()
@@ -203,7 +215,7 @@ class CallObserver:
             known = self._call_sites[key] = CallSite(_path(thread, kind), position(frame)), code
         return known[0]
 
-    def _count(self, thread: _ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> None:
+    def _count(self, thread: _ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> Any:
         if are_transforms_active():
             raise RuntimeError(
                 f"{call_site.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
@@ -211,17 +223,20 @@ class CallObserver:
             )
         with DisableTorchFunction():
             if x.is_meta or torch.compiler.is_compiling() or x.is_complex():  # the activation's own error names complex
-                return
+                return None
             if x.layout is not torch.strided or x.is_nested or x.is_quantized:
                 kind = "nested" if x.is_nested else "quantized" if x.is_quantized else f"sparse ({x.layout})"
                 raise TypeError(
                     f"{call_site.name!r} is called on a {kind} tensor, whose units cannot be counted: give the model "
                     "dense ones, or watch the model it was made from"
                 )
-            self.on_call(call_site, rectifier, x, thread.outputs)
+            return self.on_call(call_site, rectifier, x, thread.recording)
 
 
-_OBSERVED: dict[Any, Any] = {**PRODUCER_FUNCTIONS, **FUNCTIONS}  # one look-up for all functions that are neither
+@cache
+def _known(function: Any) -> tuple[str, Any]:
+    """Return the name that rules know a function by, and the reader of its arguments if it can rectify."""
+    return rule_name(function), FUNCTIONS.get(function)
 
 
 class _CallMode(TorchFunctionMode):
@@ -233,30 +248,36 @@ class _CallMode(TorchFunctionMode):
         self.thread = thread
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        what = _OBSERVED.get(func)
-        if what is None:
-            return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
         thread = self.thread
-        if type(what) is int:
-            result = func(*args, **kwargs)
-            if thread.stack and thread.stack[-1].output_axis is None:
-                thread.outputs.add(result, _path(thread, func), what)
-            return result
-        if thread.rectifiers == 0 and thread.stack:
+        name, reader = _known(func)
+        if not name or thread.rectifiers or not thread.stack:
+            return func(*args, **kwargs)
+        if reader is not None:
             x = args[0] if args else kwargs.get("input", kwargs.get("self"))
-            if isinstance(x, Tensor) and (rectifier := what(args, kwargs)) is not None:
-                self.observe(rectifier, x)
-        return func(*args, **kwargs)
+            if isinstance(x, Tensor) and (rectifier := reader(args, kwargs)) is not None:
+                call_site, key = self._observe(rectifier, x)
+                result = func(*args, **kwargs)
+                thread.recording.add_rectifier(func, rectifier.kind, call_site.name, key, args, kwargs, result)
+                return result
+        result = func(*args, **kwargs)
+        thread.recording.add(func, name, thread.stack[-1].name, args, kwargs, result)
+        return result
 
-    def observe(self, rectifier: Rectifier, x: Tensor) -> None:
+    def _observe(self, rectifier: Rectifier, x: Tensor) -> tuple[CallSite, Any]:
         call_site = self.observer._call_site(self.thread, rectifier.kind)
-        self.observer._count(self.thread, call_site, rectifier, x)
+        return call_site, self.observer._count(self.thread, call_site, rectifier, x)
 
-    def observe_leaky_relu(self, x: Tensor, slope: float) -> None:
-        """Count a call of `leakyrelu.torch.leaky_relu`."""
-        if self.thread.rectifiers == 0 and self.thread.stack:
-            self.observe(Rectifier("leaky_relu", slope), x)
+    def observe_leaky_relu(self, x: Tensor, slope: float) -> Callable[[Tensor], None]:
+        """Count a call of `leakyrelu.torch.leaky_relu`; what is returned records its result."""
+        thread = self.thread
+        if thread.rectifiers or not thread.stack:
+            return lambda result: None
+        call_site, key = self._observe(Rectifier("leaky_relu", slope), x)
+        arguments = (thread.recording.what_made(x), slope)  # before the result takes its place
+        return lambda result: thread.recording.add_rectifier(
+            leaky_relu, "leaky_relu", call_site.name, key, arguments, {}, result
+        )
 
 
 TRANSPARENT.add(_CallMode)
@@ -285,7 +306,7 @@ class _EnterModule(_ModuleHook):
         observer, info = self.observer, self.info
         thread = observer._thread
         if info.name == "":
-            thread.outputs.clear()  # producers of the call before
+            thread.recording = Recording(observer._names)
             if thread.in_call:
                 observer._leave(thread)  # an interrupt ended the call before, and no hook ran
         if not thread.in_call:
@@ -301,17 +322,29 @@ class _EnterModule(_ModuleHook):
 class _LeaveModule(_ModuleHook):
     """Hook after a module that may call rectifiers inside."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         info = self.info
         thread = self.observer._thread
         if not thread.stack or thread.stack[-1] is not info:
             return  # another hook raised before ours was called
         thread.stack.pop()
         thread.rectifiers -= info.is_rectifier
-        if thread.counting and info.output_axis is not None:
-            thread.outputs.add(output, info.name, info.output_axis)
+        if thread.counting and thread.rectifiers == 0:
+            if info.is_rectifier:
+                _record_rectifier(thread, info, module, args, kwargs, output)
+            elif info.output_axis is not None:
+                kind = type(module)
+                thread.recording.add(kind, kind.__name__, info.name, args, kwargs, output, info.output_axis)
         if not thread.stack:
             self.observer._leave(thread)
+
+
+def _record_rectifier(
+    thread: _ThreadState, info: _ModuleInfo, module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
+) -> None:
+    kind = type(module)
+    thread.recording.add_rectifier(kind, kind.__name__, info.name or kind.__name__, thread.key, args, kwargs, output)
+    thread.key = None
 
 
 class _CountInput(_ModuleHook):
@@ -322,6 +355,15 @@ class _CountInput(_ModuleHook):
         thread = observer._thread
         if thread.counting or (not thread.in_call and observer._is_wanted()):
             observer._count_module(thread, self.call_site, module, args, kwargs)
+
+
+class _RecordRectifier(_ModuleHook):
+    """Hook that records the output of a rectifier module while no mode is open."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        thread = self.observer._thread
+        if thread.counting or not thread.in_call:
+            _record_rectifier(thread, self.info, module, args, kwargs, output)
 
 
 class _PauseMode(_ModuleHook):
@@ -348,11 +390,19 @@ class _RecordOutput(_ModuleHook):
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
             thread.paused = False
         if thread.counting or not thread.in_call:
-            thread.outputs.add(output, self.info.name, self.info.output_axis or 0)
+            kind, info = type(module), self.info
+            thread.recording.add(kind, kind.__name__, info.name, args, {}, output, info.output_axis)
 
 
 def _output_axis(module: nn.Module) -> int | None:
-    return next((axis for kinds, axis in PRODUCER_MODULES if isinstance(module, kinds)), None)
+    """Return the axis of the units in the output of a layer; of a subclass only where all of them keep to it.
+
+    Within a subclass of another layer the functions that it calls show where the units are: a channels-first layer
+    norm may be a subclass of `nn.LayerNorm`.
+    """
+    if isinstance(module, RECURRENT):
+        return -1
+    return next((axis for kinds, axis in PRODUCER_MODULES if type(module) in kinds), None)
 
 
 PYTORCH = Framework(nn.Module.named_modules, lambda module: isinstance(module, RECTIFIERS), _output_axis, rectifier_of)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from leakyrelu.diagnosis.unit_axis import CHANNELS, FEATURES
-from leakyrelu.torch.graph.functions import functions_named
 
 OPERATOR_AXES: dict[str, int] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), CHANNELS),
@@ -23,27 +20,16 @@ PASSING_OPERATORS = frozenset(
 )
 """Operators of ATen that leave each number where it is."""
 
-_LAST = ("linear", "bilinear", "layer_norm", "rms_norm", "embedding", "matmul", "mm", "bmm", "addmm", "__matmul__")
-_SECOND = ("batch_norm", "group_norm", "instance_norm")
-_CONVOLUTIONS = {f"conv{kind}{d}d": -d - 1 for kind in ("", "_transpose") for d in (1, 2, 3)}
-
-
-PRODUCER_FUNCTIONS: dict[Any, int] = {
-    function: axis
-    for axes in (dict.fromkeys(_LAST, -1), dict.fromkeys(_SECOND, 1), _CONVOLUTIONS)
-    for name, axis in axes.items()
-    for function in functions_named(name)
-}
-"""Functions whose output holds its units on a known axis, and that axis."""
-
 # The axis of the units in the output of layers, counted from the end where a sample may come without its batch axis.
 PRODUCER_MODULES: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
     ((nn.Conv1d, nn.ConvTranspose1d, nn.InstanceNorm1d), -2),
     ((nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.BatchNorm2d), -3),
     ((nn.Conv3d, nn.ConvTranspose3d, nn.InstanceNorm3d, nn.BatchNorm3d), -4),
     ((nn.BatchNorm1d, nn.SyncBatchNorm, nn.GroupNorm), 1),
-    ((nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.MultiheadAttention), -1),
+    ((nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding), -1),
 )
+RECURRENT = (nn.RNNBase, nn.MultiheadAttention)
+"""Layers whose output has its units last, subclasses too."""
 
 _PLAIN = (
     *("Sequential", "ModuleList", "ModuleDict", "Identity", "Flatten", "Unflatten", "Softmax", "LogSoftmax"),
@@ -55,3 +41,5 @@ _PLAIN = (
 )
 PLAIN_MODULES: frozenset[type[nn.Module]] = frozenset(getattr(nn, name) for name in _PLAIN)
 """Layers that neither rectify nor call anything that does; of these types exactly, for a subclass may."""
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+"""Those that only call others."""

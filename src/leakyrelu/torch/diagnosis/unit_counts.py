@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from leakyrelu import _core
 from leakyrelu.diagnosis.counts import Counts, merge_moments
+from leakyrelu.diagnosis.unit_axis import UnitAxis
 from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, native_layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -27,7 +30,30 @@ if TYPE_CHECKING:
 
 
 _ABOVE, _NAN, _SATURATED, _MIDDLE, _REST = range(5)
-_STATE = ("samples", "entries", "calls", "counts", "moments", "gradients", "reached")
+_STATE = ("samples", "entries", "calls", "counts", "moments", "gradients", "reached", "axes", "shape", "known")
+
+
+class Location(NamedTuple):
+    """Where units lie in a tensor: on some axes of it, seen in a shape in which each axis holds units or none."""
+
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+    known: bool
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return math.prod([self.split[axis] for axis in self.axes])
+
+    def gather(self, x: Tensor) -> tuple[Tensor, int]:
+        """Return the tensor with its units on one axis, and that axis."""
+        if len(self.axes) == 1:
+            axis = self.axes[0]
+            return (x, axis) if len(self.split) == x.ndim else (x.detach().reshape(self.split), axis)
+        others = [axis for axis in range(len(self.split)) if axis not in self.axes]
+        gathered = x.detach().reshape(self.split).permute(*others, *self.axes)
+        samples = [self.split[axis] for axis in others] or [1]
+        return gathered.reshape(*samples, -1 if x.numel() else self.units), len(samples)
 
 
 class UnitCounts:
@@ -45,6 +71,11 @@ class UnitCounts:
         self._arrays = (self.counts.numpy(), self.moments.numpy()) if device.type == "cpu" else None
         self.gradients = 0  # gradient elements a unit
         self.reached: Tensor | None = None  # of these, how many were not 0
+        self.axes: tuple[int, ...] = ()  # those of the units, in the latest input,
+        self.shape: tuple[int, ...] = ()  # its shape,
+        self.known = True  # and whether the axes of all inputs were known
+        # Along the other axes, where they were not; None where the length of the axis varies.
+        self.alternatives: dict[int, UnitCounts | None] = {}
 
     @property
     def units(self) -> int:
@@ -62,6 +93,26 @@ class UnitCounts:
             self.samples += x.numel() // x.shape[axis]
             self.entries += x.shape[0] if axis else 1
         self._add_anywhere(x, axis, rectifier)
+
+    def add_located(self, x: Tensor, location: Location, rectifier: Rectifier) -> None:
+        """Count the input of one call, and note where its units lie."""
+        self.axes, self.shape = location.axes, tuple(x.shape)
+        self.add(*location.gather(x), rectifier)
+        if not location.known:
+            self.known = False
+            self._add_alternatives(x, location, rectifier)
+
+    def _add_alternatives(self, x: Tensor, location: Location, rectifier: Rectifier) -> None:
+        for axis in range(1, x.ndim):
+            if axis in location.axes or x.shape[axis] < 2:
+                continue
+            if axis not in self.alternatives:
+                self.alternatives[axis] = UnitCounts(x.shape[axis], x.device) if self.calls == 1 else None
+            counts = self.alternatives[axis]
+            if counts is not None and counts.units == x.shape[axis]:
+                counts.add(x, axis, rectifier)
+            else:
+                self.alternatives[axis] = None
 
     def _add_native(
         self, x: Tensor, axis: int, rectifier: Rectifier, counts: NDArray[Any], moments: NDArray[Any]
@@ -116,6 +167,11 @@ class UnitCounts:
         self.entries += other.entries
         self.calls += other.calls
         self._merge(other.counts, other.moments)
+        self.axes, self.shape, self.known = other.axes, other.shape, self.known and other.known
+        for axis, mine in self.alternatives.items():
+            theirs = other.alternatives.get(axis)
+            alike = mine is not None and theirs is not None and mine.units == theirs.units
+            self.alternatives[axis] = mine.__iadd__(theirs) if alike else None  # type: ignore[union-attr, arg-type]
         self.gradients += other.gradients
         if other.reached is not None:
             reached = other.reached.to(self.counts.device)
@@ -124,12 +180,17 @@ class UnitCounts:
 
     def clone(self) -> UnitCounts:
         """Return counts of their own, with the same numbers."""
-        return self.load({name: getattr(self, name) for name in _STATE}, self.counts.device)
+        return self.load(self._values(UnitCounts.clone), self.counts.device)
 
     def state(self) -> dict[str, Any]:
         """Return all numbers, on the host, for another process to `load`."""
-        values = {name: getattr(self, name) for name in _STATE}
+        values = self._values(UnitCounts.state)
         return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
+
+    def _values(self, of_counts: Callable[[UnitCounts], Any]) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in _STATE}
+        alternatives = {axis: counts and of_counts(counts) for axis, counts in self.alternatives.items()}
+        return {**values, "alternatives": alternatives}
 
     @classmethod
     def load(cls, state: dict[str, Any], device: torch.device) -> UnitCounts:
@@ -138,9 +199,18 @@ class UnitCounts:
         for name, value in state.items():
             if name in ("counts", "moments"):
                 getattr(counts, name).copy_(value)
+            elif name == "alternatives":
+                counts.alternatives = {
+                    axis: cls.load(each, device) if isinstance(each, dict) else each for axis, each in value.items()
+                }
             else:
                 setattr(counts, name, value.to(device, copy=True) if isinstance(value, torch.Tensor) else value)
         return counts
+
+    def unit_axis(self, rectifier: Rectifier) -> UnitAxis:
+        """Return where the units lie, as data of a report."""
+        others = {axis: counts.read(rectifier) for axis, counts in self.alternatives.items() if counts is not None}
+        return UnitAxis(self.axes, self.shape, self.known, {} if self.known else others)
 
     def read(self, rectifier: Rectifier) -> Counts:
         """Return what the activation made of the inputs, as counts on the host."""

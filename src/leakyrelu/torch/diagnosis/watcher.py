@@ -1,13 +1,13 @@
 """The census of a PyTorch model: counts of every rectifier, module or function, while the model runs.
 
-Which axis holds the units follows from the layer that produces the input of the rectifier, not from the shape alone:
-(8, 16, 32) is channels and positions behind a convolution, positions and features behind a linear layer.
+Which axis holds the units follows from the layer that feeds the rectifier, through reshapes and all else, not from the
+shape alone: (8, 16, 32) is channels and positions behind a convolution, positions and features behind a linear layer.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -18,14 +18,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from leakyrelu._checks import integer
 from leakyrelu.diagnosis.layer import Layer
+from leakyrelu.diagnosis.layout import unit_axes
+from leakyrelu.diagnosis.place import Place
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.diagnosis.unit_axis import checked_axis
 from leakyrelu.torch._checks import require_module, trains
 from leakyrelu.torch._compat import is_compiled
 from leakyrelu.torch.diagnosis.observer import PYTORCH, CallObserver
+from leakyrelu.torch.diagnosis.rectifiers import InputProbe
 from leakyrelu.torch.diagnosis.step_history import HistoryRecorder
-from leakyrelu.torch.diagnosis.unit_counts import UnitCounts, slope_of
-from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
+from leakyrelu.torch.diagnosis.unit_counts import Location, UnitCounts, slope_of
+from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names, row_name, rows_in_order, source_line
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,11 +36,14 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from leakyrelu.diagnosis.history import History
-    from leakyrelu.torch.diagnosis.outputs import RecentOutputs
     from leakyrelu.torch.diagnosis.rectifiers import Rectifier
+    from leakyrelu.torch.graph.recording import Call, Recording, Value
 
 
 __all__ = ["watch"]
+
+
+_SHOWN_SOURCES = 3
 
 
 class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
@@ -56,11 +62,12 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         ``prelu``, ``rrelu``, ``relu6``, ``threshold``, and of ``clamp`` and ``hardtanh`` from 0, as functions, methods
         or operators, in place or not.
     unit_axis
-        Which axis of its input holds the units, for activations named here, such as ``{"body.relu": 2}`` or
-        ``{"body.relu()": 2}``. Without it, the producer of its input decides: convolutions and batch, group and
-        instance norm the channels; linear, layer norm, embedding, recurrent and attention layers the last. Behind
-        anything else (a flatten, a functional pooling) it is the axis of the last such layer whose output had as many
-        axes, or axis 1.
+        Which axis of its input holds the units, for activations named here, such as ``{"body.relu": 2}``,
+        ``{"body.relu()": 2}``, or for one place of several ``{"body.relu, call 2": 2}``. Without it, the layer that
+        feeds the activation decides: the output channels of a convolution, a normalization, a linear, embedding,
+        recurrent or attention layer are followed through reshapes, permutations, slices, sums, poolings and products.
+        Where that is lost, the axis is an assumption, and the report says so: the channels of an image-like tensor,
+        otherwise the axis of the last layer whose output had as many axes, or axis 1.
     gradients
         Also count, in backward passes, which units the gradient of the loss with respect to the activation's input
         reaches: `leakyrelu.diagnosis.Layer.gradient_share`.
@@ -84,11 +91,10 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
 
     Notes
     -----
-    Functions are named by the module that calls them and their own name, ``body.relu()``; a second call in the source
-    of the same module is ``body.relu()#2``. A module called several times is one layer, whose `samples` count every
-    call. Where it stands behind several layers (one ``relu`` used throughout a block), its units are not the same
-    units; each place is then a layer of its own, named ``relu after conv1``. A module shared under two names goes by
-    the first.
+    Functions are named by the module that calls them and their own name, ``body.relu()``. A module or function that is
+    called at several places is a layer at each, in the order of the calls: ``relu``, ``relu, call 2``. Calls that the
+    same weights feed, in a loop over time for instance, are one place, whose `samples` count every call. A module
+    shared under two names goes by the first.
 
     Examples
     --------
@@ -129,6 +135,11 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         self._every = every
         self._counts: dict[LayerKey, UnitCounts] = {}  # in the order of first call
         self._rectifiers: dict[LayerKey, Rectifier] = {}
+        self._places: dict[LayerKey, Place] = {}
+        self._rows: dict[str, list[tuple[CallSite, tuple[str, ...], int]]] = {}  # the places of each name
+        # Modules that stand for one node of a program each.
+        self._probes = {name for name, module in self._observer.rectifiers.items() if isinstance(module, InputProbe)}
+        self._recording: Recording | None = None  # the latest
         self._recorder = HistoryRecorder(keep, to, self._report)
         self._steps = 0
         self._step_counts: dict[LayerKey, UnitCounts] = {}  # of the step that is under way, where steps are counted
@@ -171,16 +182,18 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
 
         if not (distributed.is_available() and distributed.is_initialized()):
             return self.report()
-        own = [(key, self._rectifiers[key], counts.state()) for key, counts in self._total().items()]
+        own = [(key, self._rectifiers[key], self._places[key], counts.state()) for key, counts in self._total().items()]
         parts: list[Any] = [None] * distributed.get_world_size(group)
         distributed.all_gather_object(parts, own, group)
         total: dict[LayerKey, UnitCounts] = {}
         rectifiers: dict[LayerKey, Rectifier] = {}
+        places: dict[LayerKey, Place] = {}
         for part in parts:
-            for key, rectifier, state in part:
+            for key, rectifier, place, state in part:
                 _add(total, {key: UnitCounts.load(state, torch.device("cpu"))})
                 rectifiers.setdefault(key, rectifier)
-        return self._report(total, rectifiers)
+                places.setdefault(key, place)
+        return self._report(total, rectifiers, places)
 
     @property
     def history(self) -> History:
@@ -232,9 +245,13 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         return total
 
     def _report(
-        self, counts: Mapping[LayerKey, UnitCounts], rectifiers: Mapping[LayerKey, Rectifier] | None = None
+        self,
+        counts: Mapping[LayerKey, UnitCounts],
+        rectifiers: Mapping[LayerKey, Rectifier] | None = None,
+        places: Mapping[LayerKey, Place] | None = None,
     ) -> Report:
         rectifiers = self._rectifiers if rectifiers is None else rectifiers
+        places = self._places if places is None else places
         modules = self._observer.rectifiers
         if not counts:
             called = f"none of {', '.join(map(repr, modules))} was called" if modules else "no rectifier was called"
@@ -246,43 +263,79 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         layers = []
         for key, units in counts.items():
             rectifier = rectifiers[key]
-            layers.append(
-                Layer(names[key], rectifier.kind, slope_of(rectifier), units.read(rectifier), rectifier.ceiling)
-            )
+            read, axis = units.read(rectifier), units.unit_axis(rectifier)
+            slope, ceiling = slope_of(rectifier), rectifier.ceiling
+            layers.append(Layer(names[key], rectifier.kind, slope, read, ceiling, places[key], axis))
         seen = {key.call_site.name for key in counts}
         return Report(layers, [name for name in modules if name not in seen])
 
-    def _count(self, call_site: CallSite, rectifier: Rectifier, x: Tensor, outputs: RecentOutputs) -> None:
-        shape = x.shape
-        producer, axis = self._producer_and_axis(call_site.name, rectifier, x, outputs)
-        key = LayerKey(call_site, producer, shape[axis] if shape else 1)
+    def _count(self, call_site: CallSite, rectifier: Rectifier, x: Tensor, recording: Recording) -> LayerKey:
+        made = recording.what_made(x)
+        weights = tuple(sorted({each.weight_name for each in made.weights}))
+        repeat = 0
+        if call_site.name not in self._probes:
+            calls = call_site, tuple(map(id, made.weights))
+            repeat = recording.repeats.get(calls, 0)
+            recording.repeats[calls] = repeat + 1
+        name = self._row_name((call_site, weights, repeat))
+        location = self._location(name, rectifier, x, made, recording)
+        key = LayerKey(call_site, weights, repeat, location.units)
         with self._lock:
             counted = self._counts if self._every is None else self._step_counts
             counts = counted.get(key)
             if counts is None:
                 counts = counted[key] = UnitCounts(key.units, x.device)
-            counts.add(x, axis, rectifier)
+                if key not in self._places:
+                    self._places[key] = _place(call_site.name, made.sources)
+            counts.add_located(x, location, rectifier)
             self._rectifiers[key] = rectifier
+            self._recording = recording
         if self._gradients and x.requires_grad:
             # For an in-place activation, too, this is the gradient with respect to its input.
-            x.register_hook(lambda gradient: self._count_gradient(counts, gradient, axis))  # type: ignore[no-untyped-call]
+            x.register_hook(lambda gradient: self._count_gradient(counts, gradient, location))  # type: ignore[no-untyped-call]
+        return key
 
-    def _count_gradient(self, counts: UnitCounts, gradient: Tensor, axis: int) -> None:
-        with self._lock, torch.no_grad():
-            counts.add_gradient(gradient, axis)
+    def _row_name(self, place: tuple[CallSite, tuple[str, ...], int]) -> str:
+        name = place[0].name
+        rows = self._rows.setdefault(name, [])
+        if place not in rows:
+            with self._lock:
+                if place not in rows:
+                    rows[:] = rows_in_order([*rows, place])
+        return row_name(name, rows.index(place))
 
-    def _producer_and_axis(
-        self, name: str, rectifier: Rectifier, x: Tensor, outputs: RecentOutputs
-    ) -> tuple[str | None, int]:
-        """Find the layer whose output this is, unchanged, and the axis of the units."""
-        producer = outputs.producer(x)
-        producer_name = producer.name if producer else None
-        if name in self._unit_axis:
-            return producer_name, checked_axis(self._unit_axis[name], name, x.shape) % x.ndim
+    def _location(
+        self, name: str, rectifier: Rectifier, x: Tensor, made: Call | Value, recording: Recording
+    ) -> Location:
+        """Find where the units of an input lie, and whether that is known."""
+        shape, last = tuple(x.shape), max(x.ndim - 1, 0)
+        axis = self._unit_axis.get(name, self._unit_axis.get(name.partition(", call ")[0]))
+        if axis is not None:
+            return Location(shape, (checked_axis(axis, name, shape) % len(shape),), True)
         if rectifier.slope_per_unit:
-            return producer_name, rectifier.slope_axis % x.ndim
-        nearest = producer or outputs.nearest(x)
-        return producer_name, nearest.axis if nearest else min(1, max(x.ndim - 1, 0))
+            return Location(shape, (rectifier.slope_axis % len(shape),), True)
+        if made.layout is not None and made.shape == shape:
+            split, axes = unit_axes(made.layout)
+            if axes:
+                return Location(split, axes, True)
+        if x.ndim < 3:
+            return Location(shape or (1,), (last,), True)  # the only axis beside that of the samples
+        axis = 1
+        if x.ndim == 3 and (like := recording.nearest(shape)) is not None:
+            axis = next(iter(unit_axes(like.layout)[1]), 1) if like.layout is not None else 1
+        return Location(shape, (min(axis, last),), False)
+
+    def _count_gradient(self, counts: UnitCounts, gradient: Tensor, location: Location) -> None:
+        with self._lock, torch.no_grad():
+            counts.add_gradient(*location.gather(gradient))
+
+
+def _place(name: str, sources: Sequence[str]) -> Place:
+    """Describe a place when it is first reached: it is the source of the call under way."""
+    shown = [*sources[:_SHOWN_SOURCES]]
+    if len(sources) > _SHOWN_SOURCES:
+        shown.append("others")
+    return Place(name.rpartition(".")[0], " + ".join(shown), source_line())
 
 
 def _add(total: dict[LayerKey, UnitCounts], counts: Mapping[LayerKey, UnitCounts]) -> None:
@@ -304,8 +357,9 @@ def _checked(unit_axis: Any, observer: CallObserver) -> dict[str, int]:
     for name, axis in unit_axis.items():
         if not isinstance(name, str) or isinstance(axis, bool) or not isinstance(axis, Integral):
             raise TypeError(f'unit_axis maps names to integers, such as {{"body.relu": 2}}, not {name!r} to {axis!r}')
-        caller, call = name.rpartition(".")[::2] if name.endswith("()") else (name, "")
-        if name not in observer.rectifiers and not (call and caller in observer.modules):
+        base = name.partition(", call ")[0]
+        caller, call = base.rpartition(".")[::2] if base.endswith("()") else (base, "")
+        if base not in observer.rectifiers and not (call and caller in observer.modules):
             example = next((f"{module}.relu()" for module in observer.modules if module), "relu()")
             watched = ", ".join([*map(repr, observer.rectifiers), f"functions, as in {example!r}"])
             raise ValueError(f"unit_axis names {name!r}, which is not watched; watched are {watched}")

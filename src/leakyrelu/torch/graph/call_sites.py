@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import nn
@@ -10,7 +11,7 @@ from torch.autograd import Function
 from leakyrelu.torch._compat import CALLING_MODULES, autograd_state, call_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import CodeType, FrameType
 
 
@@ -105,32 +106,61 @@ def caller_frame(skipped: tuple[str, ...] = ()) -> FrameType:
     return frame
 
 
+def source_line() -> str:
+    """Return file and line of the call under way in the model's code, such as "resnet.py:92"; empty outside of one."""
+    frame: FrameType | None = caller_frame(("torch.", "leakyrelu.", "keras."))
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), nn.Module):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+        if frame is not None and frame.f_globals.get("__name__", "").startswith("torch."):
+            return ""
+    return ""
+
+
 def position(frame: FrameType) -> tuple[int, int, str]:
     """Return line, instruction and function of a frame: in the order of the source."""
     return frame.f_lineno, frame.f_lasti, frame.f_code.co_qualname
 
 
 class LayerKey(NamedTuple):
-    """Identity of a layer of a report: a call site, the layer that produces its input, and its width."""
+    """Identity of a layer of a report: a call site, the weights that feed it there, and its width.
+
+    Calls behind the same weights are one place where each had a call of these weights to itself, such as the steps of
+    a recurrent network; `repeat` tells those apart that one call of the weights feeds.
+    """
 
     call_site: CallSite
-    producer: str | None
+    weights: tuple[str, ...]
+    repeat: int
     units: int
 
 
+def row_name(name: str, index: int) -> str:
+    """Name the places of one module or function.
+
+    Examples
+    --------
+    >>> row_name("act", 0), row_name("act", 1)
+    ('act', 'act, call 2')
+    """
+    return f"{name}, call {index + 1}" if index else name
+
+
+def rows_in_order(places: Iterable[tuple[CallSite, Any, int]]) -> list[tuple[CallSite, Any, int]]:
+    """Order the places of one module or function: as in the source, and then by first call, which is how they come."""
+    return sorted(places, key=lambda place: place[0].source or (0, 0, ""))
+
+
 def layer_names(layers: list[LayerKey]) -> dict[LayerKey, str]:
-    """Name layers by module or function; where that is not enough by their producer too, and then by width too."""
-    names = {}
+    """Name layers, which are given in the order of their first calls; those of one place by their width too."""
+    places: dict[str, dict[tuple[Any, ...], list[LayerKey]]] = {}
     for layer in layers:
-        text = layer.call_site.name
-        sources = {other.call_site.source for other in layers if other.call_site.name == text}
-        if layer.call_site.source is not None and len(sources) > 1:
-            ordinal = sorted(source for source in sources if source is not None).index(layer.call_site.source)
-            text += f"#{ordinal + 1}" if ordinal else ""
-        same = [other for other in layers if other.call_site == layer.call_site]
-        if len(same) > 1:
-            text += f" after {layer.producer}" if layer.producer else " after another operation"
-            if sum(other.producer == layer.producer for other in same) > 1:
-                text += f" ({layer.units} units)"
-        names[layer] = text
+        places.setdefault(layer.call_site.name, {}).setdefault(layer[:3], []).append(layer)
+    names = {}
+    for name, found in places.items():
+        for index, place in enumerate(rows_in_order(found)):
+            for layer in found[place]:
+                width = f" ({layer.units} units)" if len(found[place]) > 1 else ""
+                names[layer] = row_name(name, index) + width
     return names

@@ -101,10 +101,12 @@ class UnitGraph:
         return Plan(layer.name, units, producer, norms, path.consumers)
 
     def _node(self, name: str) -> torch.fx.Node:
-        target, _, producer = name.partition(" after ")
+        target, _, place = name.partition(", call ")
         found = [node for node in self.nodes if self._target(node) == target]
-        if producer:
-            found = [node for node in found if self._target(first_input(node)) == producer]
+        if place.isdecimal() and int(place) <= len(found):
+            found = [found[int(place) - 1]]
+        elif f"{name}, call 2" in (layer.name for layer in self.layers):
+            found = found[:1]
         if len(found) != 1:
             if not found and "()" in target:
                 return self._call(name)
@@ -147,7 +149,8 @@ class UnitGraph:
             if kind is not None:
                 inside, line = node.meta["caller"]
                 call_site = CallSite(f"{inside}.{kind}()" if inside else f"{kind}()", line)
-                keys.setdefault(LayerKey(call_site, self._producer_name(node), 0), []).append(node)
+                producer = self._producer_name(node)
+                keys.setdefault(LayerKey(call_site, (producer,) if producer else (), 0, 0), []).append(node)
         return keys
 
     def _producer_name(self, node: torch.fx.Node) -> str | None:

@@ -1,0 +1,260 @@
+"""Recording of a forward pass: which function or layer made each tensor, of what, and where its units lie.
+
+No tensor is kept: a call knows the calls that made its arguments, and the shape of its result. What made a tensor is
+looked up by identity, in weak references, so that a view or a result that was changed in place is a tensor of its own.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from leakyrelu.torch._compat import DisableTorchFunction
+from leakyrelu.torch.graph.layout_rules import layout_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from leakyrelu.diagnosis.layout import Layout
+
+_MOST_CALLS = 20_000  # of modules that are called one by one, without the model around them
+_MOST_SOURCES = 8  # what feeds a sum of all layers before it, as in a DenseNet, would grow without end
+
+
+class Value:
+    """A tensor of a forward pass that no call made: a parameter or buffer, or an input of the model.
+
+    `name` is that of the parameter or buffer; empty for an input.
+    """
+
+    __slots__ = ("is_parameter", "layout", "name", "shape", "sources", "weights")
+
+    def __init__(self, name: str, shape: tuple[int, ...], is_parameter: bool = False) -> None:
+        self.name = name
+        self.is_parameter = is_parameter
+        self.shape = shape
+        self.layout: Layout | None = None
+        self.sources: tuple[str, ...] = ()
+        self.weights: tuple[Call | Value, ...] = ()
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is the same for all samples."""
+        return bool(self.name)
+
+    @property
+    def weight_name(self) -> str:
+        """Its name."""
+        return self.name
+
+
+class Call:
+    """One call of a function or layer, and one tensor that it returned.
+
+    Parameters
+    ----------
+    function
+        The function or method; the type of the module for a layer that was not looked into.
+    name
+        Name of the function, without underscores; of the type for a layer.
+    module
+        Path of the module that made the call; of the layer itself for one that was not looked into.
+    args, kwargs
+        The arguments, with a `Call` or `Value` for each tensor.
+    shape
+        Shape of the tensor that was returned.
+    """
+
+    __slots__ = (
+        *("args", "function", "is_parameter", "is_weight", "key", "kwargs", "layout", "module", "name"),
+        *("output", "shape", "sources", "weights"),
+    )
+
+    def __init__(
+        self,
+        function: Any,
+        name: str,
+        module: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        shape: tuple[int, ...],
+        output: int | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.module = module
+        self.args = args
+        self.kwargs = kwargs
+        self.shape = shape
+        self.output = output  # which of the tensors that were returned; None where there is one
+        self.layout: Layout | None = None
+        self.sources: tuple[str, ...] = ()  # names of the layers and rectifiers that feed it
+        self.weights: tuple[Call | Value, ...] = ()  # the latest calls with weights that it depends on
+        self.is_weight = False  # whether it is the same for all samples,
+        self.is_parameter = False  # and computed of parameters
+        self.key: Any = None  # of the row that counts it, for a rectifier
+
+    @property
+    def inputs(self) -> list[Call | Value]:
+        """The tensors among the arguments."""
+        return _inputs(self.args, self.kwargs)
+
+    @property
+    def weight_name(self) -> str:
+        """The first weight of the call; the layer, for one that was not looked into."""
+        pending = self.inputs[::-1]
+        while pending:
+            each = pending.pop()
+            if type(each) is Value and each.name:
+                return each.name
+            if type(each) is Call and each.is_weight:
+                pending += each.inputs[::-1]
+        return self.module or self.name
+
+    def __repr__(self) -> str:
+        return f"<Call {self.name} in {self.module or 'the model'}: {self.shape}>"
+
+
+def _inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Call | Value]:
+    found: list[Call | Value] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        kind = type(value)
+        if kind is Call or kind is Value:
+            found.append(value)
+        elif kind is tuple:
+            found += _inputs(value, {})
+    return found
+
+
+class Recording:
+    """The calls of a forward pass, in their order.
+
+    `names` gives the name of each parameter and buffer by identity.
+    """
+
+    def __init__(self, names: Mapping[int, tuple[weakref.ReferenceType[Tensor], str]]) -> None:
+        self.calls: list[Call] = []
+        self.repeats: dict[Any, int] = {}
+        self._names = names
+        self._made: dict[int, tuple[weakref.ReferenceType[Tensor], Call | Value]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to begin another."""
+        return len(self.calls) >= _MOST_CALLS
+
+    def what_made(self, x: Tensor) -> Call | Value:
+        """Return the call that made a tensor, or what stands for the tensor itself."""
+        made = self._made.get(id(x))
+        if made is not None and made[0]() is x:
+            return made[1]
+        named = self._names.get(id(x))
+        name = named[1] if named is not None and named[0]() is x else ""
+        is_parameter = isinstance(x, torch.nn.Parameter)
+        value = Value(name or ("a parameter" if is_parameter else ""), tuple(x.shape), is_parameter)
+        self._made[id(x)] = weakref.ref(x), value
+        return value
+
+    def add(
+        self,
+        function: Any,
+        name: str,
+        module: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        result: Any,
+        axis: int | None = None,
+    ) -> None:
+        """Record a call; `axis` is that of the units in its result, for a layer that was not looked into."""
+        with DisableTorchFunction():
+            args = tuple([self._described(value) for value in args])
+            kwargs = {key: self._described(value) for key, value in kwargs.items()} if kwargs else kwargs
+            if isinstance(result, Tensor):
+                self._add(Call(function, name, module, args, kwargs, tuple(result.shape)), result, axis)
+            elif isinstance(result, tuple | list):
+                for output, tensor in enumerate(result):
+                    if isinstance(tensor, Tensor):
+                        call = Call(function, name, module, args, kwargs, tuple(tensor.shape), output)
+                        self._add(call, tensor, axis)
+            elif name == "setitem" and args and isinstance(args[0], Call | Value):
+                self._add(Call(function, name, module, args, kwargs, args[0].shape), self._changed(args[0]), axis)
+
+    def _add(self, call: Call, result: Tensor | None, axis: int | None) -> None:
+        inputs = _inputs(call.args, call.kwargs)
+        call.is_weight = axis is None and all(each.is_weight for each in inputs)
+        call.is_parameter = call.is_weight and any(each.is_parameter for each in inputs)
+        call.layout, makes_units = layout_of(call, inputs, axis)
+        if makes_units and not call.is_weight:
+            call.sources, call.weights = (call.module or call.weight_name,), (call,)
+        else:
+            call.sources, call.weights = _union("sources", inputs), _weights(inputs)
+        self.calls.append(call)
+        if result is not None:
+            self._made[id(result)] = weakref.ref(result), call
+
+    def add_rectifier(
+        self,
+        function: Any,
+        kind: str,
+        name: str,
+        key: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        result: Any,
+    ) -> None:
+        """Record a call of a rectifier that goes by `name`, and is counted in the row that `key` identifies."""
+        first = len(self.calls)
+        self.add(function, kind.lower(), name, args, kwargs, result)
+        for call in self.calls[first:]:
+            call.sources, call.key = (name,), key
+            call.layout = call.layout or next((each.layout for each in call.inputs if each.shape == call.shape), None)
+
+    def nearest(self, shape: tuple[int, ...]) -> Call | None:
+        """Find the latest call whose result has this shape and units at a known place, or else as many axes."""
+        like = None
+        for call in reversed(self.calls):
+            if call.layout is not None and len(call.shape) == len(shape):
+                if call.shape == shape:
+                    return call
+                like = like or call
+        return like
+
+    def _changed(self, value: Call | Value) -> Tensor | None:
+        """Find the tensor that a call made."""
+        found = (ref() for ref, made in reversed(self._made.values()) if made is value)
+        return next(found, None)
+
+    def _described(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is int or kind is float or value is None or kind is bool:
+            return value
+        if isinstance(value, Tensor):
+            return self.what_made(value)
+        if isinstance(value, tuple | list):
+            return tuple([self._described(each) for each in value])
+        return value
+
+
+def _weights(inputs: list[Call | Value]) -> tuple[Call | Value, ...]:
+    found = _union("weights", inputs)
+    return found or tuple([each for each in inputs if type(each) is Value and each.name])
+
+
+def _union(attribute: str, inputs: list[Call | Value]) -> tuple[Any, ...]:
+    """Collect what feeds a tensor, the newest branch of a sum first."""
+    branches = [branch for each in inputs if (branch := getattr(each, attribute))]
+    if len(branches) < 2:
+        return branches[0] if branches else ()
+    branches.sort(key=len)
+    return tuple(dict.fromkeys(each for branch in branches for each in branch))[:_MOST_SOURCES]
+
+
+def names_of(model: nn.Module) -> dict[int, tuple[weakref.ReferenceType[Tensor], str]]:
+    """Return the names of parameters and buffers by identity, for a `Recording`."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {id(tensor): (weakref.ref(tensor), name) for name, tensor in named}

@@ -19,9 +19,12 @@ first find the bend, then solve the line above for ``alpha``.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+
+from leakyrelu.slope.deep import ONE_BY_ONE, advance, advanced_derivative, layers_between
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -149,8 +152,11 @@ def correlation(alpha: ArrayLike, c: ArrayLike, depth: ArrayLike = 1) -> Any:
         raise ValueError(f"c = {value!r} is not a cosine similarity; it must lie between -1 and 1")
     bend = ((1.0 - slope) / np.hypot(1.0, slope)) ** 2
     result = similarity.copy()
-    for layer in range(int(layers.max(initial=0))):
+    for layer in range(_one_by_one(layers)):
         result = np.where(layer < layers, _next_similarity(result, bend), result)
+    deeper = (layers > ONE_BY_ONE) & (result < 1.0) & (bend > 0.0)
+    if deeper.any():
+        result[deeper] = np.cos(advance(np.arccos(result[deeper]), bend[deeper], _more(layers[deeper])))
     return _like_input(result, alpha, c, depth)
 
 
@@ -266,12 +272,28 @@ def _lost(c: Floats) -> Floats:
 def _similarity_of_unrelated(bend: Floats, layers: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Similarity after ``layers`` layers from 0, and its derivative by the bend (``dK/dc = -arccos(c)/pi``)."""
     value, derivative = np.zeros(bend.shape), np.zeros(bend.shape)
-    for layer in range(int(layers.max(initial=0))):
+    for layer in range(_one_by_one(layers)):
         inside = layer < layers
         step = derivative * (1.0 - bend * np.arccos(value) / np.pi) + _lost(value)
         derivative = np.where(inside, step, derivative)
         value = np.where(inside, _next_similarity(value, bend), value)
+    deeper = (layers > ONE_BY_ONE) & (value < 1.0)
+    if deeper.any():
+        t, w, more = np.arccos(value[deeper]), bend[deeper], _more(layers[deeper])
+        after = advance(t, w, more)
+        change = advanced_derivative(t, -derivative[deeper] / np.sin(t), after, w, more)
+        value[deeper], derivative[deeper] = np.cos(after), -np.sin(after) * change
     return value, derivative
+
+
+def _one_by_one(layers: NDArray[np.int64]) -> int:
+    """Return how many layers are taken one by one; the others at once."""
+    return min(int(layers.max(initial=0)), ONE_BY_ONE)
+
+
+def _more(layers: NDArray[np.int64]) -> Floats:
+    """Return how many layers are left behind those taken one by one."""
+    return (layers - ONE_BY_ONE).astype(np.float64)
 
 
 def _bend_for(target: Floats, layers: NDArray[np.int64]) -> Floats:
@@ -303,14 +325,17 @@ def _slope_of_bend(bend: Floats) -> Floats:
 def _unreachable_eta(depth: int, eta: float, reach: float) -> str:
     """Return the message why no slope reaches eta, and which depth would."""
     layers, value, limit = depth, np.asarray(reach), 100_000
-    while value < eta and layers < limit:
+    while value < eta and layers < ONE_BY_ONE:
         value, layers = _next_similarity(value, np.ones(())), layers + 1
-    enough = f"at least {layers}" if value >= eta else f"more than {limit}"
+    if value < eta:
+        layers += math.ceil(layers_between(math.acos(value), math.acos(eta), 1.0))
+    enough = f"at least {layers}" if layers <= limit else f"more than {limit}"
     # Rounded down: the advice must itself be reachable.
     allowed = np.floor(reach * 1e4) / 1e4
+    shown = f"{reach:.4f}" if round(reach, 4) < eta else f"{reach!r}"
     return (
         f"no slope of at least 0 gives eta = {eta!r} at depth {depth}: even ReLU (slope 0) brings unrelated inputs "
-        f"only to {reach:.4f} in {depth} layers; use an eta of at most {allowed:.4f} or a depth of {enough}"
+        f"only to {shown} in {depth} layers; use an eta of at most {allowed:.4f} or a depth of {enough}"
     )
 
 

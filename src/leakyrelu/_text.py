@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 from typing import TYPE_CHECKING
+from unicodedata import combining, east_asian_width
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,6 +29,11 @@ def printable(text: str) -> str:
     relu\x1b[31m\n\u202efdp
     """
     return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def printable_lines(text: str) -> str:
+    """Return text of several lines, each of them `printable`."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -62,6 +68,31 @@ def size_text(number: int) -> str:
         return counted(number, "byte")
     unit = min((number.bit_length() - 1) // 10, 4)
     return f"{number / 1024**unit:,.1f} {'KMGT'[unit - 1]}iB"
+
+
+def display_width(text: str) -> int:
+    """Return the number of columns that printable text takes: two for a wide character, none for a combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def padded(text: str, width: int, *, left: bool = True) -> str:
+    """Return text filled with spaces to a width in columns, aligned left or right."""
+    spaces = " " * (width - display_width(text))
+    return text + spaces if left else spaces + text
+
+
+def shorten(text: str, width: int) -> str:
+    """Shorten a name to a width in columns by an ellipsis in its middle; of a path the end says the most."""
+    if display_width(text) <= width:
+        return text
+    head, tail = text, text
+    while display_width(head) > (width - 1) // 3:
+        head = head[:-1]
+    while display_width(tail) > width - 1 - display_width(head):
+        tail = tail[1:]
+    return f"{head}…{tail}"
 
 
 def first_line(error: BaseException, limit: int | None = None) -> str:

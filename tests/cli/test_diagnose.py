@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ def test_diagnose_finds_what_was_planted(capsys, models, target, batch_size):
     assert out.endswith("\nWrote r.json\nWrote r.html\n")
     assert max(map(len, out.splitlines())) <= 80
     assert target in Path("r.html").read_text("utf-8")
+
+
+def test_the_plan_ends_with_the_command_that_checks_it(capsys, models):
+    assert main(["diagnose", "mymodels:planted", "--data", "x.npz"]) == 0
+    check = "leakyrelu diagnose mymodels:planted --data x.npz --fail-on silent=0%"
+    last = capsys.readouterr().out.rstrip().splitlines()[-1].strip()
+    assert last == check
+    assert main(shlex.split(check)[1:]) == 1  # nothing was done about it yet
 
 
 @pytest.mark.parametrize(

@@ -334,11 +334,11 @@ def test_sums_keep_their_class():
 
 def test_what_was_run_is_kept():
     layers = [census(planted(), name="a")]
-    report = Report(layers, source="onnx", command="leakyrelu diagnose a.onnx --data x.npy")
+    report = Report(layers, source="onnx", command=["leakyrelu", "diagnose", "a.onnx"])
     for again in (report + report, Report.from_json(report.to_json())):
-        assert (again.source, again.command) == ("onnx", "leakyrelu diagnose a.onnx --data x.npy")
-    assert (report + Report(layers, source="onnx")).command == ""  # no one command counted both
-    assert (Report(layers).source, Report(layers).command) == ("model", "")
+        assert (again.source, again.command) == ("onnx", ("leakyrelu", "diagnose", "a.onnx"))
+    assert (report + Report(layers, source="onnx")).command == ()  # no one command counted both
+    assert (Report(layers).source, Report(layers).command) == ("model", ())
     match = "source is 'jax', which is none of 'model', 'onnx', 'torchscript', 'exported'"
     with pytest.raises(ValueError, match=match):
         Report(layers, source="jax")

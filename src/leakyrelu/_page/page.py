@@ -16,7 +16,7 @@ from leakyrelu._extras import require
 from leakyrelu._files import write_file
 from leakyrelu._json import to_plain
 from leakyrelu._page.theme import DARK, LIGHT
-from leakyrelu._text import counted
+from leakyrelu._text import counted, printable_lines
 
 if TYPE_CHECKING:
     import os
@@ -72,6 +72,7 @@ def write_page(
     charts: Sequence[Chart],
     tables: Sequence[Table] = (),
     notices: Sequence[object] = (),
+    steps: Sequence[object] = (),
     footnote: str = "",
 ) -> None:
     """Write one HTML file that needs no network, no server and no other file.
@@ -80,22 +81,29 @@ def write_page(
     ``data-drawn="true"`` once its chart is drawn. The arrow keys move from mark to mark of a chart.
 
     Notices come before the charts; their attributes are those of a finding: ``severity``, ``title``, ``evidence``,
-    ``remedy``, ``code`` and ``source``. Text is plain; blank lines in `summary` and `footnote` separate paragraphs.
+    ``remedy``, ``code``, ``source`` and ``place``. `steps` follow them as a numbered list, each with ``text`` and
+    ``code``. Text is plain, and what a reader cannot see in it (control characters and the like) is written out; blank
+    lines in `summary` and `footnote` separate paragraphs.
     With an odd number of charts the first takes the full width. A ValueError refuses two charts with one id, an id that
     cannot stand in an address, a chart that would fetch its data, and a table row with the wrong number of cells.
     """
     _check(charts, tables)
     jinja2 = require("jinja2", by="a page")
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=_visible,
     )
-    specs = {chart.id: to_plain(chart.spec) for chart in charts}
+    specs = {chart.id: _visible(to_plain(chart.spec)) for chart in charts}
     html = environment.get_template("page.html.jinja").render(
         title=title,
         summary=_paragraphs(summary),
         footnote=_paragraphs(footnote),
         charts=charts,
         notices=notices,
+        steps=steps,
         tables=[(table, _numeric_columns(table)) for table in tables],
         data={"specs": specs, "themes": {"light": to_plain(LIGHT), "dark": to_plain(DARK)}},
         style=_asset("page.css"),
@@ -117,7 +125,7 @@ def write_png(spec: Mapping[str, Any], path: str | os.PathLike[str], *, scale: f
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be a finite number above 0, got {scale!r}: 1 is a pixel a unit")
     vl_convert = require("vl_convert", by="a page")
-    plain = to_plain(spec)
+    plain = _visible(to_plain(spec))
     if plain.get("width") == "container":
         plain["width"] = _PNG_WIDTH
     config = {**LIGHT, "background": "white"}
@@ -195,6 +203,15 @@ def _library(specs: Sequence[dict[str, Any]]) -> str:
     bundle: str = require("vl_convert", by="a page").javascript_bundle(vl_version=_vegalite_version(specs))
     # Within a script element these two are markup; in JavaScript strings the escaped forms are equal to them.
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _visible(value: Any) -> Any:
+    """Return plain values with every text printable, line by line; markup, which is our own, stays as it is."""
+    if isinstance(value, dict):
+        return {_visible(name): _visible(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_visible(item) for item in value]
+    return printable_lines(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _asset(name: str) -> str:

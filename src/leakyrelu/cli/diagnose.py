@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated
@@ -90,7 +89,7 @@ def diagnose_command(
                 if value is not None:
                     raise CommandError(f"--image-{name} is for a folder of images, and {data} is none")
             source = read_data(data, memory)
-        report = report_on(target, source, data, checkpoint, batch_size, shlex.join(["leakyrelu", *context.obj]))
+        report = report_on(target, source, data, checkpoint, batch_size, ["leakyrelu", *context.obj])
 
     from leakyrelu.diagnosis.render.terminal import print_report
 

@@ -17,7 +17,7 @@ from leakyrelu.cli.models import build_model, load_exported, load_scripted
 from leakyrelu.cli.printing import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
@@ -30,7 +30,7 @@ _SOURCES = {".onnx": "onnx", ".pt2": "exported", **dict.fromkeys((".pt", ".pth",
 
 
 def report_on(
-    target: str, source: Source, data: Path, checkpoint: Path | None, batch_size: int, command: str
+    target: str, source: Source, data: Path, checkpoint: Path | None, batch_size: int, command: Sequence[str]
 ) -> Report:
     """Run the data through what the target names, and return the report, which holds the command line."""
     kind = _SOURCES.get(Path(target).suffix.lower(), "model")

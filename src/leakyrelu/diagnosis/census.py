@@ -56,7 +56,8 @@ class Census(NamedLayers[Layer]):
     source
         What was run, one of `SOURCES`: it decides which remedies can be followed.
     command
-        The command line that counted, to be run again as a check; empty where no command did.
+        The arguments of the command line that counted, its name first, to be run again as a check; empty where no
+        command did.
     data
         What the data held, one entry for each input of the network; empty where the data were not looked at.
     """
@@ -64,13 +65,13 @@ class Census(NamedLayers[Layer]):
     layers: Sequence[Layer]
     unused: Sequence[str] = ()
     source: str = "model"
-    command: str = ""
+    command: Sequence[str] = ()
     data: Sequence[InputCheck] = ()
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise ValueError(f"source is {self.source!r}, which is none of {', '.join(map(repr, SOURCES))}")
-        for name in ("layers", "unused", "data"):
+        for name in ("layers", "unused", "command", "data"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         names = [layer.name for layer in self.layers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -117,7 +118,7 @@ class Census(NamedLayers[Layer]):
         together += second.values()
         ran = {layer.name for layer in together}
         unused = [name for name in dict.fromkeys([*self.unused, *other.unused]) if name not in ran]
-        command = self.command if self.command == other.command else ""
+        command = self.command if self.command == other.command else ()
         data = merge_checks([*self.data, *other.data])
         return replace(self, layers=together, unused=unused, command=command, data=data)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.findings import find
+from leakyrelu.diagnosis.plan import make_plan
 from leakyrelu.diagnosis.render import dataframe, notebook, serialize, text
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from leakyrelu.diagnosis.census import CensusSeries
     from leakyrelu.diagnosis.finding import Finding
+    from leakyrelu.diagnosis.plan import Step
 
 
 class Report(Census):
@@ -50,6 +52,11 @@ class Report(Census):
         """What the numbers mean and what to do about it, the worst first; a healthy network is called so."""
         return find(self)
 
+    @cached_property
+    def plan(self) -> tuple[Step, ...]:
+        """What to do first, what then, and what checks it afterwards; "Nothing to do." for a healthy network."""
+        return make_plan(self)
+
     def __repr__(self) -> str:
         return text.format_table(self)
 
@@ -58,6 +65,8 @@ class Report(Census):
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Every count and every number derived from it, as JSON; also written to `path` if one is given.
+
+        Layers are in the order of their first call.
 
         The field ``version`` grows when the meaning of a field changes. NaN and infinity are written as null.
         """
@@ -71,6 +80,8 @@ class Report(Census):
 
     def to_frame(self) -> Any:
         """Give a `pandas.DataFrame` with one row a unit: its layer, its number, its shares, mean and deviation.
+
+        Rows are in the order of the layers' first calls.
 
         Needs pandas; an ImportError says how to install it.
         """

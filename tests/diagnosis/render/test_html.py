@@ -62,9 +62,17 @@ def test_the_diagnosis_page(chromium, tmp_path, viewport, color_scheme):
         assert 0.95 * plot["width"] <= canvas["width"] <= plot["width"] + 1
         found = seen.locator("#findings details")
         assert found.count() == len(report.findings)
-        assert found.first.inner_text().split()[0] == "critical"  # NaN
+        assert found.first.inner_text().split()[:2] == ["1.", "critical"]  # NaN
         assert any("revive(model, report, optimizer)" in text for text in found.all_text_contents())
-        assert seen.locator("#table-2 tbody tr").first.inner_text().split() == ["block.0", "silent", "0"]
+        assert seen.locator("#table-2 tbody tr").first.inner_text().split() == ["block.1", "silent", "1"]
+        assert [text.split()[0] for text in seen.locator("#table-1 tbody tr").all_inner_texts()] == [
+            *("block.1", "block.2", "block.0")
+        ]
+        assert "Layers, worst first: NaN, then" in seen.locator("#table-1").inner_text()
+        steps = seen.locator("#steps li").all_inner_texts()
+        assert len(steps) == len(report.plan)
+        assert steps[0].startswith("Find the step that made NaN, first seen in block.1")
+        assert "report = diagnose(model, data)" in steps[-1]
         opened.assert_clean()
 
 
@@ -98,22 +106,24 @@ def test_the_diagnosis_page_by_hover_and_keyboard(chromium, tmp_path):
         plot, readout = seen.locator("#units .plot"), seen.locator("#units .readout")
         plot.focus()
         seen.keyboard.press("ArrowRight")
-        assert readout.inner_text() == "block.0, unit 0: positive 0 %, output mean 1, std 0.0316 (1 of 10)"
+        assert readout.inner_text() == "block.1, unit 1: positive 0 %, output mean 1, std 0.0316 (1 of 10)"
+        seen.keyboard.press("End")
+        assert "block.1, unit 0: positive -" in readout.inner_text()  # saw only NaN
+        seen.keyboard.press("ArrowRight")
         walked = [readout.inner_text()]
         for _ in range(9):
             seen.keyboard.press("ArrowRight")
             walked.append(readout.inner_text())
+        assert walked[0].startswith("block.2, unit 0: positive 0 %")  # on to the next strip
         shares = [float(re.search(r"positive ([\d.]+) %", text)[1]) for text in walked]
-        expected = np.sort(100 * report.layers[0].positive_share)
+        expected = np.sort(100 * report["block.2"].positive_share)
         np.testing.assert_allclose(shares, expected, atol=0.1)  # sorted, one step a unit
         seen.keyboard.press("ArrowRight")
-        assert readout.inner_text().startswith("block.1, unit 1: positive 0 %")  # on to the next strip
-        seen.keyboard.press("ArrowDown")
-        assert readout.inner_text().startswith("block.2, unit 0: positive 0 %")
+        assert readout.inner_text().startswith("block.0, unit 0: positive 0 %")
         seen.keyboard.press("End")
-        assert "block.2, unit 9: positive 100 %" in readout.inner_text()
+        assert "block.0, unit 9: positive 100 %" in readout.inner_text()
         seen.keyboard.press("ArrowUp")
-        assert "block.1, unit 0: positive -" in readout.inner_text()  # saw only NaN
+        assert "block.2, unit 9: positive 100 %" in readout.inner_text()
         assert seen.locator("#units .cursor").is_visible()
         seen.keyboard.press("Escape")
         assert readout.inner_text() == ""
@@ -127,11 +137,11 @@ def test_the_diagnosis_page_by_hover_and_keyboard(chromium, tmp_path):
         x, y = first["x"] + first["width"] / 2, first["y"] + first["height"] / 2
         seen.mouse.move(x, y)
         tip = seen.locator("#units .tip")
-        assert tip.inner_text() == "block.0, unit 0: positive 0 %, output mean 1, std 0.0316"
+        assert tip.inner_text() == "block.1, unit 1: positive 0 %, output mean 1, std 0.0316"
         assert color_at(seen, x - box["x"], y - box["y"]) == swatch(seen, "silent")
         seen.mouse.move(box["x"] + box["width"] - 5, y)
-        assert tip.inner_text().startswith("block.0, unit 9: positive 100 %")
-        assert color_at(seen, box["width"] - 5, y - box["y"]) == swatch(seen, "always on")
+        assert tip.inner_text().startswith("block.1, unit 0: positive -")
+        assert color_at(seen, box["width"] - 5, y - box["y"]) == swatch(seen, "only NaN")
         seen.mouse.move(box["x"] + box["width"] / 2, box["y"] - 100)
         assert not tip.is_visible()
         opened.assert_clean()
@@ -152,7 +162,7 @@ def test_many_units_stay_a_small_page(chromium, tmp_path):
         seen.locator("#units canvas").scroll_into_view_if_needed()
         box = seen.locator("#units canvas").bounding_box()
         seen.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 10)
-        assert seen.locator("#units .tip").inner_text().startswith("block.19, unit ")
+        assert seen.locator("#units .tip").inner_text().startswith("block.0, unit ")
         opened.assert_clean()
 
 
@@ -162,7 +172,8 @@ def test_a_healthy_network_is_called_so_on_the_page(chromium, tmp_path):
     Report([Layer("act", "ReLU", 0.0, counts)]).to_html(tmp_path / "page.html")
     with open_page(chromium, tmp_path / "page.html") as opened:
         opened.wait_drawn()
-        assert opened.page.locator("#findings summary").all_inner_texts() == ["healthy Healthy"]
+        assert opened.page.locator("#findings summary").all_inner_texts() == ["1. healthy Healthy"]
+        assert opened.page.locator("#steps").inner_text().split("\n")[-1] == "Nothing to do."
         opened.assert_clean()
 
 

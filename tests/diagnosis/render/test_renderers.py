@@ -21,8 +21,17 @@ from support import ROOT
 from leakyrelu.diagnosis.counts import Counts
 from leakyrelu.diagnosis.layer import Layer
 from leakyrelu.diagnosis.render.serialize import schema
-from leakyrelu.diagnosis.render.summary import BASIC_COLUMNS, COLUMNS, percent
-from leakyrelu.diagnosis.render.terminal import histogram, print_report
+from leakyrelu.diagnosis.render.summary import (
+    BASIC_COLUMNS,
+    INPUTS,
+    POSITIVE,
+    SILENT,
+    columns_of,
+    histogram,
+    percent,
+    worst_first,
+)
+from leakyrelu.diagnosis.render.terminal import print_report
 from leakyrelu.diagnosis.report import Report
 
 
@@ -48,13 +57,26 @@ def test_the_whole_table():
             "3 layers, 10 units: 2 of 10 units silent (20.0 %), 2 always on",
             "Worst: layer features.3, 2 of 4 units silent",
             "",
-            "layer       kind          slope  units   silent  always on  positive  mean/std",
-            "features.0  ReLU              0      4        0    1 (25%)    47.5 %      0.50",
-            "features.3  LeakyReLU      0.01      4  2 (50%)    1 (25%)    24.0 %      0.50",
-            "head.act    PReLU      0.1..0.3      2        0          0     0.1 %      0.50",
+            "Layers, worst first: NaN, then silent or saturated units, then always on.",
             "",
-            "silent: never positive in 1000 inputs, so p < 0.003 at 95 % (3/n)",
+            "                                                   units  median share    output",
+            "                       negative          silent   always   of positive      mean",
+            "layer       kind          slope  units    units       on        inputs  over std",
+            "features.3  LeakyReLU      0.01      4  2 (50%)  1 (25%)        24.0 %      0.50",
+            "features.0  ReLU              0      4        0  1 (25%)        47.5 %      0.50",
+            "head.act    PReLU      0.1..0.3      2        0        0         0.1 %      0.50",
+            "",
+            "silent: never positive in 1000 samples; we can be 95 % sure that each fires on",
+            "  fewer than 0.3 % of the samples",
             "never called: aux.relu",
+            "",
+            "What to do:",
+            "1. Bring back 2 silent units of features.3 (finding 1).",
+            "2. Check it, after some epochs of training:",
+            "     from leakyrelu.torch import diagnose",
+            "",
+            "     # model, data: those of this report",
+            "     report = diagnose(model, data)",
         ]
     )
 
@@ -62,21 +84,32 @@ def test_the_whole_table():
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ((1000, 1000), "in 1000 inputs, so p < 0.003 at 95 % (3/n)"),
-        ((10, 10), "in 10 samples (1000 inputs), so p < 0.3 at 95 % (3/n)"),
-        ((10, 30), "in 10 to 30 samples (1000 inputs), so p < 0.3 at 95 % (3/n)"),
-        ((10, None), "in 1000 inputs; p has no known bound, since samples were not counted"),
+        ((1000, 1000), "in 1000 samples; we can be 95 % sure that each fires on fewer than 0.3 % of the samples"),
+        ((1797, 1797), "in 1797 samples; we can be 95 % sure that each fires on fewer than 0.17 % of the samples"),
+        ((1797,), "in 1797 samples; we can be 95 % sure that it fires on fewer than 0.17 % of the samples"),
+        (
+            (10, 10),
+            "in 10 samples (2000 inputs); we can be 95 % sure that each fires on fewer than 30 % of the samples",
+        ),
+        (
+            (10, 30),
+            "in 10 to 30 samples (2000 inputs); we can be 95 % sure that each fires on fewer than 30 % of the samples",
+        ),
+        ((3, 3), "in 3 samples (2000 inputs); these are too few samples to say how seldom each fires"),
+        ((10, None), "in 2000 inputs; how often each may still fire is not known, since samples were not counted"),
     ],
 )
 def test_the_bound_under_the_table(entries, said):
-    text = repr(Report([layer(f"l{i}", [0, 9], entries=n) for i, n in enumerate(entries)]))
-    assert " ".join(text.split()).endswith(f"silent: never positive {said}")
+    samples = entries[0] if entries[0] >= 1000 else 2000
+    text = repr(Report([layer(f"l{i}", [0, 9], samples, entries=n) for i, n in enumerate(entries)]))
+    assert f"silent: never positive {said} What to do:" in " ".join(text.split())
 
 
 def test_the_printed_columns_add_up():
     report = Report([layer(f"l{i}", [0] * i + [5] * 8 + [1000] * (i // 2)) for i in range(12)])
     lines = repr(report).split("\n")
-    rows = [line.split() for line in lines[4:16]]
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer ")) + 1
+    rows = [line.split() for line in lines[start : start + 12]]
     assert sum(int(row[3]) for row in rows) == report.units
     assert sum(int(row[4]) for row in rows) == report.silent == sum(range(12))
     assert lines[1] == "Worst: layer l11, 11 of 24 units silent"
@@ -100,27 +133,56 @@ def test_no_line_is_wider_than_80_columns(names, kind, silent, samples):
     assert max(map(len, text.split("\n"))) <= 80
 
 
-def test_the_end_of_a_long_name_is_kept():
-    text = repr(Report([layer("encoder.layers." + "deep." * 20 + "feed_forward.act", [0, 1])]))
-    assert "…" in text
-    assert "feed_forward.act  ReLU" in text
+def test_a_long_name_loses_its_middle_and_nothing_else_is_cut():
+    long = layer("encoder.layers." + "deep." * 20 + "feed_forward.act", [0, 1], kind="AVeryLongSubclassOfReLU")
+    (row,) = (line for line in repr(Report([long])).split("\n") if line.startswith("encoder"))
+    assert row == "encoder.la…eep.feed_forward.act  AVeryLongSubclassOfReLU      2  1 (50%)       0"
 
 
-def test_deep_networks_show_what_matters():
+def test_a_kind_that_is_longer_than_its_column_goes_on_in_the_next_line():
+    kind = "ReLU" + "abcdefghij" * 6
+    lines = repr(Report([layer("act", [0, 1], kind=kind)])).split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("act "))
+    assert "".join(line[7:31].strip() for line in lines[start : start + 3]) == kind
+
+
+def test_columns_that_do_not_fit_are_named():
+    report = Report([layer("a" * 40, [0, 1], kind="AVeryLongSubclassOfReLU")])
+    said = "Not shown at this width: negative slope, median share of positive inputs and output mean over std."
+    assert said in " ".join(repr(report).split())
+    assert "Not shown" not in repr(Report([layer("a", [0, 1])]))
+
+
+def test_deep_networks_show_the_worst_first_and_count_the_others():
     layers = [layer(f"layer.{i}", [0, 5] if i in (20, 21, 40) else [5, 5]) for i in range(60)]
     lines = repr(Report(layers)).split("\n")
-    assert [line.split()[0] for line in lines[4:12]] == [
-        "layer.0",
-        "...",
-        "layer.20",
-        "layer.21",
-        "...",
-        "layer.40",
-        "...",
-        "layer.59",
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer ")) + 1
+    names = [line.split()[0] for line in lines[start : start + 41]]
+    others = [f"layer.{i}" for i in range(60) if i not in (20, 21, 40)]
+    assert names == ["layer.20", "layer.21", "layer.40", *others[:37], "..."]
+    assert lines[start + 40] == "... and 20 more layers, none worse than these"
+
+
+def test_worst_first_is_nan_then_silent_or_saturated_then_always_on_then_as_they_ran():
+    layers = [
+        layer("healthy", [5, 5]),
+        layer("on", [1000, 5]),
+        layer("silent", [0, 5]),
+        layer("also healthy", [5, 5]),
+        layer("ceiling", [1000, 1000], kind="ReLU6", saturated=[1000, 1000]),
+        layer("nan", [5, 5], nan=[1, 0]),
     ]
-    assert "  ... 19 layers without a silent unit" in lines
-    assert sum("without a silent" in line for line in lines) == 3
+    report = Report(layers)
+    order = ["nan", "ceiling", "silent", "on", "healthy", "also healthy"]
+    assert [one.name for one in worst_first(report)] == order
+    document, frame = json.loads(report.to_json()), report.to_frame()
+    for names in (report, document["layers"], frame["layer"].drop_duplicates()):  # these keep the order of the calls
+        plain = [
+            name if isinstance(name, str) else name["name"] if isinstance(name, dict) else name.name for name in names
+        ]
+        assert plain == [one.name for one in layers]
+    assert repr(report).split("\n")[1] == "Worst: layer nan, 1 of 2 units saw NaN"
+    assert "Worst: layer ceiling, 2 of 2 units saturated" in repr(Report(layers[:5]))
 
 
 def test_notes_for_nan_and_ceilings():
@@ -226,17 +288,18 @@ def test_the_table_for_a_terminal(width):
     assert max(map(len, lines)) <= width
     start = next(i for i, line in enumerate(lines) if line.startswith("layer ")) + 2
     rows = [re.split(r" {2,}", line.strip()) for line in lines[start : start + 9]]
-    column = lines[start - 2].split().index("silent")
+    column = 3 if width == 80 else 5
     found = [int(row[column].split()[0]) for row in rows]
     assert found == sorted(found, reverse=True)  # the worst first
     assert sum(found) == report.silent == 28
+    assert "Layers, worst first: NaN, then silent or saturated units, then always on." in lines
     assert lines[0].startswith("9 layers, 323 units: 28 of 323 units silent")
     text = " ".join(" ".join(lines).split())
     assert "…" not in "".join("".join(row[1:]) for row in rows[:8])  # names are cut, numbers never
     for finding in report.findings[:5]:
         assert " ".join(finding.evidence.split()) in text
     assert text.count("The same remedy as above.") == 3
-    assert ("p from 0 to 1" in text) == (width == 120)
+    assert all("ReLU" in row[1] and "…" not in row[1] for row in rows)
 
 
 def test_the_histogram_has_silent_and_always_on_at_its_ends():
@@ -268,11 +331,12 @@ def test_in_a_notebook():
     report = Report([layer("<b>", [0, 500])])
     html = report._repr_html_()
     assert "&lt;b&gt;" in html
-    assert "<b>" not in html.replace("<b style", "")
+    assert "<b>" not in html.replace("<b>What to do:</b>", "")
     assert "critical" in html
     root = ElementTree.fromstring(html)
     rows = [[cell.text for cell in row] for row in root.iter("tr")]
-    assert rows[1] == ["<b>", "ReLU", "0", "2", "1 (50%)", "0", "25.0 %", "0.50"]
+    assert rows[1] == ["<b>", "ReLU", "0", "2", "1000", "1 (50%)", "0", "25.0 %", "0.50"]
+    assert "Layers, worst first" in html
     assert "<script" not in html
 
 
@@ -283,15 +347,19 @@ def test_every_renderer_shows_the_same_cells(tmp_path):
     report.to_html(tmp_path / "page.html")
     page = re.findall(r"<tr>(.*?)</tr>", (tmp_path / "page.html").read_text("utf-8"))
     notebook = [[cell.text for cell in row] for row in ElementTree.fromstring(report._repr_html_()).iter("tr")]
-    for number, layer in enumerate(report.layers, start=1):
-        full = [column.cell(layer) for column in COLUMNS]
+    lines = repr(report).split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer "))
+    rows = [line for line in lines[start + 1 :] if not line.startswith("  ")]
+    for number, layer in enumerate(worst_first(report), start=1):
         basic = [column.cell(layer) for column in BASIC_COLUMNS]
-        assert re.split(r" {2,}", repr(report).split("\n")[3 + number].strip()) == basic
-        assert notebook[number] == basic
+        assert re.split(r" {2,}", rows[number - 1].strip()) == basic
+        assert notebook[number] == [column.cell(layer) for column in columns_of(report)]
+        full = [column.cell(layer) for column in columns_of(report, every=True)]
         assert re.findall(r">([^<>]+)</t[hd]>", page[number]) == full
         (line,) = (line for line in console.file.getvalue().splitlines() if line.startswith(f"{layer.name} "))
-        assert re.split(r" {2,}", line)[: len(basic) + 1] == [*basic[:4], str(layer.samples), *basic[4:]]
-    assert (COLUMNS[5].cell(report["a"]), COLUMNS[7].cell(report["b"])) == ("1 (33%)", "0.1 %")
+        wide = [*basic[:4], INPUTS.cell(layer), *basic[4:]]
+        assert re.split(r" {2,}", line)[: len(wide)] == wide
+    assert (SILENT.cell(report["a"]), POSITIVE.cell(report["b"])) == ("1 (33%)", "0.1 %")
 
 
 def test_json_comes_back_exactly(tmp_path):
@@ -314,7 +382,7 @@ def test_json_of_before_samples_were_counted_is_read():
         del one["entries"], one["counts"]["entries"]
     old = Report.from_json(json.dumps(document))
     assert (old["a"].entries, old["a"].samples, old["a"].silent_units.tolist()) == (None, 1000, [0])
-    assert "p has no known bound, since samples were not counted" in " ".join(repr(old).split())
+    assert "how often it may still fire is not known, since samples were not counted" in " ".join(repr(old).split())
     assert (old + sample())["a"].entries is None
     again = json.loads(old.to_json())
     assert (again["version"], again["layers"][0]["entries"], again["layers"][0]["silent_bound"]) == (2, None, [None])

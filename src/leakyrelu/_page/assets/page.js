@@ -33,7 +33,7 @@
     const phone = measured(spec) ? 1 : 2; // there the legend is beside the inner view, which is narrower still
     config.legend.orient = width < NARROW ? "bottom" : "top";
     config.legend.columns = width < 420 ? phone : width < 800 ? 3 : 4;
-    if (width < NARROW) config.axis.labelLimit = 110;
+    if (width < NARROW) config.axis.labelLimit = 150;
     return config;
   }
 

@@ -79,11 +79,15 @@ window.drawStrips = function (figure, plot, readout, data, page, dark, narrow) {
     figure.dataset.drawn = "true";
   }
 
+  // Names lose their middle; of a path the end says the most.
   function shortened(pen, text, width) {
     if (pen.measureText(text).width <= width) return text;
-    let start = 1;
-    while (start < text.length && pen.measureText("…" + text.slice(start)).width > width) start++;
-    return "…" + text.slice(start);
+    for (let kept = text.length - 1; kept > 0; kept--) {
+      const head = Math.floor(kept / 3);
+      const short = text.slice(0, head) + "…" + text.slice(text.length - (kept - head));
+      if (pen.measureText(short).width <= width) return short;
+    }
+    return "…";
   }
 
   function words({ row, place }) {

@@ -8,7 +8,8 @@ import numpy as np
 
 from leakyrelu._extras import require
 from leakyrelu._page import Chart
-from leakyrelu.diagnosis.render.summary import headline, median_share, number_text, percent
+from leakyrelu._text import printable
+from leakyrelu.diagnosis.render.summary import headline, median_share, number_text, percent, worst_first
 
 if TYPE_CHECKING:
     from leakyrelu.diagnosis.census import Census, CensusSeries
@@ -19,6 +20,8 @@ BINS = ("silent", "under 10 %", "10 to 35 %", "35 to 65 %", "65 to 90 %", "over 
 _EDGES = (0.10, 0.35, 0.65, 0.90)
 UNKNOWN = "only NaN"
 
+# A long name loses its middle: its end says the most, and only Vega knows that it is a label and not a key.
+_LABEL = "length(datum.label) > 22 ? slice(datum.label, 0, 7) + '…' + slice(datum.label, -14) : datum.label"
 _LINES = 8  # layers drawn over a training
 _MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark background
 
@@ -41,13 +44,13 @@ def strips(census: Census) -> Chart:
     """Return a strip a layer with a mark a unit, colored by its positive share."""
     states = _states(census)
     rows = []
-    for layer in census.layers:
+    for layer in worst_first(census):
         # Sorted, so that the length of a color is the share of units: one look says how much of a layer is silent.
         order = np.argsort(layer.positive_share, kind="stable")
         share = layer.positive_share[order]
         rows.append(
             {
-                "name": layer.name,
+                "name": printable(layer.name),
                 "unit": order.tolist(),
                 "bin": [states.index(bin_of(p)) for p in share.tolist()],
                 "share": [percent(p) for p in share.tolist()],
@@ -55,7 +58,10 @@ def strips(census: Census) -> Chart:
                 "std": [number_text(value) for value in layer.output_std[order].tolist()],
             }
         )
-    words = f"One strip a layer, one mark a unit, colored by the share of inputs > 0. {headline(census)[-1]}."
+    words = (
+        "One strip a layer, the worst on top, one mark a unit, colored by the share of inputs > 0. "
+        f"{headline(census)[-1]}."
+    )
     return Chart("units", "Units by how often they are positive", words, {"strips": {"bins": states, "rows": rows}})
 
 
@@ -71,7 +77,7 @@ def picture(census: Census) -> dict[str, Any]:
         for start, end in zip(starts, [*starts[1:], len(bins)], strict=True):
             rows.append(
                 {
-                    "layer": layer.name,
+                    "layer": printable(layer.name),
                     "from": 100 * start / layer.units,
                     "to": 100 * end / layer.units,
                     "state": bins[start],
@@ -81,12 +87,17 @@ def picture(census: Census) -> dict[str, Any]:
         alt.Chart(alt.Data(values=rows))
         .mark_rect()
         .encode(
-            x=alt.X("from:Q", title="units of the layer, sorted (%)", scale=alt.Scale(domain=[0, 100], nice=False)),
+            x=alt.X(
+                "from:Q",
+                title="units of the layer, sorted by their share of positive inputs (%)",
+                scale=alt.Scale(domain=[0, 100], nice=False),
+                axis=alt.Axis(values=[0, 25, 50, 75, 100]),
+            ),
             x2="to:Q",
             y=_layer_axis(alt, census),
             color=alt.Color(
                 "state:N",
-                title="positive share",
+                title="share of positive inputs",
                 scale=alt.Scale(domain=states, range="diverging"),
                 legend=alt.Legend(symbolType="square"),
             ),
@@ -104,7 +115,7 @@ def distribution(census: Census) -> Chart:
         known = 100 * layer.positive_share[~np.isnan(layer.positive_share)]
         if known.size:
             marks = np.quantile(known, [0.0, 0.25, 0.5, 0.75, 1.0])
-            rows.append({"layer": layer.name, **dict(zip("abcde", marks.round(2).tolist(), strict=True))})
+            rows.append({"layer": printable(layer.name), **dict(zip("abcde", marks.round(2).tolist(), strict=True))})
     base = alt.Chart(alt.Data(values=rows)).encode(y=_layer_axis(alt, census))
     scale = alt.Scale(domain=[0, 100], nice=False)
     tips = [
@@ -115,7 +126,9 @@ def distribution(census: Census) -> Chart:
         ),
     ]
     chart = alt.layer(
-        base.mark_rule().encode(x=alt.X("a:Q", title="positive share (%)", scale=scale), x2="e:Q", tooltip=tips),
+        base.mark_rule().encode(
+            x=alt.X("a:Q", title="share of positive inputs (%)", scale=scale), x2="e:Q", tooltip=tips
+        ),
         base.mark_bar(height={"band": 0.6}).encode(x=alt.X("b:Q", scale=scale), x2="d:Q", tooltip=tips),
         base.mark_tick(thickness=4, color=_MEDIAN, opacity=1, height={"band": 0.9}).encode(
             x=alt.X("c:Q", scale=scale), tooltip=tips
@@ -123,10 +136,11 @@ def distribution(census: Census) -> Chart:
     ).properties(height=alt.Step(_step(census)))
     low, high = (f(median_share(layer) for layer in census.layers) for f in (min, max))
     words = (
-        "Positive share of the units of each layer: line from least to most, bar for the middle half, yellow tick for "
-        f"the median. Medians lie between {percent(low)} and {percent(high)}; at 50 % a unit bends in the middle."
+        "Share of positive inputs of the units of each layer, the worst layer on top: line from least to most, bar for "
+        "the middle half, yellow tick for the median. "
+        f"Medians lie between {percent(low)} and {percent(high)}; at 50 % a unit bends in the middle."
     )
-    return Chart("distribution", "Spread of the positive share", words, chart.to_dict())
+    return Chart("distribution", "Spread of the share of positive inputs", words, chart.to_dict())
 
 
 def training(history: CensusSeries) -> Chart:
@@ -138,9 +152,9 @@ def training(history: CensusSeries) -> Chart:
 
     last = history.reports[-1]
     worst = [layer.name for layer in sorted(last.layers, key=share, reverse=True)[:_LINES]]
-    names = [layer.name for layer in last.layers if layer.name in worst]
+    names = [printable(layer.name) for layer in last.layers if layer.name in worst]
     rows = [
-        {"step": int(step), "layer": layer.name, "silent": round(share(layer), 3)}
+        {"step": int(step), "layer": printable(layer.name), "silent": round(share(layer), 3)}
         for step, census in zip(history.steps, history.reports, strict=True)
         for layer in census.layers
         if layer.name in worst
@@ -171,7 +185,7 @@ def centering(census: Census) -> Chart:
     """Return how far the outputs of each layer are off zero."""
     alt = require("altair", by="a chart")
     rows: list[dict[str, Any]] = [
-        {"layer": layer.name, "ratio": layer.mean_over_std}
+        {"layer": printable(layer.name), "ratio": layer.mean_over_std}
         for layer in census.layers
         if np.isfinite(layer.mean_over_std)
     ]
@@ -179,22 +193,28 @@ def centering(census: Census) -> Chart:
         alt.Chart(alt.Data(values=rows))
         .mark_bar()
         .encode(
-            x=alt.X("ratio:Q", title="norm of means / norm of standard deviations"),
+            x=alt.X("ratio:Q", title="output mean over std"),
             y=_layer_axis(alt, census),
             tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("ratio:Q", title="mean over std", format=".3f")],
         )
         .properties(height=alt.Step(_step(census)))
     )
     worst = max(rows, key=lambda row: row["ratio"], default=None)
-    words = "How far the outputs of each layer are off zero: 0 is centered, ReLU on standard normal inputs gives 0.68."
+    words = (
+        "How far the outputs of each layer are off zero, the worst layer on top: norm of the means over norm of the "
+        "standard deviations. 0 is centered, ReLU on standard normal inputs gives 0.68."
+    )
     if worst:
         words += f" Farthest: layer {worst['layer']}, {worst['ratio']:.2f}."
     return Chart("centering", "Are the outputs centered?", words, chart.to_dict())
 
 
 def _layer_axis(alt: Any, census: Census) -> Any:
-    return alt.Y("layer:N", title=None, sort=[layer.name for layer in census.layers])
+    names = [printable(layer.name) for layer in worst_first(census)]
+    axis = alt.Axis(labelExpr=_LABEL)
+    scale = alt.Scale(paddingInner=0.15)
+    return alt.Y("layer:N", title=None, sort=names, axis=axis, scale=scale)
 
 
 def _step(census: Census) -> int:
-    return 26 if len(census.layers) <= 12 else 16
+    return 26 if len(census.layers) <= 12 else 18

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leakyrelu._page import Table, check_png, write_page, write_png
-from leakyrelu._text import counted, few
+from leakyrelu._text import counted, few, printable
 from leakyrelu.diagnosis.findings import find
+from leakyrelu.diagnosis.plan import make_plan
 from leakyrelu.diagnosis.render import charts
-from leakyrelu.diagnosis.render.summary import COLUMNS, headline, notes
+from leakyrelu.diagnosis.render.summary import WORST_FIRST, columns_of, headline, notes, worst_first
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +31,7 @@ def write_diagnosis(
         title=title,
         summary="\n\n".join(headline(census)),
         notices=find(census),
+        steps=make_plan(census),
         charts=[
             charts.strips(census),
             *([charts.training(history)] if history is not None and len(history.steps) > 1 else []),
@@ -76,19 +78,20 @@ def _check_history(history: Any) -> None:
 
 
 def _layers(census: Census) -> Table:
-    meanings = [f"{column.title.capitalize()}: {column.meaning}." for column in COLUMNS if column.meaning]
+    columns = columns_of(census, every=True)
+    meanings = [f"{column.title.capitalize()}: {column.meaning}." for column in columns if column.meaning]
     return Table(
         "Layers",
-        [column.title for column in COLUMNS],
-        [[column.cell(layer) for column in COLUMNS] for layer in census.layers],
-        " ".join(["In the order of their first call.", *meanings]),
+        [column.title for column in columns],
+        [[column.cell(layer) for column in columns] for layer in worst_first(census)],
+        " ".join([WORST_FIRST, *meanings]),
     )
 
 
 def _named_units(census: Census) -> list[Table]:
     rows = [
-        [layer.name, what, few(units.tolist(), _LISTED)]
-        for layer in census.layers
+        [printable(layer.name), what, few(units.tolist(), _LISTED)]
+        for layer in worst_first(census)
         for what, units in (
             ("silent", layer.silent_units),
             ("always\u00a0on", layer.always_on_units),

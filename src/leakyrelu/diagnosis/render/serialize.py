@@ -47,7 +47,7 @@ def to_json(census: Census, path: str | os.PathLike[str] | None = None) -> str:
         "schema": SCHEMA,
         "version": VERSION,
         "source": census.source,
-        "command": census.command,
+        "command": list(census.command),
         "unused": list(census.unused),
         "findings": [finding.to_dict() for finding in find(census)],
         "layers": [_layer(layer) for layer in census.layers],
@@ -84,7 +84,7 @@ def from_json(text: str) -> Census:
             [_read(layer) for layer in document["layers"]],
             document["unused"],
             document.get("source", "model"),
-            document.get("command", ""),
+            document.get("command", ()),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Columns, numbers and sentences about a census, defined once for every renderer."""
+"""Columns, order, numbers and sentences about a census, defined once for every renderer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from leakyrelu._text import counted
+from leakyrelu._text import counted, few, listed, printable, shorten
+from leakyrelu.diagnosis.evidence import certainty, seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
@@ -23,6 +24,12 @@ SHOWN_FINDINGS: Final = 5
 """Findings written out where space is short; the others are counted."""
 SHOWN_LAYERS: Final = 40
 """Layers listed in a text or terminal; the others are counted."""
+WORST_FIRST: Final = "Layers, worst first: NaN, then silent or saturated units, then always on."
+"""The order of the layers in words."""
+PLAN: Final = "What to do:"
+"""The heading of the plan."""
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class Column:
     cell: Callable[[Layer], str]
     meaning: str = ""
     words: bool = False
+
+
+def worst_first(census: Census) -> list[Layer]:
+    """Order by the share of units that saw NaN, then of those silent or saturated, then always on, then as they ran."""
+    return sorted(census.layers, key=_badness, reverse=True)
+
+
+def _badness(layer: Layer) -> tuple[float, ...]:
+    kinds = (layer.nan_units, (*layer.silent_units, *layer.saturated_units), layer.always_on_units)
+    return tuple(len(units) / max(layer.units, 1) for units in kinds)
 
 
 def percent(share: float) -> str:
@@ -57,6 +74,20 @@ def median_share(layer: Layer) -> float:
     return _median(layer.positive_share)
 
 
+def histogram(layer: Layer) -> str:
+    """Return twelve blocks: silent, ten equal bins between, always on; as high as their share of the units."""
+    share = layer.positive_share[~np.isnan(layer.positive_share)]
+    inner = share[(share > 0) & (share < 1)]
+    counts = [int((share == 0).sum()), *np.histogram(inner, 10, (0.0, 1.0))[0].tolist(), int((share == 1).sum())]
+    top = max(*counts, 1)
+    return "".join(_BLOCKS[0 if not count else max(1, round(8 * count / top))] for count in counts)
+
+
+def is_assumed(layer: Layer) -> bool:
+    """Whether the axis of a layer's units is an assumption."""
+    return layer.axis is not None and not layer.axis.known
+
+
 def _median(values: NDArray[np.float64]) -> float:
     known = values[~np.isnan(values)]
     return float(np.median(known)) if known.size else float("nan")
@@ -75,31 +106,68 @@ def _part(units: NDArray[np.int64], layer: Layer) -> str:
     return f"{len(units)} ({len(units) / layer.units:.0%})" if len(units) else "0"
 
 
-LAYER: Final = Column("layer", lambda layer: layer.name, words=True)
-KIND: Final = Column("kind", lambda layer: layer.kind, words=True)
-SLOPE: Final = Column("slope", _slope)
+def _axis(layer: Layer) -> str:
+    if layer.axis is None:
+        return "-"
+    axes = listed([str(axis) for axis in layer.axis.axes])
+    return axes if layer.axis.known else f"{axes}, assumed"
+
+
+LAYER: Final = Column("layer", lambda layer: printable(layer.name), words=True)
+KIND: Final = Column("kind", lambda layer: printable(layer.kind), words=True)
+PLACE: Final = Column("where", lambda layer: printable(str(layer.place)) or "-", words=True)
+AXIS: Final = Column("axis of the units", _axis, "of the activation's input; 0 is the first", words=True)
+SLOPE: Final = Column("negative slope", _slope)
 UNITS: Final = Column("units", lambda layer: str(layer.units))
-INPUTS: Final = Column("inputs", lambda layer: str(layer.samples), "seen by each unit")
-SILENT: Final = Column("silent", lambda layer: _part(layer.silent_units, layer))
-ALWAYS_ON: Final = Column("always on", lambda layer: _part(layer.always_on_units, layer))
+INPUTS: Final = Column("inputs of each unit", lambda layer: str(layer.samples))
+SILENT: Final = Column("silent units", lambda layer: _part(layer.silent_units, layer), "never positive")
+ALWAYS_ON: Final = Column("units always on", lambda layer: _part(layer.always_on_units, layer), "never negative")
 POSITIVE: Final = Column(
-    "positive", lambda layer: percent(median_share(layer)), "median of the units' shares of positive inputs"
+    "median share of positive inputs", lambda layer: percent(median_share(layer)), "over the units"
 )
+HISTOGRAM: Final = Column("units by share of positive inputs, from 0 to 1", histogram, words=True)
 EFFECTIVE_SLOPE: Final = Column(
-    "effective slope",
+    "median effective slope",
     lambda layer: number_text(_median(layer.effective_slope)),
-    "median of the units' mean derivatives",
+    "over the units, of the mean derivative",
 )
 MEAN_OVER_STD: Final = Column(
-    "mean/std",
+    "output mean over std",
     lambda layer: number_text(layer.mean_over_std, ".2f"),
     "norm of the units' output means over the norm of their standard deviations, where 0 is centered",
 )
 
-COLUMNS: Final = (LAYER, KIND, SLOPE, UNITS, INPUTS, SILENT, ALWAYS_ON, POSITIVE, EFFECTIVE_SLOPE, MEAN_OVER_STD)
+BASIC_COLUMNS: Final = (LAYER, KIND, SLOPE, UNITS, SILENT, ALWAYS_ON, POSITIVE, MEAN_OVER_STD)
+"""Those that every table has, if it is wide enough."""
+COLUMNS: Final = (
+    *(LAYER, KIND, SLOPE, UNITS, INPUTS, SILENT, ALWAYS_ON),
+    *(POSITIVE, EFFECTIVE_SLOPE, MEAN_OVER_STD, AXIS, PLACE),
+)
 """Every column of the table of layers."""
-BASIC_COLUMNS: Final = tuple(column for column in COLUMNS if column not in (INPUTS, EFFECTIVE_SLOPE))
-"""Those that fit `WIDTH`."""
+
+
+def columns_of(census: Census, *, every: bool = False) -> list[Column]:
+    """Return the columns that say something of a census: where a layer stands and its axis only if there is news."""
+    silent_about = [] if every else [EFFECTIVE_SLOPE]
+    if not any(str(layer.place) for layer in census.layers):
+        silent_about.append(PLACE)
+    if not any(layer.axis is not None if every else is_assumed(layer) for layer in census.layers):
+        silent_about.append(AXIS)
+    return [column for column in COLUMNS if column not in silent_about]
+
+
+def remarks(layer: Layer, columns: Collection[Column]) -> list[str]:
+    """Return what a row does not say in these columns, where there is something to look at: first, where it stands."""
+    found = []
+    if len(layer.nan_units):
+        found.append(f"{counted(len(layer.nan_units), 'unit')} saw NaN")
+    if len(layer.saturated_units):
+        found.append(f"{counted(len(layer.saturated_units), 'unit')} always at the ceiling")
+    if is_assumed(layer) and AXIS not in columns:
+        found.append(f"axis of the units: {_axis(layer)}")
+    if str(layer.place) and PLACE not in columns and (found or any(_badness(layer))):
+        found.insert(0, PLACE.cell(layer))
+    return found
 
 
 def headline(census: Census) -> list[str]:
@@ -114,45 +182,30 @@ def headline(census: Census) -> list[str]:
         return [f"{totals}: {'all inputs NaN' if saw_nan else 'nothing was seen'}"]
     found = "no unit silent" if silent == 0 else f"{silent} of {units} units silent ({percent(silent / units)})"
     lines = [f"{totals}: {found}, {census.always_on} always on" + (f", {unknown} saw no number" if unknown else "")]
-    if silent:
-        worst = max(census.layers, key=lambda layer: len(layer.silent_units) / max(layer.units, 1))
-        lines.append(clip(f"Worst: layer {worst.name}, {len(worst.silent_units)} of {worst.units} units silent", WIDTH))
+    worst = worst_first(census)[0]
+    kinds = (("saw NaN", worst.nan_units), ("silent", worst.silent_units), ("saturated", worst.saturated_units))
+    if bad := [f"{len(found)} {what}" for what, found in kinds if len(found)]:
+        number, what = bad[0].split(" ", 1)
+        of = f"{number} of {counted(worst.units, 'unit')} {what}"
+        lines.append(f"Worst: layer {shorten(printable(worst.name), 40)}, {', '.join([of, *bad[1:]])}")
     return lines
 
 
 def notes(census: Census) -> list[str]:
     """Return what the numbers rest on, and what else was seen: NaN, ceilings, activations that never ran."""
     found = []
-    silent = [layer for layer in census.layers if len(layer.silent_units)]
-    if silent:
-        seen = f"{_range([layer.samples for layer in silent])} inputs"
-        entries = [layer.entries for layer in silent if layer.entries is not None]
-        if len(entries) < len(silent):
-            found.append(f"silent: never positive in {seen}; p has no known bound, since samples were not counted")
-        else:
-            if entries != [layer.samples for layer in silent]:
-                seen = f"{_range(entries)} samples ({seen})"
-            bound = max(float(layer.silent_bound.max()) for layer in silent)
-            found.append(f"silent: never positive in {seen}, so p < {bound:.2g} at 95 % (3/n)")
+    if silent := [layer for layer in census.layers if len(layer.silent_units)]:
+        found.append(f"silent: never positive in {seen(silent)}; {certainty(silent)}")
     for layer in census.layers:
+        name = printable(layer.name)
         if len(layer.nan_units):
             inputs, units = counted(int(layer.counts.nan.sum()), "input"), counted(len(layer.nan_units), "unit")
-            found.append(f"NaN: {inputs} in {units} of {layer.name}, left out of all shares")
+            found.append(f"NaN: {inputs} in {units} of {name}, left out of all shares")
         if len(layer.saturated_units):
             units = counted(len(layer.saturated_units), "unit")
-            found.append(f"saturated: {units} of {layer.name} always at the ceiling {layer.ceiling:g}")
+            found.append(f"saturated: {units} of {name} always at the ceiling {layer.ceiling:g}")
+    if assumed := [printable(layer.name) for layer in census.layers if is_assumed(layer)]:
+        found.append(f"axis of the units assumed: {few(assumed, 6)}; unit_axis settles it, see report.findings")
     if census.unused:
-        found.append(f"never called: {', '.join(census.unused)}")
+        found.append(f"never called: {', '.join(map(printable, census.unused))}")
     return found
-
-
-def clip(text: str, width: int, *, keep_end: bool = False) -> str:
-    """Shorten a text to a width; of a module's path the end says more than the beginning."""
-    if len(text) <= width:
-        return text
-    return "…" + text[1 - width :] if keep_end else text[: width - 1] + "…"
-
-
-def _range(numbers: list[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"

@@ -195,10 +195,10 @@ def test_the_first_layer_with_nan_is_named():
 
 
 def test_checks_of_the_data_add_up():
-    first, second = InputCheck("x", 10), InputCheck("x", 5, 2, 1, 3, 4, (1, 2))
+    first, second = InputCheck("x", 10), InputCheck("x", 5, 2, 1, 1, 4, (1, 2))
     a, b = (Report([census(planted())], data=[check]) for check in (first, second))
-    assert (a + b).data == (InputCheck("x", 15, 2, 1, 3, 14, (1, 2)),)
-    assert (b + a).data == (InputCheck("x", 15, 2, 1, 3, 4, (1, 2)),)
+    assert (a + b).data == (InputCheck("x", 15, 2, 1, 1, 14, (1, 2)),)
+    assert (b + a).data == (InputCheck("x", 15, 2, 1, 1, 4, (1, 2)),)
     assert (a + Report([], data=[InputCheck("y", 3)])).data == (first, InputCheck("y", 3))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,6 +135,11 @@ class Counts:
     def units(self) -> int:
         """Number of units."""
         return len(self.positive)
+
+    @cached_property
+    def silent_units(self) -> IntArray:
+        """Units that were never positive, of those that saw anything but NaN."""
+        return np.flatnonzero((self.positive == 0) & (self.nan < self.samples))
 
     def __add__(self, other: Counts) -> Counts:
         if not isinstance(other, Counts):

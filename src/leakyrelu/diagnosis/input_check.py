@@ -52,6 +52,17 @@ class InputCheck:
     first_sample: int | None = None
     first_place: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        first, wrong = self.first_sample, self.nan + self.infinite
+        if first is None:
+            possible = self.flawed == wrong == 0 and self.first_place is None
+        else:
+            possible = 0 <= first < self.samples and 0 < self.flawed <= min(self.samples - first, wrong)
+            possible = possible and self.first_place is not None
+        possible = possible and min(self.samples, self.nan, self.infinite) >= 0
+        if not possible:
+            raise ValueError(f"an impossible check of data, whose numbers contradict each other: {self}")
+
     @property
     def is_finite(self) -> bool:
         """Whether every value is a finite number."""

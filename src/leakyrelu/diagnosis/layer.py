@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from leakyrelu.diagnosis.counts import FloatArray, IntArray
     from leakyrelu.diagnosis.unit_axis import UnitAxis
+
+_QUIET = np.errstate(over="ignore", invalid="ignore")  # values beyond float64 give NaN or infinity, without a warning
+TAUS: Final = (0.0, 0.025, 0.1)
+"""Bounds on the dormancy of a unit at which a report gives its dormant ratio: those of Sokar et al."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +109,13 @@ class Layer:
         """Share of inputs at or above the ceiling (ReLU6), where the derivative is 0 again."""
         return _ratio(self.counts.saturated, self._known)
 
-    @cached_property
+    @property
     def silent_units(self) -> IntArray:
         """Units never positive (p = 0). Under ReLU they are dead; under Leaky ReLU they learn alpha as fast.
 
         A unit that saw nothing but NaN is not among them: of that unit nothing is known (see `nan_units`).
         """
-        return np.flatnonzero((self.counts.positive == 0) & (self._known > 0))
+        return self.counts.silent_units
 
     @cached_property
     def silent_bound(self) -> FloatArray:
@@ -164,6 +168,7 @@ class Layer:
         return np.zeros(0, bool) if reached is None else reached > 0
 
     @cached_property
+    @_QUIET
     def effective_slope(self) -> FloatArray:
         """The mean derivative, alpha + (1 - alpha) p (less the share at the ceiling, if there is one)."""
         return self.negative_slope + (1.0 - self.negative_slope) * self.positive_share - self.saturated_share
@@ -174,11 +179,13 @@ class Layer:
         return np.where(self.counts.outputs > 0, self.counts.mean, np.nan)
 
     @cached_property
+    @_QUIET
     def output_std(self) -> FloatArray:
         """Standard deviation of the finite outputs (dividing by n); NaN for a unit that had none."""
         return np.sqrt(_ratio(self.counts.m2, self.counts.outputs))
 
     @cached_property
+    @_QUIET
     def mean_over_std(self) -> float:
         """Norm of `output_mean` over norm of `output_std`: 0 is centered, 0.68 is ReLU on N(0, 1) inputs."""
         mean = float(np.sqrt(np.nansum(self.output_mean**2)))
@@ -188,6 +195,7 @@ class Layer:
         return mean / std
 
     @cached_property
+    @_QUIET
     def dormancy(self) -> FloatArray:
         """``E|h_i|`` over its mean in the layer, where h is the ReLU part of the activation; 0 in a layer all silent.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.findings import find
 from leakyrelu.diagnosis.plan import make_plan
-from leakyrelu.diagnosis.render import dataframe, notebook, serialize, text
+from leakyrelu.diagnosis.render import dataframe, deserialize, notebook, serialize, text
 
 if TYPE_CHECKING:
     import os
@@ -74,8 +74,14 @@ class Report(Census):
 
     @staticmethod
     def from_json(text: str) -> Report:
-        """Read back what `to_json` wrote: the counts, exactly."""
-        census = serialize.from_json(text)
+        """Read back what `to_json` wrote, of this version or an older one: the counts, exactly.
+
+        Raises
+        ------
+        ValueError
+            The text is no JSON, or no report; the message names the field, its value and what is wrong with it.
+        """
+        census = deserialize.from_json(text)
         return Report(**{field.name: getattr(census, field.name) for field in fields(Census)})
 
     def to_frame(self) -> Any:

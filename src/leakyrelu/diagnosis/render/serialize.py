@@ -1,30 +1,31 @@
-"""A census as JSON and back.
+"""A census as JSON.
 
-Counts and moments are stored exactly, so that a census read back equals the one written and can be added to another.
-What is derived from them is written beside them, for other programs.
+Counts and moments are stored exactly, so that a census read back (`leakyrelu.diagnosis.render.deserialize`) equals the
+one written and can be added to another. What is derived from them is written beside them, for other programs.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from leakyrelu._files import write_file
 from leakyrelu._json import to_plain
-from leakyrelu.diagnosis.census import Census
 from leakyrelu.diagnosis.counts import Counts
 from leakyrelu.diagnosis.findings import find
-from leakyrelu.diagnosis.layer import Layer
+from leakyrelu.diagnosis.layer import TAUS
 
 if TYPE_CHECKING:
     import os
 
+    from leakyrelu.diagnosis.census import Census
+    from leakyrelu.diagnosis.layer import Layer
+    from leakyrelu.diagnosis.unit_axis import UnitAxis
 
 SCHEMA = "leakyrelu.report"
-VERSION = 2  # 2: `silent_bound` is 3 / entries, which 1 did not count
+VERSION = 3  # 2: `silent_bound` is 3 / entries, which 1 did not count. 3: place, axis, data, dormant ratio
 
 _DERIVED = (
     "positive_share",
@@ -49,6 +50,8 @@ def to_json(census: Census, path: str | os.PathLike[str] | None = None) -> str:
         "source": census.source,
         "command": list(census.command),
         "unused": list(census.unused),
+        "data": [asdict(check) for check in census.data],
+        "dormant_ratio": _dormant_ratio(census),
         "findings": [finding.to_dict() for finding in find(census)],
         "layers": [_layer(layer) for layer in census.layers],
     }
@@ -65,48 +68,44 @@ def schema() -> dict[str, Any]:
     return document
 
 
-def from_json(text: str) -> Census:
-    """See `Report.from_json`."""
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error}): give the text that Report.to_json returned") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise ValueError(f"the JSON has schema {schema!r}, not {SCHEMA!r}: it was not written by Report.to_json")
-    if document.get("version") not in (1, VERSION):
-        raise ValueError(
-            f"the report has version {document.get('version')!r}, and this leakyrelu reads versions 1 to {VERSION}: "
-            "use the release that wrote it, or a newer one"
-        )
-    try:
-        return Census(
-            [_read(layer) for layer in document["layers"]],
-            document["unused"],
-            document.get("source", "model"),
-            document.get("command", ()),
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"the JSON is not a complete report ({error}): give the text that Report.to_json returned"
-        ) from None
-
-
 def _layer(layer: Layer) -> dict[str, Any]:
     return {
         "name": layer.name,
         "kind": layer.kind,
         "negative_slope": to_plain(layer.negative_slope),
         "ceiling": to_plain(layer.ceiling),
+        "place": asdict(layer.place),
+        "axis": None if layer.axis is None else _axis(layer.axis),
         "units": layer.units,
         "samples": layer.samples,
         "entries": layer.entries,
         "calls": layer.calls,
-        "counts": {field.name: to_plain(getattr(layer.counts, field.name)) for field in fields(Counts)},
+        "counts": _counts(layer.counts),
         **{name: to_plain(getattr(layer, name)) for name in _DERIVED},
+        "dormant_ratio": _dormant_ratio(layer),
     }
 
 
-def _read(layer: dict[str, Any]) -> Layer:
-    ceiling = math.inf if layer["ceiling"] is None else layer["ceiling"]
-    return Layer(layer["name"], layer["kind"], layer["negative_slope"], Counts(**layer["counts"]), ceiling)
+def _axis(axis: UnitAxis) -> dict[str, Any]:
+    return {
+        "axes": list(axis.axes),
+        "shape": list(axis.shape),
+        "known": axis.known,
+        "alternatives": [
+            {
+                "axis": other,
+                "units": counts.units,
+                "silent_units": to_plain(counts.silent_units),
+                "counts": _counts(counts),
+            }
+            for other, counts in axis.alternatives.items()
+        ],
+    }
+
+
+def _counts(counts: Counts) -> dict[str, Any]:
+    return {field.name: to_plain(getattr(counts, field.name)) for field in fields(Counts)}
+
+
+def _dormant_ratio(of: Census | Layer) -> dict[str, Any]:
+    return {f"{tau:g}": to_plain(of.dormant_ratio(tau)) for tau in TAUS}

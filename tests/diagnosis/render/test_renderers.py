@@ -191,6 +191,14 @@ def test_notes_for_nan_and_ceilings():
     assert "saturated: 1 unit of b always at the ceiling 6" in text
 
 
+def test_the_note_on_dormant_units():
+    x = layer("a", [1000] * 5, relu_sum=[0.0, 2.0, 8.0, 150.0, 90.0])  # scores 0, 0.04, 0.16, 3, 1.8
+    note = "dormant: 20.0 % of the units at tau = 0, 20.0 % at 0.025, 40.0 % at 0.1 (Sokar et al., ICML 2023)"
+    assert note in " ".join(repr(Report([x])).split())
+    assert "dormant" not in repr(Report([layer("a", [500] * 3)]))
+    assert "dormant" not in repr(Report([layer("a", [0] * 3, nan=[1000] * 3)]))
+
+
 def test_nothing_counted():
     assert repr(Report([])) == "No layers: nothing was counted."
     assert "no unit silent, 0 always on" in repr(Report([layer("a", [5])]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from leakyrelu._text import counted, few, listed, printable, shorten
 from leakyrelu.diagnosis.evidence import certainty, seen
+from leakyrelu.diagnosis.layer import TAUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -196,6 +197,11 @@ def notes(census: Census) -> list[str]:
     found = []
     if silent := [layer for layer in census.layers if len(layer.silent_units)]:
         found.append(f"silent: never positive in {seen(silent)}; {certainty(silent)}")
+    dormant = [(tau, census.dormant_ratio(tau)) for tau in TAUS]
+    if any(ratio > 0 for _, ratio in dormant):
+        (tau, ratio), *others = dormant
+        more = "".join(f", {percent(ratio)} at {tau:g}" for tau, ratio in others)
+        found.append(f"dormant: {percent(ratio)} of the units at tau = {tau:g}{more} (Sokar et al., ICML 2023)")
     for layer in census.layers:
         name = printable(layer.name)
         if len(layer.nan_units):

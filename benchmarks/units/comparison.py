@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.units.oracle import Call
     from leakyrelu.diagnosis import Layer, Report
+
+_MOST_TRIED = 3000  # sets of calls, for a row that counts several
 
 
 @dataclass
@@ -55,40 +58,52 @@ def compare(report: Report, calls: list[Call]) -> Verdict:
     verdict = Verdict(calls=len(calls), rows=len(report.layers))
     left = list(calls)
     for layer in report.layers:
-        call = next((call for call in left if _counts(layer, call)), None)
-        if call is None:
+        counted = _calls_of(layer, left)
+        if not counted:
             verdict.unmatched += 1
             verdict.remarks.append(f"{layer.name}: its counts are those of no call")
             continue
-        left.remove(call)
-        _judge(verdict, layer, call)
+        left = [call for call in left if call not in counted]
+        _judge(verdict, layer, counted)
     for call in left:
         verdict.uncounted += 1
         verdict.remarks.append(f"not counted: a call on {call.shape} behind {call.feeder}")
         if call.feeder is not None:
-            verdict.planted += len(_silent(call, call.feeder.axes))
+            verdict.planted += len(_silent([call], call.feeder.axes))
     return verdict
 
 
-def _counts(layer: Layer, call: Call) -> bool:
-    """Whether the counts of a row are those of a call, along the axes that the row has."""
-    if layer.axis is None or layer.axis.shape != call.shape:
-        return False
-    return bool(layer.counts.positive.tolist() == call.counts(layer.axis.axes))
-
-
-def _silent(call: Call, axes: tuple[int, ...]) -> set[int]:
-    return {unit for unit, count in enumerate(call.counts(axes)) if count == 0}
-
-
-def _judge(verdict: Verdict, layer: Layer, call: Call) -> None:
+def _calls_of(layer: Layer, left: list[Call]) -> list[Call]:
+    """Find the calls that a row counts: several where the same weights feed them, whose counts add up to its own."""
     axis = layer.axis
+    if axis is None:
+        return []
+    count, wanted = layer.counts.calls, layer.counts.positive.tolist()
+    of_units = [call for call in left if call.units(axis.axes) == layer.units]
+    by_feeder: dict[Any, list[Call]] = {}
+    for call in of_units:
+        by_feeder.setdefault(call.feeder if count > 1 else None, []).append(call)
+    for group in by_feeder.values():
+        for chosen in itertools.islice(itertools.combinations(group, count), _MOST_TRIED):
+            counts = [call.counts(axis.axes) for call in chosen]
+            if [sum(each) for each in zip(*counts, strict=True)] == wanted:
+                return list(chosen)
+    return []
+
+
+def _silent(calls: list[Call], axes: tuple[int, ...]) -> set[int]:
+    """Return the units that no call has an input above zero of."""
+    return set.intersection(*({unit for unit, count in enumerate(call.counts(axes)) if count == 0} for call in calls))
+
+
+def _judge(verdict: Verdict, layer: Layer, calls: list[Call]) -> None:
+    axis, call = layer.axis, calls[0]
     assert axis is not None
     if call.feeder is None:
         verdict.open += 1
         return
     truth = call.feeder.axes
-    silent, listed = _silent(call, truth), set(layer.silent_units.tolist())
+    silent, listed = _silent(calls, truth), set(layer.silent_units.tolist())
     is_right = axis.axes == truth
     verdict.planted += len(silent)
     verdict.found += len(silent & listed) if is_right else 0

@@ -8,6 +8,7 @@ which there are such axes, the one that ran last before the rectifier feeds it.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,7 +35,7 @@ class Feeder(NamedTuple):
     axes: tuple[int, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """One call of a rectifier: the shape of its input, where that was positive, and which layers ran before it."""
 
@@ -43,14 +44,15 @@ class Call:
     before: list[str]
     feeder: Feeder | None = None
 
+    def units(self, axes: tuple[int, ...]) -> int:
+        """Return how many units there are on these axes; 0 where there are no such axes."""
+        return math.prod(self.shape[axis] for axis in axes) if all(axis < len(self.shape) for axis in axes) else 0
+
     def counts(self, axes: tuple[int, ...]) -> list[int]:
         """Count the positive inputs of each unit, where the units lie on these axes; the first counts slowest."""
         others = [axis for axis in range(len(self.shape)) if axis not in axes]
         ordered = self.positive.permute([*axes, *others]) if self.shape else self.positive
-        units = 1
-        for axis in axes:
-            units *= self.shape[axis]
-        return [int(count) for count in ordered.reshape(units, -1).sum(1)]
+        return [int(count) for count in ordered.reshape(self.units(axes), -1).sum(1)]
 
 
 def _rectifies(func: Any, args: Any, kwargs: Any) -> bool:
@@ -246,6 +248,7 @@ def _channels(module: nn.Module) -> int:
 def _own(module: nn.Module) -> list[tuple[Tensor, int]]:
     """List the parameters of a module itself, and the axis of each that holds the output channels."""
     across = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d | nn.Embedding)
+    across = across or type(module).__name__ == "Conv1D"  # of transformers: a linear layer, inputs first
     return [
         (parameter, 1 if across and parameter.ndim > 1 else 0)
         for parameter in module.parameters(recurse=False)

@@ -16,7 +16,7 @@ from leakyrelu._extras import require
 from leakyrelu._files import write_file
 from leakyrelu._json import to_plain
 from leakyrelu._page.theme import DARK, LIGHT
-from leakyrelu._text import counted, printable_lines
+from leakyrelu._text import counted, printable, printable_lines
 
 if TYPE_CHECKING:
     import os
@@ -98,7 +98,7 @@ def write_page(
     )
     specs = {chart.id: _visible(to_plain(chart.spec)) for chart in charts}
     html = environment.get_template("page.html.jinja").render(
-        title=title,
+        title=printable(title),
         summary=_paragraphs(summary),
         footnote=_paragraphs(footnote),
         charts=charts,

@@ -55,7 +55,9 @@ def write_picture(census: Census, path: str | os.PathLike[str], *, title: str, s
     """See `Report.to_png`."""
     _check_layers(census)
     check_png(path)
-    write_png(charts.picture(census) | {"title": {"text": title, "subtitle": headline(census)}}, path, scale=scale)
+    write_png(
+        charts.picture(census) | {"title": {"text": printable(title), "subtitle": headline(census)}}, path, scale=scale
+    )
 
 
 def _check_layers(census: Census) -> None:

@@ -98,6 +98,16 @@ def _total(widths: dict[Column, int]) -> int:
     return sum(widths.values()) + len(GAP) * (len(widths) - 1)
 
 
+def _broken(text: str, width: int) -> list[str]:
+    """Break text into lines of a width at any character."""
+    lines = [""]
+    for character in text:
+        if display_width(lines[-1] + character) > width:
+            lines.append("")
+        lines[-1] += character
+    return lines
+
+
 def _lower_heading(widths: dict[Column, int], width: int) -> None:
     """Spend the columns that are left on headings of more than two lines."""
     while _total(widths) < width:
@@ -115,7 +125,7 @@ def _lines(widths: dict[Column, int], cells: Sequence[str], *, heading: bool = F
         if heading:
             parts.append(wrap(cell, width, break_long_words=False))
         elif column is KIND:
-            parts.append([cell[at : at + width] for at in range(0, len(cell), width)])
+            parts.append(_broken(cell, width))
         else:
             parts.append([shorten(cell, width)])
     height = max(map(len, parts))

@@ -185,10 +185,11 @@ def headline(census: Census) -> list[str]:
     lines = [f"{totals}: {found}, {census.always_on} always on" + (f", {unknown} saw no number" if unknown else "")]
     worst = worst_first(census)[0]
     kinds = (("saw NaN", worst.nan_units), ("silent", worst.silent_units), ("saturated", worst.saturated_units))
-    if bad := [f"{len(found)} {what}" for what, found in kinds if len(found)]:
+    if bad := [f"{len(units)} {what}" for what, units in kinds if len(units)]:
         number, what = bad[0].split(" ", 1)
-        of = f"{number} of {counted(worst.units, 'unit')} {what}"
-        lines.append(f"Worst: layer {shorten(printable(worst.name), 40)}, {', '.join([of, *bad[1:]])}")
+        found = ", ".join([f"{number} of {counted(worst.units, 'unit')} {what}", *bad[1:]])
+        name = shorten(printable(worst.name), WIDTH - len("Worst: layer , ") - len(found))
+        lines.append(f"Worst: layer {name}, {found}")
     return lines
 
 

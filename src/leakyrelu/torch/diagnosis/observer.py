@@ -26,13 +26,20 @@ from torch.overrides import TorchFunctionMode
 from leakyrelu.torch._compat import (
     DisableTorchFunction,
     are_transforms_active,
-    count_function_modes,
-    function_mode,
     has_forward_hooks,
     in_backward_pass,
 )
 from leakyrelu.torch.activations.eager import TRANSPARENT
 from leakyrelu.torch.activations.functional import leaky_relu
+from leakyrelu.torch.diagnosis.forward_pass import ModuleInfo, Row, ThreadState
+from leakyrelu.torch.diagnosis.module_hooks import (
+    CountInput,
+    EnterModule,
+    LeaveModule,
+    PauseMode,
+    RecordOutput,
+    RecordRectifier,
+)
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rectifier, rectifier_of
 from leakyrelu.torch.diagnosis.unit_axes import CONTAINERS, PLAIN_MODULES, PRODUCER_MODULES, RECURRENT
 from leakyrelu.torch.graph.call_sites import CallSite, caller_frame, position
@@ -55,58 +62,46 @@ class Framework(NamedTuple):
     rectifier_of: Callable[[nn.Module], Rectifier | None]
 
 
-class _ModuleInfo(NamedTuple):
-    """What the hooks know about a module. Compared by identity: a module may be on the stack twice."""
-
-    name: str
-    is_rectifier: bool
-    output_axis: int | None
-
-
-class _ThreadState(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[_ModuleInfo] = []
-        self.in_call = False  # whether a call of the model is under way
-        self.counting = False  # and whether it is counted
-        self.rectifiers = 0  # how many of the stack are rectifiers
-        self.mode: _CallMode | None = None
-        self.paused = False  # whether the mode is closed for a layer that calls no rectifier
-        self.recording = Recording({})
-        self.key: Any = None  # of the rectifier module that runs
+_MOST_PASSES = 16  # with inputs of different shapes, that are remembered
 
 
 class CallObserver:
     """Observer of the rectifiers that a model calls; each call is reported as `on_call(site, rectifier, x, recording)`.
 
-    What `on_call` returns identifies the row that counts the call, and is recorded with it.
+    What `on_call` returns is the row that counts the call; another pass that repeats the first one reports the call as
+    `on_repeat(row, rectifier, x)`.
     `is_wanted()` is asked at the beginning of each call of the model whether to observe it.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        on_call: Callable[[CallSite, Rectifier, Tensor, Recording], Any],
+        on_call: Callable[[CallSite, Rectifier, Tensor, Recording], Row],
+        on_repeat: Callable[[Row, Rectifier, Tensor], None],
         is_wanted: Callable[[], bool],
         framework: Framework,
     ) -> None:
         self.model = model
         self.on_call = on_call
+        self.on_repeat = on_repeat
         self.is_wanted = is_wanted
         self.framework = framework
         self.modules = {
-            name: (module, _ModuleInfo(name, framework.is_rectifier(module), framework.output_axis(module)))
+            name: (module, ModuleInfo(name, framework.is_rectifier(module), framework.output_axis(module)))
             for name, module in framework.named_modules(model)
         }
         self.rectifiers = {
             name or type(module).__name__: module for name, (module, info) in self.modules.items() if info.is_rectifier
         }
         self.is_open = False
-        self._thread = _ThreadState()
+        self._thread = ThreadState()
         self._handles: list[RemovableHandle] = []
         self._lock = threading.RLock()
         self._active = False
         self._bare = False  # whether the model is of plain layers and rectifiers alone, so that no mode is needed
         self._names = names_of(model)
+        self._passes: dict[Any, list[ModuleInfo | Row]] = {}  # by the shapes of the inputs
+        self._repeats = True  # whether passes with the same inputs have been the same so far
         self._calls = 0  # calls of the model that are under way, in all threads
         self._call_sites: dict[tuple[str, str, int, int], tuple[CallSite, CodeType]] = {}
 
@@ -125,7 +120,7 @@ class CallObserver:
         self.is_open = self._active = False
         self._detach()
         self._leave(self._thread)
-        self._thread = _ThreadState()
+        self._thread = ThreadState()
         self._calls = 0
 
     def set_active(self, active: bool) -> None:
@@ -148,14 +143,16 @@ class CallObserver:
                 if (not bare and info.output_axis is None) or type(module) in CONTAINERS:
                     continue  # the mode sees what it calls, or it calls nothing
                 if not bare:
-                    self._handles.append(module.register_forward_pre_hook(_PauseMode(self, info)))
-                self._handles.append(module.register_forward_hook(_RecordOutput(self, info), always_call=not bare))
-            elif name != "" and bare:
-                self._handles.append(module.register_forward_pre_hook(_CountInput(self, info), with_kwargs=True))
-                self._handles.append(module.register_forward_hook(_RecordRectifier(self, info), with_kwargs=True))
+                    self._handles.append(module.register_forward_pre_hook(PauseMode(self, info)))
+                self._handles.append(module.register_forward_hook(RecordOutput(self, info), always_call=not bare))
+            elif name != "" and (bare or _is_plain_rectifier(module)):
+                self._handles.append(module.register_forward_pre_hook(CountInput(self, info), with_kwargs=True))
+                self._handles.append(
+                    module.register_forward_hook(RecordRectifier(self, info), with_kwargs=True, always_call=not bare)
+                )
             else:
-                self._handles.append(module.register_forward_pre_hook(_EnterModule(self, info), with_kwargs=True))
-                leave = _LeaveModule(self, info)
+                self._handles.append(module.register_forward_pre_hook(EnterModule(self, info), with_kwargs=True))
+                leave = LeaveModule(self, info)
                 self._handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
 
     def _detach(self) -> None:
@@ -167,20 +164,26 @@ class CallObserver:
         # In the middle of a backward pass a checkpoint computes again what has been counted.
         return not in_backward_pass() and self.is_wanted()
 
-    def _begin(self, thread: _ThreadState) -> None:
+    def _begin(self, thread: ThreadState, signature: Any = None) -> None:
         with self._lock:
             self._calls += 1
         thread.in_call, thread.counting = True, self._is_wanted()
         if thread.recording.is_full:
             thread.recording = Recording(self._names)
         thread.recording.repeats.clear()
+        thread.begin(self._passes.get(signature) if self._repeats else None, signature)
+        if thread.earlier is None and signature is not None:
+            thread.recording = Recording(self._names)
         if thread.counting and not self._bare:
-            thread.mode = _CallMode(self, thread)
+            thread.mode = CallMode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
 
-    def _leave(self, thread: _ThreadState) -> None:
+    def _leave(self, thread: ThreadState, completed: bool = False) -> None:
         if not thread.in_call:
             return
+        if thread.counting and completed and thread.signature is not None:
+            self._compare(thread)
+        thread.begin(None, None)
         thread.stack.clear()
         thread.in_call, thread.counting, thread.rectifiers = False, False, 0
         if thread.mode is not None:
@@ -192,9 +195,21 @@ class CallObserver:
             if self._calls == 0 and not self._active:
                 self._detach()
 
+    def _compare(self, thread: ThreadState) -> None:
+        """Keep the events of a pass for those to come, or find that the model takes another path each time."""
+        if thread.earlier is not None and len(thread.events) < len(thread.earlier):
+            thread.leave_earlier()
+        if thread.left:
+            self._repeats = False
+            self._passes.clear()
+        elif thread.earlier is None and self._repeats:
+            if len(self._passes) == _MOST_PASSES:
+                self._passes.pop(next(iter(self._passes)), None)
+            self._passes[thread.signature] = thread.events
+
     def _count_module(
         self,
-        thread: _ThreadState,
+        thread: ThreadState,
         call_site: CallSite,
         module: nn.Module,
         args: tuple[Any, ...],
@@ -205,7 +220,7 @@ class CallObserver:
         if isinstance(x, Tensor) and (rectifier := self.framework.rectifier_of(module)) is not None:
             thread.key = self._count(thread, call_site, rectifier, x)
 
-    def _call_site(self, thread: _ThreadState, kind: str) -> CallSite:
+    def _call_site(self, thread: ThreadState, kind: str) -> CallSite:
         frame = caller_frame()
         code = frame.f_code
         # The address identifies a code object as long as it is kept; its hash would be computed from all that it holds.
@@ -215,7 +230,7 @@ class CallObserver:
             known = self._call_sites[key] = CallSite(_path(thread, kind), position(frame)), code
         return known[0]
 
-    def _count(self, thread: _ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> Any:
+    def _count(self, thread: ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> Any:
         if are_transforms_active():
             raise RuntimeError(
                 f"{call_site.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
@@ -230,7 +245,13 @@ class CallObserver:
                     f"{call_site.name!r} is called on a {kind} tensor, whose units cannot be counted: give the model "
                     "dense ones, or watch the model it was made from"
                 )
-            return self.on_call(call_site, rectifier, x, thread.recording)
+            row = thread.repeated(call_site, x.shape) or thread.alike(call_site, x)
+            if row is None:
+                row = self.on_call(call_site, rectifier, x, thread.recording)
+            else:
+                self.on_repeat(row, rectifier, x)
+            thread.follow(row)
+            return row.key
 
 
 @cache
@@ -239,10 +260,10 @@ def _known(function: Any) -> tuple[str, Any]:
     return rule_name(function), FUNCTIONS.get(function)
 
 
-class _CallMode(TorchFunctionMode):
+class CallMode(TorchFunctionMode):
     """Mode that observes calls of functions while a module of the model runs."""
 
-    def __init__(self, observer: CallObserver, thread: _ThreadState) -> None:
+    def __init__(self, observer: CallObserver, thread: ThreadState) -> None:
         super().__init__()
         self.observer = observer
         self.thread = thread
@@ -251,17 +272,19 @@ class _CallMode(TorchFunctionMode):
         kwargs = kwargs or {}
         thread = self.thread
         name, reader = _known(func)
-        if not name or thread.rectifiers or not thread.stack:
+        if not name or thread.rectifiers or not thread.stack or (reader is None and thread.earlier is not None):
             return func(*args, **kwargs)
         if reader is not None:
             x = args[0] if args else kwargs.get("input", kwargs.get("self"))
             if isinstance(x, Tensor) and (rectifier := reader(args, kwargs)) is not None:
                 call_site, key = self._observe(rectifier, x)
                 result = func(*args, **kwargs)
-                thread.recording.add_rectifier(func, rectifier.kind, call_site.name, key, args, kwargs, result)
+                if thread.earlier is None:
+                    thread.recording.add_rectifier(func, rectifier.kind, call_site.name, key, args, kwargs, result)
                 return result
         result = func(*args, **kwargs)
-        thread.recording.add(func, name, thread.stack[-1].name, args, kwargs, result)
+        if thread.earlier is None:
+            thread.recording.add(func, name, thread.stack[-1].name, args, kwargs, result)
         return result
 
     def _observe(self, rectifier: Rectifier, x: Tensor) -> tuple[CallSite, Any]:
@@ -274,124 +297,15 @@ class _CallMode(TorchFunctionMode):
         if thread.rectifiers or not thread.stack:
             return lambda result: None
         call_site, key = self._observe(Rectifier("leaky_relu", slope), x)
+        if thread.earlier is not None:
+            return lambda result: None
         arguments = (thread.recording.what_made(x), slope)  # before the result takes its place
         return lambda result: thread.recording.add_rectifier(
             leaky_relu, "leaky_relu", call_site.name, key, arguments, {}, result
         )
 
 
-TRANSPARENT.add(_CallMode)
-
-
-class _Hook:
-    """Base of the hooks; a copy or a pickle of the model holds a hook that does nothing in its place."""
-
-    def __call__(self, *args: Any) -> None:
-        """Do nothing."""
-
-    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
-        return _Hook, ()
-
-
-class _ModuleHook(_Hook):
-    def __init__(self, observer: CallObserver, info: _ModuleInfo) -> None:
-        self.observer, self.info = observer, info
-        self.call_site = CallSite(info.name)
-
-
-class _EnterModule(_ModuleHook):
-    """Hook before a module that may call rectifiers inside."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        observer, info = self.observer, self.info
-        thread = observer._thread
-        if info.name == "":
-            thread.recording = Recording(observer._names)
-            if thread.in_call:
-                observer._leave(thread)  # an interrupt ended the call before, and no hook ran
-        if not thread.in_call:
-            observer._begin(thread)
-        thread.stack.append(info)
-        if info.is_rectifier:
-            thread.rectifiers += 1
-            if thread.counting and thread.rectifiers == 1:
-                call_site = self.call_site if info.name else CallSite(type(module).__name__)
-                observer._count_module(thread, call_site, module, args, kwargs)
-
-
-class _LeaveModule(_ModuleHook):
-    """Hook after a module that may call rectifiers inside."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        info = self.info
-        thread = self.observer._thread
-        if not thread.stack or thread.stack[-1] is not info:
-            return  # another hook raised before ours was called
-        thread.stack.pop()
-        thread.rectifiers -= info.is_rectifier
-        if thread.counting and thread.rectifiers == 0:
-            if info.is_rectifier:
-                _record_rectifier(thread, info, module, args, kwargs, output)
-            elif info.output_axis is not None:
-                kind = type(module)
-                thread.recording.add(kind, kind.__name__, info.name, args, kwargs, output, info.output_axis)
-        if not thread.stack:
-            self.observer._leave(thread)
-
-
-def _record_rectifier(
-    thread: _ThreadState, info: _ModuleInfo, module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
-) -> None:
-    kind = type(module)
-    thread.recording.add_rectifier(kind, kind.__name__, info.name or kind.__name__, thread.key, args, kwargs, output)
-    thread.key = None
-
-
-class _CountInput(_ModuleHook):
-    """Hook that counts the input of a rectifier module while no mode is open."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        observer = self.observer
-        thread = observer._thread
-        if thread.counting or (not thread.in_call and observer._is_wanted()):
-            observer._count_module(thread, self.call_site, module, args, kwargs)
-
-
-class _RecordRectifier(_ModuleHook):
-    """Hook that records the output of a rectifier module while no mode is open."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        thread = self.observer._thread
-        if thread.counting or not thread.in_call:
-            _record_rectifier(thread, self.info, module, args, kwargs, output)
-
-
-class _PauseMode(_ModuleHook):
-    """Hook before a layer that calls no rectifier inside; it closes the mode for as long as the layer runs.
-
-    Each call that a mode observes costs microseconds: twice what these hooks do, in a batch norm.
-    """
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        thread = self.observer._thread
-        mode = thread.mode
-        depth = count_function_modes() if mode is not None else 0
-        if mode is not None and depth and function_mode(depth - 1) is mode:  # not one that came later
-            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            thread.paused = True
-
-
-class _RecordOutput(_ModuleHook):
-    """Hook that records the output of a layer of PyTorch that calls no rectifier inside."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        thread = self.observer._thread
-        if thread.paused and thread.mode is not None:
-            thread.mode.__enter__()  # type: ignore[no-untyped-call]
-            thread.paused = False
-        if thread.counting or not thread.in_call:
-            kind, info = type(module), self.info
-            thread.recording.add(kind, kind.__name__, info.name, args, {}, output, info.output_axis)
+TRANSPARENT.add(CallMode)
 
 
 def _output_axis(module: nn.Module) -> int | None:
@@ -410,10 +324,20 @@ PYTORCH = Framework(nn.Module.named_modules, lambda module: isinstance(module, R
 
 def _is_plain(module: nn.Module) -> bool:
     """Whether this is a layer of PyTorch, unchanged, that calls no rectifier."""
-    return type(module) in PLAIN_MODULES and "forward" not in module.__dict__ and not has_forward_hooks(module)
+    return type(module) in PLAIN_MODULES and _is_unchanged(module)
 
 
-def _path(thread: _ThreadState, function: Any) -> str:
+def _is_plain_rectifier(module: nn.Module) -> bool:
+    """Whether this is a rectifier of PyTorch or of this package, unchanged."""
+    own = type(module).__module__.startswith("leakyrelu.torch.")
+    return isinstance(module, RECTIFIERS) and (own or type(module) in RECTIFIERS) and _is_unchanged(module)
+
+
+def _is_unchanged(module: nn.Module) -> bool:
+    return "forward" not in module.__dict__ and not has_forward_hooks(module)
+
+
+def _path(thread: ThreadState, function: Any) -> str:
     name = function if isinstance(function, str) else function.__name__.removesuffix(".default")
     inside = thread.stack[-1].name
     return f"{inside}.{name}()" if inside else f"{name}()"

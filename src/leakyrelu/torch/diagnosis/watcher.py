@@ -24,6 +24,7 @@ from leakyrelu.diagnosis.report import Report
 from leakyrelu.diagnosis.unit_axis import checked_axis
 from leakyrelu.torch._checks import require_module, trains
 from leakyrelu.torch._compat import is_compiled
+from leakyrelu.torch.diagnosis.forward_pass import Row
 from leakyrelu.torch.diagnosis.observer import PYTORCH, CallObserver
 from leakyrelu.torch.diagnosis.rectifiers import InputProbe
 from leakyrelu.torch.diagnosis.step_history import HistoryRecorder
@@ -129,7 +130,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         if every is None and to is not None:
             raise ValueError("`to` takes one census at a time: say how often, with every=50")
         self.model = model
-        self._observer = CallObserver(model, self._count, self._is_wanted, self._framework)
+        self._observer = CallObserver(model, self._count, self._add, self._is_wanted, self._framework)
         self._unit_axis = _checked(unit_axis, self._observer)
         self._gradients = gradients
         self._every = every
@@ -269,7 +270,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         seen = {key.call_site.name for key in counts}
         return Report(layers, [name for name in modules if name not in seen])
 
-    def _count(self, call_site: CallSite, rectifier: Rectifier, x: Tensor, recording: Recording) -> LayerKey:
+    def _count(self, call_site: CallSite, rectifier: Rectifier, x: Tensor, recording: Recording) -> Row:
         made = recording.what_made(x)
         weights = tuple(sorted({each.weight_name for each in made.weights}))
         repeat = 0
@@ -281,19 +282,25 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         location = self._location(name, rectifier, x, made, recording)
         key = LayerKey(call_site, weights, repeat, location.units)
         with self._lock:
+            self._recording = recording
+            if key not in self._places:
+                self._places[key] = _place(call_site.name, made.sources)
+        row = Row(call_site, x.shape, key, location)
+        self._add(row, rectifier, x)
+        return row
+
+    def _add(self, row: Row, rectifier: Rectifier, x: Tensor) -> None:
+        key, location = row.key, row.location
+        with self._lock:
             counted = self._counts if self._every is None else self._step_counts
             counts = counted.get(key)
             if counts is None:
                 counts = counted[key] = UnitCounts(key.units, x.device)
-                if key not in self._places:
-                    self._places[key] = _place(call_site.name, made.sources)
             counts.add_located(x, location, rectifier)
             self._rectifiers[key] = rectifier
-            self._recording = recording
         if self._gradients and x.requires_grad:
             # For an in-place activation, too, this is the gradient with respect to its input.
             x.register_hook(lambda gradient: self._count_gradient(counts, gradient, location))  # type: ignore[no-untyped-call]
-        return key
 
     def _row_name(self, place: tuple[CallSite, tuple[str, ...], int]) -> str:
         name = place[0].name

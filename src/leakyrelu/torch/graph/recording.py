@@ -143,6 +143,10 @@ class Recording:
         self._names = names
         self._made: dict[int, tuple[weakref.ReferenceType[Tensor], Call | Value]] = {}
 
+    def anew(self) -> Recording:
+        """Return an empty recording of the same model."""
+        return Recording(self._names)
+
     @property
     def is_full(self) -> bool:
         """Whether it is time to begin another."""
@@ -156,7 +160,7 @@ class Recording:
         named = self._names.get(id(x))
         name = named[1] if named is not None and named[0]() is x else ""
         is_parameter = isinstance(x, torch.nn.Parameter)
-        value = Value(name or ("a parameter" if is_parameter else ""), tuple(x.shape), is_parameter)
+        value = Value(name or ("a parameter" if is_parameter else ""), shape_of(x), is_parameter)
         self._made[id(x)] = weakref.ref(x), value
         return value
 
@@ -175,11 +179,11 @@ class Recording:
             args = tuple([self._described(value) for value in args])
             kwargs = {key: self._described(value) for key, value in kwargs.items()} if kwargs else kwargs
             if isinstance(result, Tensor):
-                self._add(Call(function, name, module, args, kwargs, tuple(result.shape)), result, axis)
+                self._add(Call(function, name, module, args, kwargs, shape_of(result)), result, axis)
             elif isinstance(result, tuple | list):
                 for output, tensor in enumerate(result):
                     if isinstance(tensor, Tensor):
-                        call = Call(function, name, module, args, kwargs, tuple(tensor.shape), output)
+                        call = Call(function, name, module, args, kwargs, shape_of(tensor), output)
                         self._add(call, tensor, axis)
             elif name == "setitem" and args and isinstance(args[0], Call | Value):
                 self._add(Call(function, name, module, args, kwargs, args[0].shape), self._changed(args[0]), axis)
@@ -252,6 +256,11 @@ def _union(attribute: str, inputs: list[Call | Value]) -> tuple[Any, ...]:
         return branches[0] if branches else ()
     branches.sort(key=len)
     return tuple(dict.fromkeys(each for branch in branches for each in branch))[:_MOST_SOURCES]
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor; of a nested one, which has none, that of a number."""
+    return () if tensor.is_nested else tuple(tensor.shape)
 
 
 def names_of(model: nn.Module) -> dict[int, tuple[weakref.ReferenceType[Tensor], str]]:

@@ -1,0 +1,107 @@
+"""The forward pass that an observer follows, on each thread: what runs, and whether it repeats an earlier pass."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from leakyrelu.torch._compat import tree_leaves
+from leakyrelu.torch.graph.recording import Recording, shape_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from leakyrelu.torch.diagnosis.observer import CallMode
+    from leakyrelu.torch.graph.call_sites import CallSite
+
+
+class ModuleInfo(NamedTuple):
+    """What the hooks know about a module. Compared by identity: a module may be on the stack twice."""
+
+    name: str
+    is_rectifier: bool
+    output_axis: int | None
+
+
+class Row(NamedTuple):
+    """One counted call of a rectifier: where it was, what identifies its row, and where the units of its input lie."""
+
+    call_site: CallSite
+    shape: torch.Size
+    key: Any
+    location: Any
+
+
+class ThreadState(threading.local):
+    """What runs on a thread.
+
+    A pass is recorded once for each shape of the inputs. A pass that follows the same modules and rectifiers in the
+    same order, with inputs of the same shapes, has the same rows: it need not be recorded again.
+    """
+
+    def __init__(self) -> None:
+        self.stack: list[ModuleInfo] = []
+        self.in_call = False  # whether a call of the model is under way
+        self.counting = False  # and whether it is counted
+        self.rectifiers = 0  # how many of the stack are rectifiers
+        self.mode: CallMode | None = None
+        self.paused = False  # whether the mode is closed for a layer that calls no rectifier
+        self.recording = Recording({})
+        self.key: Any = None  # of the rectifier module that runs
+        self.events: list[ModuleInfo | Row] = []  # of this pass
+        self.earlier: list[ModuleInfo | Row] | None = None  # those of an earlier pass, as long as this one follows it
+        self.left: list[ModuleInfo | Row] = []  # those of an earlier pass that this one has left
+        self.signature: Any = None
+
+    def begin(self, earlier: list[ModuleInfo | Row] | None, signature: Any) -> None:
+        """Begin a pass."""
+        self.events, self.left, self.earlier, self.signature = [], [], earlier, signature
+
+    def follow(self, event: ModuleInfo | Row) -> None:
+        """Note that a module runs, or that a call was counted."""
+        if not self.in_call:
+            return
+        earlier = self.earlier
+        if earlier is not None and (len(self.events) >= len(earlier) or earlier[len(self.events)] is not event):
+            self.leave_earlier()
+        self.events.append(event)
+
+    def repeated(self, call_site: CallSite, shape: torch.Size) -> Row | None:
+        """Return the row of a call that an earlier pass has had at this point."""
+        earlier = self.earlier
+        if earlier is not None:
+            row = earlier[len(self.events)] if len(self.events) < len(earlier) else None
+            if type(row) is Row and row.shape == shape and row.call_site == call_site:
+                return row
+            self.leave_earlier()
+        return None
+
+    def alike(self, call_site: CallSite, x: Tensor) -> Row | None:
+        """Return a row for a call in a pass that has left an earlier one, where what made its input is not known.
+
+        It is the row of the call of the same number, of the same module or function.
+        """
+        if not self.left or self.recording.what_made(x).weights:
+            return None
+        rows = [row for row in self.left if type(row) is Row and row.call_site == call_site]
+        number = sum(type(row) is Row and row.call_site == call_site for row in self.events)
+        return rows[number] if number < len(rows) and rows[number].shape == x.shape else None
+
+    def leave_earlier(self) -> None:
+        """Note that this pass is another than the earlier one."""
+        self.left, self.earlier = self.earlier or [], None
+        self.recording = self.recording.anew()
+
+
+def signature(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Describe the inputs of a pass, as far as its path may depend on them without looking at numbers."""
+    leaves = tree_leaves((args, kwargs))
+    inputs = tuple([(shape_of(x), x.dtype) if isinstance(x, Tensor) else _described(x) for x in leaves])
+    return module.training, torch.is_grad_enabled(), tuple(kwargs), inputs
+
+
+def _described(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else type(value)

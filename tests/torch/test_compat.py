@@ -315,6 +315,13 @@ def test_a_graph_of_torchscript_runs_on_its_program():
     torch.testing.assert_close(run(x), program(x), rtol=0, atol=0)
 
 
+def test_records_of_an_archive_are_read_as_pytorch_reads_them(tmp_path):
+    torch.save({"weight": torch.arange(3.0)}, tmp_path / "weights.pt")
+    reader = _compat.ArchiveReader(str(tmp_path / "weights.pt"))
+    assert {"data.pkl", "data/0"} <= set(reader.get_all_records())
+    assert bytes(reader.get_record("data/0")) == torch.arange(3.0).numpy().tobytes()
+
+
 def test_frames_are_those_of_the_callers():
     def inner():
         return _compat.call_frame(), _compat.call_frame(1)

@@ -6,7 +6,6 @@ import functools
 import importlib
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,31 +58,31 @@ def build_model(target: str, files: str = "") -> nn.Module:
 
 def load_exported(target: str) -> tuple[nn.Module, dict[str, int]]:
     """Load a file of ``torch.export.save``, its rectifiers as modules, and the axes of their units."""
-    torch = require("torch", by="a .pt2 file")
+    require("torch", by="a .pt2 file")
     if not Path(target).is_file():
         raise CommandError(f"{target} does not exist")
+    from leakyrelu.torch.diagnosis.export_file import load
     from leakyrelu.torch.diagnosis.exported_program import rectifiers_as_modules
 
     try:
-        program = torch.export.load(target)
-    except Exception as error:
-        raise CommandError(f"{target} is not a file of torch.export.save: {type_and_first_line(error)}") from None
+        program = load(target)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
     return rectifiers_as_modules(program)
 
 
 def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
     """Load a file of ``torch.jit.save``, its rectifiers as modules, and the axes of their units."""
-    torch = require("torch", by="a TorchScript file")
+    require("torch", by="a TorchScript file")
     if not _holds_program(target):
         raise refuse_without_model(target)
+    from leakyrelu.torch.diagnosis.script_file import load
     from leakyrelu.torch.diagnosis.torchscript import rectifiers_as_modules
 
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*torch.jit")  # deprecated; a file that is there must be read
-            program = torch.jit.load(target, map_location="cpu")
-    except Exception as error:
-        raise CommandError(f"{target} is not a file of torch.jit.save: {type_and_first_line(error)}") from None
+        program = load(target)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
     return rectifiers_as_modules(program)
 
 

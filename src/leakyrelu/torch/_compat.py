@@ -55,6 +55,8 @@ try:
     from torch.fx._symbolic_trace import is_fx_symbolic_tracing as is_fx_symbolic_tracing
     from torch.utils._device import DeviceContext as DeviceContext
 
+    # Reads the records of a file as `torch.load` and `torch.jit.load` do; the public ones load what the records hold.
+    ArchiveReader: Any = torch._C.PyTorchFileReader
     # Knows the containers that libraries register, such as outputs of transformers; `torch.fx.node.map_aggregate` not.
     from torch.utils._pytree import tree_leaves as tree_leaves
 except (ImportError, AttributeError) as error:

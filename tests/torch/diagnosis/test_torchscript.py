@@ -238,4 +238,4 @@ def test_weights_and_what_is_no_file_have_errors_of_their_own(capsys, tmp_path):
     np.save(tmp_path / "x.npy", X.numpy())
     status, out = run(capsys, "diagnose", tmp_path / "weights.pt", "--data", tmp_path / "x.npy")
     assert status == 2
-    assert "holds weights without the model: name what builds it, MODULE:FACTORY" in out.err
+    assert "holds weights without the model: name what builds the model, MODULE:FACTORY" in out.err

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     Moments = tuple[Any, Any, Any]
 
 
+overflow_allowed = np.errstate(over="ignore", invalid="ignore")
+"""Decorator: values beyond float64 give infinity or NaN, and no warning."""
+
+
+@overflow_allowed
 def merge_moments(first: Moments, second: Moments) -> Moments:
     """Moments of two sets of numbers taken together, from the moments of each.
 
@@ -141,6 +146,7 @@ class Counts:
         """Units that were never positive, of those that saw anything but NaN."""
         return np.flatnonzero((self.positive == 0) & (self.nan < self.samples))
 
+    @overflow_allowed
     def __add__(self, other: Counts) -> Counts:
         if not isinstance(other, Counts):
             return NotImplemented

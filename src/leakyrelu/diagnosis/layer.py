@@ -11,7 +11,7 @@ import numpy as np
 
 from leakyrelu._checks import finite_number, real_number
 from leakyrelu._text import counted
-from leakyrelu.diagnosis.counts import Counts, checked_numbers
+from leakyrelu.diagnosis.counts import Counts, checked_numbers, overflow_allowed
 from leakyrelu.diagnosis.place import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.counts import FloatArray, IntArray
     from leakyrelu.diagnosis.unit_axis import UnitAxis
 
-_QUIET = np.errstate(over="ignore", invalid="ignore")  # values beyond float64 give NaN or infinity, without a warning
 TAUS: Final = (0.0, 0.025, 0.1)
 """Bounds on the dormancy of a unit at which a report gives its dormant ratio: those of Sokar et al."""
 
@@ -168,7 +167,7 @@ class Layer:
         return np.zeros(0, bool) if reached is None else reached > 0
 
     @cached_property
-    @_QUIET
+    @overflow_allowed
     def effective_slope(self) -> FloatArray:
         """The mean derivative, alpha + (1 - alpha) p (less the share at the ceiling, if there is one)."""
         return self.negative_slope + (1.0 - self.negative_slope) * self.positive_share - self.saturated_share
@@ -179,13 +178,13 @@ class Layer:
         return np.where(self.counts.outputs > 0, self.counts.mean, np.nan)
 
     @cached_property
-    @_QUIET
+    @overflow_allowed
     def output_std(self) -> FloatArray:
         """Standard deviation of the finite outputs (dividing by n); NaN for a unit that had none."""
         return np.sqrt(_ratio(self.counts.m2, self.counts.outputs))
 
     @cached_property
-    @_QUIET
+    @overflow_allowed
     def mean_over_std(self) -> float:
         """Norm of `output_mean` over norm of `output_std`: 0 is centered, 0.68 is ReLU on N(0, 1) inputs."""
         mean = float(np.sqrt(np.nansum(self.output_mean**2)))
@@ -195,7 +194,7 @@ class Layer:
         return mean / std
 
     @cached_property
-    @_QUIET
+    @overflow_allowed
     def dormancy(self) -> FloatArray:
         """``E|h_i|`` over its mean in the layer, where h is the ReLU part of the activation; 0 in a layer all silent.
 

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from leakyrelu.diagnosis.input_check import InputCheck
+from leakyrelu.diagnosis.report import Report
 from leakyrelu.torch import diagnose, watch
+from leakyrelu.torch.diagnosis import batch_checks
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -81,3 +83,37 @@ def test_data_of_nan_alone_make_a_report_that_says_so():
     report = diagnose(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.full((5, 3), torch.nan))
     assert report.data == (InputCheck("", 5, 15, 0, 5, 0, (0,)),)
     assert repr(report).startswith("1 layer, 4 units: all inputs NaN")
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        ([torch.ones(4, 3), torch.ones(2, 5)], "batch 1 of the data: (2, 5) torch.float32."),
+        ([(torch.ones(2, 3).double(), 1)], "batch 0 of the data: (2, 3) torch.float64."),
+        ({"x": torch.ones(4, 5), "mask": None}, "batch 0 of the data: x (4, 5) torch.float32, mask NoneType."),
+        ([{"wrong\x1b": torch.ones(4, 3)}], "batch 0 of the data: wrong\\x1b (4, 3) torch.float32."),
+    ],
+)
+def test_an_error_of_the_model_says_at_which_batch(data, note):
+    with pytest.raises((RuntimeError, TypeError)) as caught:
+        diagnose(TwoInputs(), data)
+    assert caught.value.__notes__ == [f"The model was run on {note}"]
+
+
+def test_values_beyond_float64_warn_of_nothing():
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)).double() * 1e200
+    x[:, 2] = torch.finfo(torch.float64).max
+    for report in (diagnose(nn.ReLU(), x.split(7)), diagnose(nn.LeakyReLU(0.5), x) + diagnose(nn.LeakyReLU(0.5), x)):
+        assert report.data[0].is_finite
+        assert report.layers[0].positive_share[2] == 1
+        assert repr(report)
+        assert Report.from_json(report.to_json()).silent == report.silent == 0
+
+
+def test_the_counts_on_other_devices_are_those_of_the_cpu(monkeypatch):
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU())
+    whole = diagnose(model, flawed()).data
+    monkeypatch.setattr(batch_checks, "_is_finite", lambda x: False)  # other devices count every batch
+    for size in (1, 3, 20):
+        assert diagnose(model, flawed().split(size)).data == whole
+        assert diagnose(model, torch.ones(20, 3, 5, 5).split(size)).data == (InputCheck("", 20),)

@@ -99,6 +99,13 @@ class Smooth(nn.Module):
             r"batch 0 is a dict of keyword arguments, but its key 1 is not a string",
         ),
         (
+            nn.ReLU(),
+            [{"input": torch.ones(1)}, {"input": np.ones(1)}],
+            TypeError,
+            r"batch 1 holds an ndarray for 'input', and the model takes tensors: torch\.from_numpy makes a tensor",
+        ),
+        (nn.ReLU(), {}, ValueError, "batch 0 is an empty dict: give the keyword arguments of the model"),
+        (
             torch.compile(nn.ReLU(), backend="eager"),
             [torch.ones(1)],
             ValueError,

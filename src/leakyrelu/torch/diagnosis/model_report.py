@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from leakyrelu._text import with_article
+from leakyrelu._text import printable, with_article
 from leakyrelu.torch.diagnosis.batch_checks import BatchChecks
 from leakyrelu.torch.diagnosis.rectifiers import RECTIFIERS
 from leakyrelu.torch.diagnosis.watcher import watch
@@ -96,7 +97,11 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
                     if isinstance(value, Tensor):
                         checks.add(name, value)
                         inputs[name] = value if device is None else value.to(device)
-                model(*([inputs.pop("")] if "" in inputs else []), **inputs)
+                try:
+                    model(*([inputs.pop("")] if "" in inputs else []), **inputs)
+                except Exception as error:
+                    error.add_note(f"The model was run on batch {number} of the data: {_described(batch)}.")
+                    raise
     finally:
         for module, training in modes:
             if module.training is not training:
@@ -121,6 +126,13 @@ def _inputs(batch: Any, number: int) -> dict[str, Any]:
     if isinstance(batch, Mapping):
         if wrong := [key for key in batch if not isinstance(key, str)]:
             raise TypeError(f"batch {number} is a dict of keyword arguments, but its key {wrong[0]!r} is not a string")
+        if arrays := [name for name, value in batch.items() if isinstance(value, np.ndarray)]:
+            raise TypeError(
+                f"batch {number} holds an ndarray for {arrays[0]!r}, and the model takes tensors: torch.from_numpy "
+                "makes a tensor of an array"
+            )
+        if not batch:
+            raise ValueError(f"batch {number} is an empty dict: give the keyword arguments of the model")
         return dict(batch)
     first = batch[0] if isinstance(batch, tuple | list) and batch else batch
     if not isinstance(first, Tensor):
@@ -130,3 +142,13 @@ def _inputs(batch: Any, number: int) -> dict[str, Any]:
             "list that starts with one, or a dict of keyword arguments (torch.from_numpy makes a tensor of an array)"
         )
     return {"": first}
+
+
+def _described(batch: Any) -> str:
+    """Return what a batch gives to the model, for a message: the shape and dtype of its tensors."""
+    values = batch if isinstance(batch, Mapping) else {"": batch if isinstance(batch, Tensor) else batch[0]}
+    shapes = {
+        name: f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        for name, value in values.items()
+    }
+    return ", ".join(f"{printable(name)} {text}".strip() for name, text in shapes.items())

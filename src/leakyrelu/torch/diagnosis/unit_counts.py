@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from leakyrelu import _core
-from leakyrelu.diagnosis.counts import Counts, merge_moments
+from leakyrelu.diagnosis.counts import Counts, merge_moments, overflow_allowed
 from leakyrelu.diagnosis.unit_axis import UnitAxis
 from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, native_layout
 
@@ -212,6 +212,7 @@ class UnitCounts:
         others = {axis: counts.read(rectifier) for axis, counts in self.alternatives.items() if counts is not None}
         return UnitAxis(self.axes, self.shape, self.known, {} if self.known else others)
 
+    @overflow_allowed
     def read(self, rectifier: Rectifier) -> Counts:
         """Return what the activation made of the inputs, as counts on the host."""
         above, nan, saturated, middle, rest = self.counts.cpu().numpy()

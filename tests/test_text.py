@@ -43,6 +43,7 @@ def test_the_first_line_of_an_error() -> None:
     assert first_line(ValueError("  \n")) == "ValueError"
     assert first_line(KeyError()) == "KeyError"
     assert first_line(ValueError("first line"), 5) == "first"
+    assert first_line(ValueError("x" * 1000)) == "x" * 300
     assert type_and_first_line(ValueError("\nfirst\nsecond")) == "ValueError: first"
     assert type_and_first_line(AssertionError()) == "AssertionError"
 

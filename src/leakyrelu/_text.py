@@ -95,8 +95,8 @@ def shorten(text: str, width: int) -> str:
     return f"{head}…{tail}"
 
 
-def first_line(error: BaseException, limit: int | None = None) -> str:
-    """Return the first line of an error's text that is not blank, or the name of its type where it has no text."""
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """Return the first line of an error's text that is not blank, cut where it is long; without text, its type."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)[:limit]
 

@@ -56,8 +56,10 @@ def test_slope_says_when_one_formula_has_no_solution(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--depth", "0"], "--depth must be at least 1, got 0"),
-        (["--depth", "-5"], "--depth must be at least 1, got -5"),
+        (["--depth", "0"], "--depth must be at least 1 and at most 2**63 - 1, got 0"),
+        (["--depth", "-5"], "--depth must be at least 1 and at most 2**63 - 1, got -5"),
+        (["--depth", f"{2**63}"], f"--depth must be at least 1 and at most 2**63 - 1, got {2**63}"),
+        (["--depth", "1" + 30 * "0"], f"--depth must be at least 1 and at most 2**63 - 1, got {10**30}"),
         (["--eta", "1"], "--eta must lie above 0 and below 1, got 1"),
         (["--eta", "nan"], "--eta must lie above 0 and below 1, got nan"),
         (["--zeta", "1"], "--zeta must be a finite number above 1, got 1"),

@@ -93,6 +93,10 @@ def _state_dict(path: Path) -> Mapping[str, Any]:
 
 def _differences(model: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[str]:
     """Yield what keeps weights from fitting a model: how many tensors, and the first of them with their shapes."""
+    prefix = f"{next(iter(state)).partition('.')[0]}."
+    if {f"{prefix}{name}" for name in model} == set(state):
+        yield f"every name in the file begins with {prefix!r}, so it is that of a model around this one"
+        return
     lacking = [f"{name} {tuple(x.shape)}" for name, x in model.items() if name not in state]
     unknown = [f"{name} {tuple(x.shape)}" for name, x in state.items() if name not in model]
     other = [

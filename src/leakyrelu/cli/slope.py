@@ -29,8 +29,8 @@ def slope_command(
     from rich.console import Console
     from rich.table import Table
 
-    if depth < 1:
-        raise CommandError(f"--depth must be at least 1, got {depth}")
+    if not 1 <= depth < 2**63:
+        raise CommandError(f"--depth must be at least 1 and at most 2**63 - 1, got {depth}")
     if not 0 < eta < 1:
         raise CommandError(f"--eta must lie above 0 and below 1, got {eta:g}")
     if not 1 < zeta < float("inf"):

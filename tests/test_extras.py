@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx.parser
 import pytest
 from support.command import python
 
@@ -12,8 +13,8 @@ USES = [
     ("torch", "from leakyrelu.torch.activations import LeakyReLU", "leakyrelu.torch", "leakyrelu[torch]"),
     ("torch", "import leakyrelu.study", "leakyrelu.torch", "leakyrelu[torch]"),
     ("torch", "import leakyrelu.torch.lightning", "leakyrelu.torch", "leakyrelu[torch]"),
-    ("onnx", "from leakyrelu.onnx import diagnose; diagnose(__file__, [])", "leakyrelu.onnx", "leakyrelu[onnx]"),
-    ("onnxruntime", "from leakyrelu.onnx import diagnose; diagnose(__file__, [])", "leakyrelu.onnx", "leakyrelu[onnx]"),
+    ("onnx", "from leakyrelu.onnx import diagnose; diagnose('m.onnx', [])", "leakyrelu.onnx", "leakyrelu[onnx]"),
+    ("onnxruntime", "from leakyrelu.onnx import diagnose; diagnose('m.onnx', [])", "leakyrelu.onnx", "leakyrelu[onnx]"),
     ("altair", "report.to_html('r.html')", "a chart", "leakyrelu[report]"),
     ("jinja2", "report.to_html('r.html')", "a chart", "leakyrelu[report]"),
     ("vl_convert", "report.to_html('r.html')", "a page", "leakyrelu[report]"),
@@ -28,6 +29,7 @@ USES = [
     ),
 ]
 
+RELU = '<ir_version: 8, opset_import: ["":13]> g (float[n,2] x) => (float[n,2] y) { y = Relu(x) }'
 REPORT = (
     "from leakyrelu.diagnosis import Counts, Layer, Report\n"
     "counts = Counts(100, 1, [0, 50], [0, 0], [0, 0], [100, 100], [0.0, 0.5], [0.0, 9.0], [0.0, 50.0])\n"
@@ -36,11 +38,15 @@ REPORT = (
 
 
 @pytest.mark.parametrize(("missing", "statement", "by", "extra"), USES)
-def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, missing, statement, by, extra):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    tmp_path, monkeypatch, missing, statement, by, extra
+):
+    onnx.save(onnx.parser.parse_model(RELU), tmp_path / "m.onnx")
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys\nsys.modules[{missing!r}] = None\n{REPORT if 'report.' in statement else ''}{statement}"
     )
+    monkeypatch.chdir(tmp_path)
     run = python(f"import runpy, sys; runpy.run_path({str(script)!r})")
     command = f'"{extra}"' if extra else missing
     line = f"ImportError: {by} needs the package {missing!r}, which is not installed: pip install {command}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import onnx.parser
 import pytest
 from support.command import python, refused
 
 import leakyrelu
 from leakyrelu.cli import main
+
+RELU = '<ir_version: 8, opset_import: ["":13]> g (float[n,2] x) => (float[n,2] y) { y = Relu(x) }'
 
 
 def test_version(capsys):
@@ -17,10 +22,24 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"leakyrelu {leakyrelu.__version__}\n"
 
 
-def test_help_names_the_three_commands(capsys):
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_names_the_commands_in_full(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(columns))
     assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    commands = [line.split(maxsplit=1) for line in lines[lines.index("Commands:") + 1 :]]
+    assert [name for name, _ in commands] == ["diagnose", "slope", "memory", "study"]
+    assert all(text.endswith(".") and not text.endswith("..") for _, text in commands)
+    assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("command", ["diagnose", "slope", "memory", "study"])
+def test_no_help_is_cut(capsys, command):
+    assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("study", "diagnose", "slope"))
+    assert "..." not in shown.partition("\n")[2]
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_python_minus_m_is_the_command():
@@ -53,9 +72,23 @@ def test_wrong_usage_is_one_line_too(capsys, arguments, part):
         ("sklearn", "['study']", "study"),
         ("altair", "['study', '--html', 'x.html']", "report"),
         ("vl_convert", "['study', '--png', 'x.png']", "report"),
+        ("torch", "['diagnose', 'json:dumps', '--data', 'x.npy']", "torch"),
+        ("torch", "['diagnose', 'm.pt2', '--data', 'x.npy']", "torch"),
+        ("torch", "['memory', 'json:dumps', '--input', '1x2']", "torch"),
+        ("onnx", "['diagnose', 'm.onnx', '--data', 'x.npy']", "onnx"),
+        ("onnxruntime", "['diagnose', 'm.onnx', '--data', 'x.npy']", "onnx"),
+        ("PIL", "['diagnose', 'json:dumps', '--data', 'images']", "cli"),
+        ("safetensors", "['diagnose', 'torch.nn:ReLU', '--data', 'x.npy', '--checkpoint', 'x.safetensors']", "cli"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(missing, arguments, extra):
+    np.save("x.npy", np.ones((3, 2), np.float32))
+    for name in ("m.pt2", "m.onnx", "x.safetensors", "images/0.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    if missing == "onnxruntime":
+        model = onnx.parser.parse_model(RELU)
+        onnx.save(model, "m.onnx")
     run = python(
         f"import sys; sys.modules[{missing!r}] = None; from leakyrelu.cli import main; sys.exit(main({arguments}))"
     )

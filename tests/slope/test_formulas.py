@@ -261,7 +261,11 @@ def test_centered_says_why_and_what_to_do():
             ValueError,
             r"depth must be at most 9223372036854775807, got 9223372036854775808",
         ),
-        (lambda: slope.tailored(10**30), ValueError, r"depth must be between 1 and 9223372036854775807, got 1e\+30"),
+        (
+            lambda: slope.tailored(10**9999),
+            ValueError,
+            r"depth must be between 1 and 9223372036854775807, got an i.* 33216 bits",
+        ),
         (lambda: slope.gain(math.nan), ValueError, r"alpha must be finite, got nan"),
         (lambda: slope.mean("0.1"), TypeError, r"alpha must be a real number or an array of them, got '0\.1' \(str\)"),
         (lambda: slope.variance(1j), TypeError, r"alpha must be a real number.*1j \(complex\)"),

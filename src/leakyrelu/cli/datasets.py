@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakyrelu._array_files import ArrayFileError, read_arrays
+from leakyrelu._extras import require
 from leakyrelu._text import few, type_and_first_line
 from leakyrelu.cli.errors import CommandError
 
@@ -42,6 +43,7 @@ class Images:
     def __init__(
         self, folder: Path, size: tuple[int, int] | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
     ) -> None:
+        require("PIL.Image", by="a folder of images")
         self.folder, self.size = folder, size
         self.mean = np.array(mean or (0.0,), np.float32).reshape(-1, 1, 1)
         self.std = np.array(std or (1.0,), np.float32).reshape(-1, 1, 1)

@@ -68,9 +68,14 @@ def diagnose_command(
 ) -> None:
     """Run data through a model and report which of its units are silent or always on, and what to do about it.
 
+    A unit is an output channel of a layer with an activation such as ReLU. It is silent where the input of its
+    activation was positive for no sample: a ReLU then gives 0 and passes no gradient. For example:
+    leakyrelu diagnose mynet:make_model --data samples.npy --checkpoint weights.pt --html report.html
+
     FACTORY is called without arguments and returns a torch.nn.Module with its weights; a module itself is accepted. The
     current folder is searched for MODULE first. An .npz file holds an array X, or, for an ONNX model of several
-    inputs, an array for each by name.
+    inputs, an array for each by name. The exit status is 0, 1 where --fail-on is exceeded, or 2 where something cannot
+    be used, with the reason in one line.
     """
     limits = [options.limit(text) for text in fail_on or ()]
     size, mean = options.image_size(image_size), options.by_channel("--image-mean", image_mean)

@@ -25,6 +25,9 @@ def memory_command(
 ) -> None:
     """Count the bytes that autograd keeps of one forward pass, layer by layer, as the model is and after save_memory.
 
+    leakyrelu.torch.save_memory changes a model so that it keeps less for the same gradients. For example:
+    leakyrelu memory mynet:make_model --input 16x3x224x224
+
     FACTORY is called without arguments and returns a torch.nn.Module; a module itself is accepted. The input is filled
     with random numbers, in the dtype and on the device of the model's parameters.
     """

@@ -364,8 +364,8 @@ def _real(value: ArrayLike, name: str) -> Floats:
 def _layers(depth: ArrayLike, *, least: int) -> NDArray[np.int64]:
     """Return depth as integers; refuse fractions and what is below least."""
     array = np.asarray(depth)
-    if type(depth) is int and array.dtype.kind == "O":
-        raise ValueError(f"depth must be between {least} and {_DEEPEST}, got {depth:.4g}")
+    if array.dtype == object and isinstance(depth, int):
+        raise ValueError(f"depth must be between {least} and {_DEEPEST}, got an integer of {depth.bit_length()} bits")
     if array.dtype.kind not in "iu":
         raise TypeError(f"depth must be an integer or an array of them, got {_kind(depth, array)}")
     if (array < least).any():

@@ -73,6 +73,7 @@ STEPS = {
     "upsampling": (image, lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")),
     "padding": (image, lambda x: F.pad(x, (1, 1, 2, 2))),
     "pixel shuffle": (image, lambda x: F.pixel_shuffle(x, 2)),
+    "pixel unshuffle": (image, lambda x: F.pixel_unshuffle(x, 2)),
     "concatenation of positions": (image, lambda x: torch.cat([x, 2 * x], 3)),
     "slices": (image, lambda x: x[:, 2:9, ::2]),
     "one index": (image, lambda x: x[:, :, 1]),
@@ -255,3 +256,28 @@ def test_subclasses_of_normalizations(kind, dtype):
     (row,) = diagnose(model, torch.randn(4, 3, 7, 7).to(dtype)).layers
     assert (row.axis.known, row.units, row.place.after) == (True, 16, "1")
     assert row.silent_units.tolist() == [2, 9]
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "axes"),
+    [
+        (lambda x, w: torch.addmm(w[0], x, w), (4, 3), (1,)),
+        (lambda x, w: torch.einsum("btc,cd->btd", x, w), (4, 7, 3), (2,)),
+        (lambda x, w: torch.einsum("...c,cd->...d", x, w), (4, 7, 3), (2,)),
+        (lambda x, w: torch.einsum("btc,cd->bdt", [x, w]), (4, 7, 3), (1,)),
+        (lambda x, w: w.t() @ x, (4, 3, 7), (1,)),
+        (lambda x, w: F.linear(x, w.t().contiguous() * 2), (4, 7, 3), (2,)),
+        (lambda x, w: x @ F.normalize(w), (4, 7, 3), (2,)),
+    ],
+)
+def test_weights_that_functions_are_given_make_the_units(function, shape, axes):
+    class Weights(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.act = nn.Parameter(torch.randn(3, 5)), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(function(x, self.weight))
+
+    (row,) = diagnose(Weights(), torch.randn(shape)).layers
+    assert (row.units, row.axis.axes, row.axis.known, row.place.after) == (5, axes, True, "weight")

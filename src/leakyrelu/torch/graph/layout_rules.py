@@ -222,14 +222,24 @@ def _batch_letters(letters: str, shape: tuple[int, ...], result: tuple[int, ...]
     )
 
 
+_GREEK = "αβγδεζηθικλμ"
+
+
 def _einsum(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
     equation = call.args[0]
-    if not isinstance(equation, str) or "." in equation:
+    if not isinstance(equation, str):
         return None, False
     left, arrow, output = equation.replace(" ", "").partition("->")
     terms = left.split(",")
+    # What dots stand for gets letters of its own, counted from the last axis.
+    hidden = [
+        len(each.shape) - len(term) + 3 if "..." in term else 0 for term, each in zip(terms, inputs, strict=False)
+    ]
+    letters = _GREEK[len(_GREEK) - max(hidden, default=0) :]
+    terms = [term.replace("...", letters[len(letters) - count :]) for term, count in zip(terms, hidden, strict=False)]
     if not arrow:
-        output = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
+        output = letters + "".join(sorted(letter for letter in set(left) - {",", "."} if left.count(letter) == 1))
+    output = output.replace("...", letters)
     if len(terms) != len(inputs) or len(output) != len(call.shape):
         return None, False
     return _contract(call, inputs, terms, output, dict(zip(output, call.shape, strict=True)))
@@ -328,6 +338,15 @@ _STATISTICS = "mean sum nansum nanmean amax amin max min median var std norm log
 _LAST = "linear bilinear embedding embedding_bag multi_head_attention_forward lstm gru rnn_tanh rnn_relu"
 
 
+def _unshuffle_pixels(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
+    source, factor = inputs[0], _argument(call, 1, "downscale_factor")
+    batch, (channels, height, width) = source.shape[:-3], source.shape[-3:]
+    layout = layouts.reshaped(source.layout, (*batch, channels, height // factor, factor, width // factor, factor))
+    count = len(batch)
+    order = [*range(count), *(count + axis for axis in (0, 2, 4, 1, 3))]
+    return layouts.reshaped(layouts.permuted(layout, order), call.shape), False
+
+
 def _table() -> dict[str, Rule]:
     poolings = [f"{kind}{d}d{end}" for kind in _POOLINGS for d in (1, 2, 3) for end in ("", "_with_indices")]
     groups: tuple[tuple[str, Rule], ...] = (
@@ -357,6 +376,7 @@ def _table() -> dict[str, Rule]:
         ("scaled_dot_product_attention", _attention),
         ("unfold", _unfold),
         ("pixel_shuffle PixelShuffle", _shuffle_pixels),
+        ("pixel_unshuffle PixelUnshuffle", _unshuffle_pixels),
         *((f"conv{d}d conv_transpose{d}d", _makes(-d - 1)) for d in (1, 2, 3)),
     )
     return {name: rule for names, rule in groups for name in names.split()}

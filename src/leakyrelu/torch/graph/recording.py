@@ -106,8 +106,8 @@ class Call:
 
     @property
     def weight_name(self) -> str:
-        """The first weight of the call; the layer, for one that was not looked into."""
-        pending = self.inputs[::-1]
+        """The weight of the call, not its bias; the layer, for one that was not looked into."""
+        pending = sorted(self.inputs, key=lambda each: len(each.shape))
         while pending:
             each = pending.pop()
             if type(each) is Value and each.name:

@@ -15,6 +15,7 @@ from leakyrelu.diagnosis.finding import SEVERITIES
 from leakyrelu.diagnosis.findings import find, slope_for
 from leakyrelu.diagnosis.input_check import InputCheck
 from leakyrelu.diagnosis.place import Place
+from leakyrelu.diagnosis.render.summary import AXIS
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.diagnosis.thresholds import ENOUGH
 from leakyrelu.diagnosis.unit_axis import UnitAxis
@@ -260,6 +261,14 @@ def test_an_assumed_axis_that_decides_what_is_silent_is_a_warning():
     found = find(Report([assumed("act", silent=0, along={2: 0, 3: 4})]))
     assert [finding.severity for finding in found] == ["warning"]
     assert found[0].evidence.endswith("along axis 2: 7 units, 0 silent; along axis 3: 7 units, 4 silent.")
+
+
+@pytest.mark.parametrize(("axes", "said"), [((), "no axis"), ((1, 2), "axes 1 and 2")])
+def test_axes_that_are_none_or_several_are_said(axes, said):
+    one = assumed("act", silent=0, along={3: 0})
+    report = Report([replace(one, axis=replace(one.axis, axes=axes))])
+    assert report.findings[0].evidence.startswith(f"Units read along {said} of (8, 16, 7, 7), which is an assumption:")
+    assert AXIS.cell(report["act"]) == f"{said.removeprefix('axes ')}, assumed"
 
 
 def test_assumptions_that_decide_nothing_are_one_finding():

@@ -57,7 +57,7 @@ def reports(source="model", name="act", after="fc"):
 
 
 def codes(report):
-    return [item.code for item in (*report.findings, *report.plan) if item.code]
+    return list(dict.fromkeys(item.code for item in (*report.findings, *report.plan) if item.code))
 
 
 def as_pattern(template):

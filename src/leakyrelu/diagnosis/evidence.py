@@ -1,9 +1,11 @@
-"""What the number of samples allows to say of units that were never positive, in words."""
+"""Evidence of findings in words: samples seen, what they allow to say of silent units, and axes."""
 
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING
+
+from leakyrelu._text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,3 +51,10 @@ def seen(layers: Sequence[Layer]) -> str:
 def _span(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
     return f"{low}" if low == high else f"{low} to {high}"
+
+
+def axes_text(axes: Sequence[int]) -> str:
+    """Return axes in words: "axis 1", "axes 1 and 2", or "no axis" where all elements of a call are one unit."""
+    if not axes:
+        return "no axis"
+    return f"{'axis' if len(axes) == 1 else 'axes'} {listed([str(axis) for axis in axes])}"

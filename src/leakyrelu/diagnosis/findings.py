@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from leakyrelu._text import counted, few, listed, printable
 from leakyrelu.diagnosis import remedies
+from leakyrelu.diagnosis.evidence import axes_text
 from leakyrelu.diagnosis.finding import SEVERITIES, Finding
 from leakyrelu.diagnosis.layer_rules import find_in_layer
 from leakyrelu.diagnosis.remedies import slope_for
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from leakyrelu.diagnosis.census import Census
-    from leakyrelu.diagnosis.counts import Counts
     from leakyrelu.diagnosis.layer import Layer
     from leakyrelu.diagnosis.unit_axis import UnitAxis
 
@@ -151,7 +151,7 @@ def _assumptions(census: Census) -> Iterator[Finding]:
         if layer.axis is None or layer.axis.known:
             continue
         silent = len(layer.silent_units)
-        if all(_count_silent(counts) == silent for counts in layer.axis.alternatives.values()):
+        if all(len(counts.silent_units) == silent for counts in layer.axis.alternatives.values()):
             same.append(layer)
         else:
             yield _assumed(census, [layer], "warning")
@@ -171,7 +171,8 @@ def _assumed(census: Census, layers: list[Layer], severity: str) -> Finding:
         "Nothing in the network decides which axis holds the output channels of the layer in front. Name it in "
         "unit_axis; the axis below is the assumed one.",
         remedies.count_again(
-            census.source, {layer.name: layer.axis.axes[0] for layer in layers if layer.axis is not None}
+            census.source,
+            {layer.name: layer.axis.axes[0] for layer in layers if layer.axis is not None and layer.axis.axes},
         ),
         rule="axis",
         place="" if others else printable(str(first.place)),
@@ -180,20 +181,15 @@ def _assumed(census: Census, layers: list[Layer], severity: str) -> Finding:
 
 def _alternatives(layer: Layer, axis: UnitAxis, *, named: bool) -> str:
     of = f" of {printable(layer.name)}" if named else ""
-    axes = f"{'axis' if len(axis.axes) == 1 else 'axes'} {listed([str(number) for number in axis.axes])}"
     text = (
-        f"Units{of} read along {axes} of {axis.shape}, which is an assumption: {counted(layer.units, 'unit')}, "
-        f"{len(layer.silent_units)} silent"
+        f"Units{of} read along {axes_text(axis.axes)} of {axis.shape}, which is an assumption: "
+        f"{counted(layer.units, 'unit')}, {len(layer.silent_units)} silent"
     )
     others = [
-        f"along axis {number}: {counted(counts.units, 'unit')}, {_count_silent(counts)} silent"
+        f"along axis {number}: {counted(counts.units, 'unit')}, {len(counts.silent_units)} silent"
         for number, counts in axis.alternatives.items()
     ]
     return f"{'; '.join([text, *others])}."
-
-
-def _count_silent(counts: Counts) -> int:
-    return int(((counts.positive == 0) & (counts.nan < counts.samples)).sum())
 
 
 def _healthy(census: Census) -> Finding:

@@ -16,6 +16,7 @@ from leakyrelu._json import to_plain
 from leakyrelu.diagnosis.counts import Counts
 from leakyrelu.diagnosis.findings import find
 from leakyrelu.diagnosis.layer import TAUS
+from leakyrelu.diagnosis.plan import make_plan
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from leakyrelu.diagnosis.unit_axis import UnitAxis
 
 SCHEMA = "leakyrelu.report"
-VERSION = 3  # 2: `silent_bound` is 3 / entries, which 1 did not count. 3: place, axis, data, dormant ratio
+VERSION = 3  # 2: `silent_bound` is 3 / entries, which 1 did not count. 3: place, axis, data, plan, dormant ratio
 
 _DERIVED = (
     "positive_share",
@@ -53,6 +54,7 @@ def to_json(census: Census, path: str | os.PathLike[str] | None = None) -> str:
         "data": [asdict(check) for check in census.data],
         "dormant_ratio": _dormant_ratio(census),
         "findings": [finding.to_dict() for finding in find(census)],
+        "plan": [asdict(step) for step in make_plan(census)],
         "layers": [_layer(layer) for layer in census.layers],
     }
     text = json.dumps(document, allow_nan=False)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from leakyrelu._text import counted, few, listed, printable, shorten
-from leakyrelu.diagnosis.evidence import certainty, seen
+from leakyrelu._text import counted, few, printable, shorten
+from leakyrelu.diagnosis.evidence import axes_text, certainty, seen
 from leakyrelu.diagnosis.layer import TAUS
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _part(units: NDArray[np.int64], layer: Layer) -> str:
 def _axis(layer: Layer) -> str:
     if layer.axis is None:
         return "-"
-    axes = listed([str(axis) for axis in layer.axis.axes])
+    axes = axes_text(layer.axis.axes).removeprefix("axis ").removeprefix("axes ")
     return axes if layer.axis.known else f"{axes}, assumed"
 
 

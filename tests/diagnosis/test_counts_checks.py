@@ -106,6 +106,7 @@ def test_sums_beyond_int64_are_refused(field):
         ({"name": 5}, TypeError, "name of a layer must be a str, not int"),
         ({"kind": None}, TypeError, "kind of a layer must be a str, not NoneType"),
         ({"counts": GOOD}, TypeError, "counts of a layer must be a Counts, not dict"),
+        ({"place": "body"}, TypeError, "place of a layer must be a Place, not str"),
         ({"ceiling": "6"}, TypeError, "ceiling must be a number, not str: '6'"),
         ({"ceiling": np.nan}, ValueError, "ceiling must be a number, not NaN: infinity means that there is none"),
         ({"negative_slope": "0.1"}, TypeError, "negative_slope must hold numbers, not <U3: '0.1'"),

@@ -57,7 +57,7 @@ class Layer:
     axis: UnitAxis | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("name", str), ("kind", str), ("counts", Counts)):
+        for name, kind in (("name", str), ("kind", str), ("counts", Counts), ("place", Place)):
             if not isinstance(value := getattr(self, name), kind):
                 raise TypeError(f"{name} of a layer must be a {kind.__name__}, not {type(value).__name__}")
         if math.isnan(real_number(self.ceiling, "ceiling")):

@@ -44,6 +44,10 @@ class UnitAxis:
     known: bool = True
     alternatives: Mapping[int, Counts] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.axes:
+            raise ValueError("axes is empty, but units lie on at least one axis: None in place of it says nothing")
+
     def __add__(self, other: UnitAxis) -> UnitAxis:
         """Both taken together, for inputs of one layer: an alternative stays where both have it, of as many units."""
         if not isinstance(other, UnitAxis):

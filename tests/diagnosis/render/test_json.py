@@ -168,6 +168,7 @@ BROKEN = [
     ([*LAYER, "axis"], 1, r"layers\[0\]\.axis is 1, not an object or null"),
     ([*LAYER, "axis", "known"], 1, r"axis\.known is 1, not a boolean"),
     ([*LAYER, "axis", "axes"], 1, r"axis\.axes is 1, not an array"),
+    ([*LAYER, "axis", "axes"], [], r"layers\[0\]\.axis: axes is empty, but units lie on at least one axis"),
     ([*LAYER, "axis", "axes"], [1.5], r"axis\.axes\[0\] is 1\.5, not an integer"),
     ([*LAYER, "axis", "shape"], [8, -3], r"axis\.shape\[1\] is -3, which is less than 0"),
     ([*LAYER, "axis", "alternatives"], {"2": {}}, r"axis\.alternatives is an object, not an array"),
@@ -319,6 +320,7 @@ def test_a_mutated_report_is_refused_or_read(document):
         warnings.simplefilter("error")
         again = report.to_json()
         assert repr(report)
+        assert report._repr_html_()
         assert len(report.to_frame()) == report.units
     assert Report.from_json(again).to_json() == again
     assert len(report.layers) == len(document["layers"])

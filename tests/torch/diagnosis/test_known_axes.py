@@ -104,6 +104,39 @@ def _filled(x):
     return out
 
 
+STRANGE = {
+    "einsum of sublists": lambda x: torch.einsum(x, [0, 1, 2], [0, 2, 1]),
+    "matmul by name": lambda x: torch.matmul(input=x.mT, other=x),
+    "movedim by name": lambda x: torch.movedim(x, source=(1, 2), destination=(2, 1)),
+    "swapaxes by name": lambda x: torch.swapaxes(x, axis0=1, axis1=2),
+    "mean by name": lambda x: torch.mean(input=x, dim=1),
+    "take": lambda x: torch.take(x, torch.tensor([[0, 1], [2, 3]])),
+    "index of booleans": lambda x: x[x > 0],
+    "index of lists": lambda x: x[[0, 1], :, [3, 4]],
+    "view as another dtype": lambda x: x.view(torch.int32).view(torch.float32),
+    "strides": lambda x: torch.as_strided(x, (2, 3), (3, 1)),
+    "out": lambda x: torch.add(x, 1.0, out=torch.empty(2, 7, 12)),
+    "nothing": lambda x: x[:0],
+    "a number": lambda x: x.sum(),
+    "cat by name": lambda x: torch.cat(tensors=[x, x], dim=-1),
+    "split sizes": lambda x: torch.split(x, [5, 7], dim=2)[1],
+    "broadcast": lambda x: torch.broadcast_tensors(x, torch.zeros(3, 1, 1, 12))[0],
+    "block": lambda x: torch.block_diag(x[0], x[1]),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_arguments_in_any_form_break_nothing(name):
+    layer, x = tokens()
+    model = After(layer, STRANGE[name])
+    with torch.no_grad():
+        expected = model(x)
+    with watch(model) as census, torch.no_grad():
+        assert torch.equal(model(x), expected)
+    (row,) = census.report().layers
+    assert row.samples * row.units == expected.numel()
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_units_are_followed(name):
     torch.manual_seed(3)

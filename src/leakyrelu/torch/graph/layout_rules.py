@@ -25,7 +25,12 @@ def layout_of(call: Call, inputs: Inputs, axis: int | None) -> tuple[Layout | No
     if axis is not None:
         return layouts.produced(call.shape, axis), True
     rule = RULES.get(call.name)
-    return rule(call, inputs) if rule is not None else (None, False)
+    if rule is None:
+        return None, False
+    try:
+        return rule(call, inputs)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None, False  # arguments given in a way that the rule does not read; the model must not fail of it
 
 
 @cache
@@ -118,7 +123,8 @@ def _reverse(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
 def _move(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
     count = len(call.shape)
     taken, put = (
-        [axis % count for axis in (value if isinstance(value, tuple) else (value,))] for value in call.args[1:3]
+        [axis % count for axis in (value if isinstance(value, tuple) else (value,))]
+        for value in (_argument(call, 1, "source"), _argument(call, 2, "destination"))
     )
     order = [axis for axis in range(count) if axis not in taken]
     for place, axis in sorted(zip(put, taken, strict=True)):
@@ -199,7 +205,7 @@ def _product(first: int) -> Rule:
     """Make a rule of a product of matrices, which are the arguments from `first` on."""
 
     def apply(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
-        left, right = call.args[first : first + 2]
+        left, right = inputs[first : first + 2]
         if call.name == "rmatmul":
             left, right = right, left
         if len(left.shape) < 2 or len(right.shape) < 2 or len(call.shape) < 2:

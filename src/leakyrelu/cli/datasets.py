@@ -27,7 +27,7 @@ SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", 
 _EIGHT, _SIXTEEN, _INTEGERS, _FLOATS = (
     "values of 8 bits, 0 to 255",
     "values of 16 bits, 0 to 65535",
-    "integers of 32 bits",
+    "integers",
     "floating-point numbers",
 )
 _REDUCED = re.compile(r";16[BLNS]")  # as Pillow calls the layout of a file whose values it makes 8 bits
@@ -103,8 +103,8 @@ class Images:
             raise CommandError(f"{path} cannot be read as an image: {type_and_first_line(error)}") from None
         if not kind:
             raise CommandError(
-                f"{path} has color in 16 bits a channel, which Pillow would cut to 8: convert it to 8 bits, or save "
-                "the pixels of all images as an array with np.save"
+                f"{path} has several channels of 16 bits, which Pillow would cut to 8: convert it to 8 bits a channel, "
+                "or save the pixels of all images as an array with np.save"
             )
         if self.size is not None:
             image = image.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from leakyrelu._extras import extra_of, missing
-from leakyrelu._text import first_line, type_and_first_line
+from leakyrelu._text import first_line, printable, type_and_first_line
 from leakyrelu.cli.errors import CommandError
 from leakyrelu.cli.printing import print_line
 
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "Abort":
             return _interrupted()
         if os.environ.get("LEAKYRELU_TRACEBACK"):
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                print(printable(line), file=sys.stderr)
         print_line(_message(error))
         return 2
     if status == 130:  # newer versions of Typer return this after KeyboardInterrupt

@@ -119,7 +119,12 @@ class RowResult:
     @property
     def gradient_ratio(self) -> float:
         """Gradient norm of the first hidden layer over that of the last, at initialization."""
-        return self._median(lambda e: e.before.gradient_norm[0] / e.before.gradient_norm[-1])
+
+        def ratio(examination: Examination) -> float:
+            first, last = (examination.before.gradient_norm[i] for i in (0, -1))
+            return first / last if last else math.nan  # features that are constant have no gradient
+
+        return self._median(ratio)
 
     @property
     def mean_over_std_before(self) -> float:

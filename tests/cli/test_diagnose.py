@@ -40,6 +40,39 @@ def test_the_plan_ends_with_the_command_that_checks_it(capsys, models):
     assert main(shlex.split(check)[1:]) == 1  # nothing was done about it yet
 
 
+def test_an_assumed_axis_is_settled_by_an_option(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("spectra.py").write_text(
+        "import torch\n"
+        "class Spectrum(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.act = torch.nn.Conv2d(1, 4, 1), torch.nn.ReLU()\n"
+        "    def forward(self, x):\n"
+        "        return self.act(torch.fft.fft2(self.conv(x)).real)\n"
+    )
+    np.save("x.npy", np.random.default_rng(0).normal(size=(300, 1, 3, 5)).astype(np.float32))
+    arguments = ["diagnose", "spectra:Spectrum", "--data", "x.npy"]
+    assert main([*arguments, "--unit-axis", "act=3"]) == 0
+    known = capsys.readouterr().out
+    assert "1 layer, 5 units" in known
+    assert "assum" not in known
+    assert main(arguments) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "axis of the units assumed: act; --unit-axis settles it" in out
+    assert "along axis 3: 5 units, 0 silent" in out
+    for value, message in (
+        ("act", "--unit-axis 'act' is not the name of an activation and an axis, such as encoder.act=2"),
+        ("art=1", "spectra:Spectrum: unit_axis names 'art', which is not watched; watched are 'act'"),
+        (
+            "act=4",
+            "unit_axis gives axis 4 for 'act', but its input has shape (256, 4, 3, 5): give an axis from -4 to 3",
+        ),
+    ):
+        assert message in refused(capsys, *arguments, "--unit-axis", value)
+
+
 @pytest.mark.parametrize(
     ("target", "data", "message"),
     [

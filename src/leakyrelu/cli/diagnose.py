@@ -47,6 +47,14 @@ def diagnose_command(
             "nan), such as silent=10%. May be repeated.",
         ),
     ] = None,
+    unit_axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=AXIS",
+            help="Which axis of its input holds the units of an activation, such as encoder.act=2, where the report "
+            "says that this is an assumption. May be repeated.",
+        ),
+    ] = None,
     image_size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Resize images to this size. (default: as they are)")
     ] = None,
@@ -78,6 +86,7 @@ def diagnose_command(
     be used, with the reason in one line.
     """
     limits = [options.limit(text) for text in fail_on or ()]
+    axes = dict(options.unit_axis(text) for text in unit_axis or ())
     size, mean = options.image_size(image_size), options.by_channel("--image-mean", image_mean)
     std = options.by_channel("--image-std", image_std)
     memory = options.memory_size(max_memory)
@@ -94,7 +103,7 @@ def diagnose_command(
                 if value is not None:
                     raise CommandError(f"--image-{name} is for a folder of images, and {data} is none")
             source = read_data(data, memory)
-        report = report_on(target, source, data, checkpoint, batch_size, ["leakyrelu", *context.obj])
+        report = report_on(target, source, data, checkpoint, batch_size, ["leakyrelu", *context.obj], axes)
 
     from leakyrelu.diagnosis.render.terminal import print_report
 

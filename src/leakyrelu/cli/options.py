@@ -75,3 +75,11 @@ def memory_size(text: str | None) -> int:
     if not match or match[2].upper() not in _UNITS:
         raise CommandError(f"--max-memory {text!r} is not a size, such as 8GiB or 500MB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def unit_axis(text: str) -> tuple[str, int]:
+    """Read ``encoder.act=2``: the name of an activation, and the axis of its units."""
+    name, _, axis = text.rpartition("=")
+    if not name or not re.fullmatch(r"-?\d{1,2}", axis):
+        raise CommandError(f"--unit-axis {text!r} is not the name of an activation and an axis, such as encoder.act=2")
+    return name, int(axis)

@@ -30,7 +30,13 @@ _SOURCES = {".onnx": "onnx", ".pt2": "exported", **dict.fromkeys((".pt", ".pth",
 
 
 def report_on(
-    target: str, source: Source, data: Path, checkpoint: Path | None, batch_size: int, command: Sequence[str]
+    target: str,
+    source: Source,
+    data: Path,
+    checkpoint: Path | None,
+    batch_size: int,
+    command: Sequence[str],
+    unit_axis: dict[str, int],
 ) -> Report:
     """Run the data through what the target names, and return the report, which holds the command line."""
     kind = _SOURCES.get(Path(target).suffix.lower(), "model")
@@ -41,21 +47,21 @@ def report_on(
     if kind != "model" and checkpoint is not None:
         in_file = "an ONNX file" if kind == "onnx" else "a program in a file"
         raise CommandError(f"--checkpoint is for MODULE:FACTORY; {in_file} has its weights")
-    unit_axis: dict[str, int] | None = None
     if kind == "onnx":
-        report = _onnx(target, source, data, batch_size)
+        report = _onnx(target, source, data, batch_size, unit_axis)
     else:
         if kind == "model":
             model = build_model(target, ", or the name of an .onnx, .pt2 or TorchScript file")
             if checkpoint is not None:
                 load_checkpoint(model, checkpoint)
         else:
-            model, unit_axis = (load_exported if kind == "exported" else load_scripted)(target)
+            model, found = (load_exported if kind == "exported" else load_scripted)(target)
+            unit_axis = {**found, **unit_axis}
         report = _torch(target, model, unit_axis, source, data, batch_size)
     return replace(report, source=kind, command=command)
 
 
-def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
+def _onnx(target: str, source: Source, data: Path, batch_size: int, unit_axis: dict[str, int]) -> Report:
     from leakyrelu.onnx import diagnose
 
     batches: Any
@@ -74,7 +80,7 @@ def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
                 batches = the_array(data, source)[1]
     with progress_bar(total) as progress:
         try:
-            return diagnose(target, batches, batch_size=batch_size, progress=progress)
+            return diagnose(target, batches, batch_size=batch_size, unit_axis=unit_axis, progress=progress)
         except (CommandError, ImportError):
             raise
         except (ValueError, TypeError, FileNotFoundError) as error:
@@ -84,7 +90,7 @@ def _onnx(target: str, source: Source, data: Path, batch_size: int) -> Report:
 
 
 def _torch(
-    target: str, model: nn.Module, unit_axis: dict[str, int] | None, source: Source, data: Path, batch_size: int
+    target: str, model: nn.Module, unit_axis: dict[str, int], source: Source, data: Path, batch_size: int
 ) -> Report:
     import torch
 

@@ -161,6 +161,12 @@ def _assumptions(census: Census) -> Iterator[Finding]:
 
 def _assumed(census: Census, layers: list[Layer], severity: str) -> Finding:
     (first, *others) = layers
+    axes = {layer.name: layer.axis.axes[0] for layer in layers if layer.axis is not None and layer.axis.axes}
+    if census.command:
+        option, again = "--unit-axis", [("--unit-axis", f"{name}={axis}") for name, axis in axes.items()]
+        code = remedies.command_line(census.command, again)
+    else:
+        option, code = "unit_axis", remedies.count_again(census.source, axes)
     who = f"{counted(len(layers), 'layer')}" if others else f"Layer {printable(first.name)}"
     return Finding(
         severity,
@@ -169,11 +175,8 @@ def _assumed(census: Census, layers: list[Layer], severity: str) -> Finding:
         (),
         " ".join(_alternatives(layer, layer.axis, named=bool(others)) for layer in layers if layer.axis is not None),
         "Nothing in the network decides which axis holds the output channels of the layer in front. Name it in "
-        "unit_axis; the axis below is the assumed one.",
-        remedies.count_again(
-            census.source,
-            {layer.name: layer.axis.axes[0] for layer in layers if layer.axis is not None and layer.axis.axes},
-        ),
+        f"{option}; the axis below is the assumed one.",
+        code,
         rule="axis",
         place="" if others else printable(str(first.place)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 _NAMED = 3  # layers named in a step
 _NAME = 40  # columns of such a name
-_WIDTH = 72  # columns of a command, beyond which each of its options has a line
 
 # In this order: what makes the numbers wrong, what makes them uncertain, then what they say.
 _STEPS: Final[dict[str, Callable[[Sequence[Finding]], str]]] = {
@@ -97,11 +95,7 @@ def _check(census: Census, rules: Sequence[str]) -> str:
     if not census.command:
         return remedies.count_again(census.source)
     limits = dict.fromkeys(_FAIL_ON[rule] for rule in rules if rule in _FAIL_ON) or {"silent=0%": None}
-    arguments = [*census.command, *(part for limit in limits for part in ("--fail-on", limit))]
-    words = [shlex.quote(printable(argument)) for argument in arguments]
-    if len(whole := " ".join(words)) <= _WIDTH:
-        return whole
-    return "".join(f" \\\n  {word}" if word.startswith("--") else f" {word}" for word in words).strip()
+    return remedies.command_line(census.command, [("--fail-on", limit) for limit in limits])
 
 
 def _layers(found: Sequence[Finding]) -> str:

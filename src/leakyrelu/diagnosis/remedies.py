@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from leakyrelu._text import counted
+from leakyrelu._text import counted, printable
 from leakyrelu.slope import centered, tailored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from leakyrelu.diagnosis.layer import Layer
 
@@ -27,6 +28,7 @@ _LEAKY = "Maas, Hannun, Ng, Rectifier Nonlinearities Improve Neural Network Acou
 TAILORED: Final = "Zhang, Botev, Martens, Deep Learning without Shortcuts, ICLR 2022, arXiv:2203.08120"
 _TAILORED_FROM = 13  # the least depth at which a ReLU network makes unrelated inputs 0.9 alike
 _PATH = re.compile(r"[^\s()+,]+")  # of a module; calls of functions, sums and later calls are written otherwise
+_COMMAND = 72  # columns of a command, beyond which each of its options has a line
 _LITERAL = 46  # columns of a name in a line of code, beyond which it is written over several
 
 ANOMALY: Final = """\
@@ -165,6 +167,15 @@ def count_again(source: str, unit_axis: Mapping[str, int] | None = None) -> str:
         module, load = _PROGRAMS[source]
         return _PROGRAM.format(module=module, load=load, unit_axis=f" | {axes}" if entries else "")
     return (_MODEL if source == "model" else _ONNX).format(unit_axis=f", unit_axis={axes}" if entries else "")
+
+
+def command_line(command: Sequence[str], options: Sequence[tuple[str, str]]) -> str:
+    """Return the command that took a report, with more options, as it is typed."""
+    arguments = [*command, *(part for option in options for part in option)]
+    words = [shlex.quote(printable(argument)) for argument in arguments]
+    if len(whole := " ".join(words)) <= _COMMAND:
+        return whole
+    return "".join(f" \\\n  {word}" if word.startswith("--") else f" {word}" for word in words).strip()
 
 
 def literal(name: str) -> str:

@@ -212,7 +212,8 @@ def notes(census: Census) -> list[str]:
             units = counted(len(layer.saturated_units), "unit")
             found.append(f"saturated: {units} of {name} always at the ceiling {layer.ceiling:g}")
     if assumed := [printable(layer.name) for layer in census.layers if is_assumed(layer)]:
-        found.append(f"axis of the units assumed: {few(assumed, 6)}; unit_axis settles it, see report.findings")
+        settles = "--unit-axis settles it" if census.command else "unit_axis settles it, see report.findings"
+        found.append(f"axis of the units assumed: {few(assumed, 6)}; {settles}")
     if census.unused:
         found.append(f"never called: {', '.join(map(printable, census.unused))}")
     return found

@@ -31,7 +31,7 @@ class UnitAxis:
         The axes, usually one. Several where a reshape has split the output channels of a layer, into heads for
         instance: the first of them counts slowest.
     shape
-        The shape of an input that was seen.
+        The shape of an input that was seen. A dimension of it that holds units and positions is split into both.
     known
         Whether the layer that feeds the activation, followed through reshapes and the like, decides it, or the user's
         `unit_axis` does. Otherwise it is an assumption.

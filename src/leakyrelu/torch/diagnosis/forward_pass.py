@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ from leakyrelu.torch.graph.recording import Recording, shape_of
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.overrides import TorchFunctionMode
 
-    from leakyrelu.torch.diagnosis.observer import CallMode
     from leakyrelu.torch.graph.call_sites import CallSite
 
 
@@ -47,7 +47,7 @@ class ThreadState(threading.local):
         self.in_call = False  # whether a call of the model is under way
         self.counting = False  # and whether it is counted
         self.rectifiers = 0  # how many of the stack are rectifiers
-        self.mode: CallMode | None = None
+        self.mode: TorchFunctionMode | None = None
         self.paused = False  # whether the mode is closed for a layer that calls no rectifier
         self.recording = Recording({})
         self.key: Any = None  # of the rectifier module that runs
@@ -105,3 +105,23 @@ def signature(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def _described(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else type(value)
+
+
+class PassObserver(Protocol):
+    """What hooks ask of the observer that they belong to."""
+
+    thread: ThreadState
+
+    def begin(self, thread: ThreadState, signature: Any = None) -> None:
+        """Begin a call of the model."""
+
+    def leave(self, thread: ThreadState, completed: bool = False) -> None:
+        """End a call of the model."""
+
+    def is_pass_wanted(self) -> bool:
+        """Whether a call that begins now is to be counted."""
+
+    def count_module(
+        self, thread: ThreadState, call_site: CallSite, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Count the input of a rectifier module."""

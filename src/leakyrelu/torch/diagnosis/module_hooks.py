@@ -11,8 +11,7 @@ from leakyrelu.torch.graph.call_sites import CallSite
 if TYPE_CHECKING:
     from torch import nn
 
-    from leakyrelu.torch.diagnosis.forward_pass import ModuleInfo
-    from leakyrelu.torch.diagnosis.observer import CallObserver
+    from leakyrelu.torch.diagnosis.forward_pass import ModuleInfo, PassObserver
 
 
 class _Hook:
@@ -26,7 +25,7 @@ class _Hook:
 
 
 class _ModuleHook(_Hook):
-    def __init__(self, observer: CallObserver, info: ModuleInfo) -> None:
+    def __init__(self, observer: PassObserver, info: ModuleInfo) -> None:
         self.observer, self.info = observer, info
         self.call_site = CallSite(info.name)
 
@@ -37,18 +36,18 @@ class EnterModule(_ModuleHook):
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note that the module runs, and count its input if it is a rectifier."""
         observer, info = self.observer, self.info
-        thread = observer._thread
+        thread = observer.thread
         if info.name == "" and thread.in_call:
-            observer._leave(thread)  # an interrupt ended the call before, and no hook ran
+            observer.leave(thread)  # an interrupt ended the call before, and no hook ran
         if not thread.in_call:
-            observer._begin(thread, signature(module, args, kwargs) if info.name == "" else None)
+            observer.begin(thread, signature(module, args, kwargs) if info.name == "" else None)
         thread.stack.append(info)
         thread.follow(info)
         if info.is_rectifier:
             thread.rectifiers += 1
             if thread.counting and thread.rectifiers == 1:
                 call_site = self.call_site if info.name else CallSite(type(module).__name__)
-                observer._count_module(thread, call_site, module, args, kwargs)
+                observer.count_module(thread, call_site, module, args, kwargs)
 
 
 class LeaveModule(_ModuleHook):
@@ -57,7 +56,7 @@ class LeaveModule(_ModuleHook):
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Note that the module has run, and record its output."""
         info = self.info
-        thread = self.observer._thread
+        thread = self.observer.thread
         if not thread.stack or thread.stack[-1] is not info:
             return  # another hook raised before ours was called
         thread.stack.pop()
@@ -69,7 +68,7 @@ class LeaveModule(_ModuleHook):
                 kind = type(module)
                 thread.recording.add(kind, kind.__name__, info.name, args, kwargs, output, info.output_axis)
         if not thread.stack:
-            self.observer._leave(thread, completed=output is not None)
+            self.observer.leave(thread, completed=output is not None)
 
 
 def _record_rectifier(
@@ -86,9 +85,9 @@ class CountInput(_ModuleHook):
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count, and close the mode for as long as the rectifier runs."""
         observer = self.observer
-        thread = observer._thread
-        if thread.rectifiers == 0 and (thread.counting or (not thread.in_call and observer._is_wanted())):
-            observer._count_module(thread, self.call_site, module, args, kwargs)
+        thread = observer.thread
+        if thread.rectifiers == 0 and (thread.counting or (not thread.in_call and observer.is_pass_wanted())):
+            observer.count_module(thread, self.call_site, module, args, kwargs)
         _pause(thread)
 
 
@@ -97,7 +96,7 @@ class RecordRectifier(_ModuleHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Record the output."""
-        thread = self.observer._thread
+        thread = self.observer.thread
         _resume(thread)
         if thread.earlier is None and thread.rectifiers == 0 and (thread.counting or not thread.in_call):
             _record_rectifier(thread, self.info, module, args, kwargs, output)
@@ -111,7 +110,7 @@ class PauseMode(_ModuleHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Close the mode."""
-        _pause(self.observer._thread)
+        _pause(self.observer.thread)
 
 
 class RecordOutput(_ModuleHook):
@@ -119,7 +118,7 @@ class RecordOutput(_ModuleHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Open the mode again, and record the output."""
-        thread, info = self.observer._thread, self.info
+        thread, info = self.observer.thread, self.info
         _resume(thread)
         thread.follow(info)
         if thread.earlier is None and (thread.counting or not thread.in_call):

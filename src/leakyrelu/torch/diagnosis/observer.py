@@ -94,7 +94,7 @@ class CallObserver:
             name or type(module).__name__: module for name, (module, info) in self.modules.items() if info.is_rectifier
         }
         self.is_open = False
-        self._thread = ThreadState()
+        self.thread = ThreadState()
         self._handles: list[RemovableHandle] = []
         self._lock = threading.RLock()
         self._active = False
@@ -119,8 +119,8 @@ class CallObserver:
         """End observing and remove all hooks."""
         self.is_open = self._active = False
         self._detach()
-        self._leave(self._thread)
-        self._thread = ThreadState()
+        self.leave(self.thread)
+        self.thread = ThreadState()
         self._calls = 0
 
     def set_active(self, active: bool) -> None:
@@ -160,14 +160,16 @@ class CallObserver:
             handle.remove()
         self._handles.clear()
 
-    def _is_wanted(self) -> bool:
+    def is_pass_wanted(self) -> bool:
+        """Whether a call of the model that begins now is to be counted."""
         # In the middle of a backward pass a checkpoint computes again what has been counted.
         return not in_backward_pass() and self.is_wanted()
 
-    def _begin(self, thread: ThreadState, signature: Any = None) -> None:
+    def begin(self, thread: ThreadState, signature: Any = None) -> None:
+        """Begin a call of the model; one of the model itself has a signature, and may repeat an earlier one."""
         with self._lock:
             self._calls += 1
-        thread.in_call, thread.counting = True, self._is_wanted()
+        thread.in_call, thread.counting = True, self.is_pass_wanted()
         if thread.recording.is_full:
             thread.recording = Recording(self._names)
         thread.recording.repeats.clear()
@@ -178,7 +180,8 @@ class CallObserver:
             thread.mode = CallMode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
 
-    def _leave(self, thread: ThreadState, completed: bool = False) -> None:
+    def leave(self, thread: ThreadState, completed: bool = False) -> None:
+        """End the call of the model that is under way, if there is one."""
         if not thread.in_call:
             return
         if thread.counting and completed and thread.signature is not None:
@@ -207,7 +210,7 @@ class CallObserver:
                 self._passes.pop(next(iter(self._passes)), None)
             self._passes[thread.signature] = thread.events
 
-    def _count_module(
+    def count_module(
         self,
         thread: ThreadState,
         call_site: CallSite,
@@ -215,6 +218,7 @@ class CallObserver:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
+        """Count the input of a rectifier module."""
         x = args[0] if args else next(iter(kwargs.values()), None)
         # For anything but a tensor, the activation's own error is clearer.
         if isinstance(x, Tensor) and (rectifier := self.framework.rectifier_of(module)) is not None:

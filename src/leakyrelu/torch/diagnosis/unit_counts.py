@@ -96,7 +96,7 @@ class UnitCounts:
 
     def add_located(self, x: Tensor, location: Location, rectifier: Rectifier) -> None:
         """Count the input of one call, and note where its units lie."""
-        self.axes, self.shape = location.axes, tuple(x.shape)
+        self.axes, self.shape = location.axes, location.split
         self.add(*location.gather(x), rectifier)
         if not location.known:
             self.known = False

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from leakyrelu.diagnosis.history import History
     from leakyrelu.torch.diagnosis.rectifiers import Rectifier
-    from leakyrelu.torch.graph.recording import Call, Recording, Value
+    from leakyrelu.torch.graph.calls import Call, Value
+    from leakyrelu.torch.graph.recording import Recording
 
 
 __all__ = ["watch"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from leakyrelu.diagnosis.layout import Layout
-    from leakyrelu.torch.graph.recording import Call, Value
+    from leakyrelu.torch.graph.calls import Call, Value
 
     Inputs = Sequence[Call | Value]
     Rule = Callable[[Call, Inputs], "tuple[Layout | None, bool]"]

@@ -57,6 +57,9 @@ try:
 
     # Reads the records of a file as `torch.load` and `torch.jit.load` do; the public ones load what the records hold.
     ArchiveReader: Any = torch._C.PyTorchFileReader
+    # Sees the operators that a program of TorchScript calls; no public mode does.
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
     # Knows the containers that libraries register, such as outputs of transformers; `torch.fx.node.map_aggregate` not.
     from torch.utils._pytree import tree_leaves as tree_leaves
 except (ImportError, AttributeError) as error:

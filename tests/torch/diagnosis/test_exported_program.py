@@ -40,13 +40,13 @@ def test_the_numbers_are_the_same_and_the_units_are_found():
     report = diagnose(module, [x], unit_axis=unit_axis)
     found = [(layer.kind, layer.units, layer.samples) for layer in report.layers]
     assert found == [
-        ("ReLU", 4, 30 * 25),
-        ("LeakyReLU", 6, 30 * 25),
-        ("ReLU6", 6, 30 * 25),
+        ("relu", 4, 30 * 25),
+        ("leaky_relu", 6, 30 * 25),
+        ("relu6", 6, 30 * 25),
         ("PReLU", 6, 30),
-        ("ReLU6", 6, 30),
-        ("ReLU", 6, 30),
-        ("ReLU", 6, 30),
+        ("hardtanh", 6, 30),
+        ("clamp", 6, 30),
+        ("clamp", 6, 30),
     ]
     assert report.layers[0].silent_units.tolist() == [0, 1]
     assert report.layers[1].negative_slope == 0.2
@@ -67,5 +67,5 @@ def test_rectifiers_of_buffers_are_read_and_clamps_by_buffers_are_left():
     module, unit_axis = rectifiers_as_modules(torch.export.export(Bounds().eval(), (torch.ones(5, 3),)))
     report = diagnose(module, torch.ones(5, 3), unit_axis=unit_axis)
     assert [(layer.name, layer.kind, layer.units, len(layer.silent_units)) for layer in report.layers] == [
-        ("relu", "ReLU", 4, 2)
+        ("relu()", "relu", 4, 2)
     ]

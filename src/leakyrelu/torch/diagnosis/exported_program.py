@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import os
+import re
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from leakyrelu.diagnosis.unit_axis import Producer, find_unit_axis, producer_from_tables
-from leakyrelu.torch.diagnosis.rectifiers import READERS
-from leakyrelu.torch.diagnosis.unit_axes import OPERATOR_AXES, PASSING_OPERATORS
+from leakyrelu.torch.diagnosis.rectifiers import KINDS, READERS, InputProbe, Rectifier
+from leakyrelu.torch.graph.call_sites import row_name
+from leakyrelu.torch.graph.layout_rules import rule_name
 
-__all__ = ["rectifiers_as_modules"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["put_probe", "rectifiers_as_modules", "source_of"]
 
 
 def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Module, dict[str, int]]:
-    """Make a module of an exported program in which every rectifier is a module, and find the axes of the units.
+    """Make a module of an exported program in which every rectifier is a module that can be watched.
 
-    ``relu``, ``leaky_relu``, ``prelu``, ``relu6`` (or ``hardtanh`` from 0) and ``clamp`` from 0 become `nn.ReLU`,
-    `nn.LeakyReLU`, `nn.PReLU` and `nn.ReLU6`, named as their nodes are. The numbers that come out are the same.
+    They go by the names that they had in the model: ``body.act`` for a module, ``body.relu()`` for a function, and
+    ``body.act, call 2`` for another call. The numbers that come out are the same.
 
     Parameters
     ----------
@@ -31,7 +35,7 @@ def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Mod
     module
         The program as a module.
     unit_axis
-        For `leakyrelu.torch.diagnose`: the axis of the units of every rectifier.
+        For `leakyrelu.torch.diagnose`, which finds the units itself as the program runs: empty.
 
     Examples
     --------
@@ -39,63 +43,100 @@ def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Mod
     >>> from torch import nn
     >>> from leakyrelu.torch import diagnose
     >>> program = torch.export.export(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), (torch.randn(5, 3),))
-    >>> model, unit_axis = rectifiers_as_modules(program)
-    >>> diagnose(model, torch.randn(5, 3), unit_axis=unit_axis).units
-    4
+    >>> model, _ = rectifiers_as_modules(program)
+    >>> report = diagnose(model, torch.randn(5, 3))
+    >>> report.layers[0].name, report.units
+    ('1', 4)
     """
     module: Any = program.module()
     graph: fx.Graph = module.graph
-    unit_axis = {}
+    taken: dict[str, int] = {}
     for node in list(graph.nodes):
         rectifier = _rectifier(node, module)
         if rectifier is None:
             continue
-        name = f"rectifier_{node.name}" if hasattr(module, node.name) else node.name
-        unit_axis[name] = _unit_axis(node.args[0])
-        module.add_submodule(name, rectifier)
+        name, kind = _name(node, rectifier)
+        taken[name] = taken.get(name, 0) + 1
+        name = row_name(name, taken[name] - 1)
+        put_probe(module, name, _Operator(rectifier._replace(kind=kind), node.target, _source(node)))
         with graph.inserting_before(node):
-            call = graph.call_module(name, (node.args[0],))
+            call = graph.call_module(name, node.args, node.kwargs)
         call.meta = dict(node.meta)
         node.replace_all_uses_with(call)
         graph.erase_node(node)
-    return fx.GraphModule(module, graph), unit_axis  # a plain one: that of the program refuses eval()
+    return fx.GraphModule(module, graph), {}  # a plain one: that of the program refuses eval()
 
 
-def _rectifier(node: Any, module: Any) -> nn.Module | None:
-    name = _operator(node).removesuffix("_") if node.op == "call_function" else ""
-    if name not in READERS or name in ("rrelu", "threshold"):
+def put_probe(module: nn.Module, name: str, probe: InputProbe) -> None:
+    """Add a module under a dotted name, inside modules of the names before the dots, in the place of what is there."""
+    path, dot, last = name.rpartition(".")
+    for part in path.split(".") if dot else ():
+        if part not in dict(module.named_children()):
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    before = dict(module.named_children()).get(last)
+    if before is not None:  # the slopes of a PReLU lie within the module that called it
+        for own, parameter in before.named_parameters(recurse=False):
+            probe.register_parameter(own, parameter)
+        for own, buffer in before.named_buffers(recurse=False):
+            probe.register_buffer(own, buffer)
+        for own, child in before.named_children():
+            probe.add_module(own, child)
+    module.add_module(last, probe)
+
+
+def source_of(stack: str) -> str:
+    """Return file and line of the innermost call of a stack, in text, that is not PyTorch's own: "resnet.py:92"."""
+    lines = re.findall(r'File "([^"\n]+)", line (\d+)', stack)
+    own = [f"{os.path.basename(file)}:{line}" for file, line in lines if not _OF_PYTORCH.search(file)]
+    return own[-1] if own else ""
+
+
+class _Operator(InputProbe):
+    """Module that calls an operator that rectifies."""
+
+    def __init__(self, rectifier: Rectifier, operator: Callable[..., Tensor], source: str) -> None:
+        super().__init__(rectifier, source)
+        self.operator = operator
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """Return what the operator does."""
+        return self.operator(x, *args, **kwargs)
+
+
+def _rectifier(node: fx.Node, module: Any) -> Rectifier | None:
+    reader = READERS.get(rule_name(node.target)) if node.op == "call_function" else None
+    if reader is None or not node.args:
         return None
-    args = node.args
-    if name == "prelu" and getattr(args[1], "op", "") == "get_attr":
-        args = args[0], module.get_parameter(args[1].target)
-    rectifier = READERS[name](args, node.kwargs)
-    if rectifier is None:
-        return None
-    if isinstance(slopes := rectifier.slope, torch.Tensor):
-        prelu = nn.PReLU(slopes.numel(), dtype=slopes.dtype)
-        prelu.weight.data.copy_(slopes)
-        return prelu
-    if name == "leaky_relu":
-        return nn.LeakyReLU(slopes)
-    return nn.ReLU() if rectifier.ceiling == math.inf else nn.ReLU6() if rectifier.ceiling == 6 else None
+    args = tuple(_value(argument, module) for argument in node.args)
+    return reader(args, {name: _value(argument, module) for name, argument in node.kwargs.items()})
 
 
-def _producer(node: Any) -> Producer | None:
-    if not isinstance(node, fx.Node):
-        return None
-    if node.op == "call_module":  # a rectifier that has become a module
-        return Producer(inputs=node.args)
-    return producer_from_tables(_operator(node), node.args, OPERATOR_AXES, PASSING_OPERATORS)
+def _value(argument: Any, module: Any) -> Any:
+    """Return a parameter or buffer of the program; of a tensor that is computed, what stands for it."""
+    if isinstance(argument, fx.Node) and argument.op == "get_attr":
+        for get in (module.get_parameter, module.get_buffer):
+            try:
+                return get(argument.target)
+            except AttributeError:
+                continue
+    return argument
 
 
-def _unit_axis(node: Any) -> int:
-    """Find the axis of the units of a node; where the graph leaves it open, the first behind that of the samples."""
-    axis = find_unit_axis(node, _producer)
-    if axis is not None:
-        return axis
-    shape = getattr(node.meta.get("val"), "shape", (0, 0)) if isinstance(node, fx.Node) else (0, 0)
-    return 1 if len(shape) > 1 else 0
+def _name(node: fx.Node, rectifier: Rectifier) -> tuple[str, str]:
+    """Name a call by the module that made it, where the program has kept it: "body.act", and its kind."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    kind = (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
+    path = re.sub(r"\[['\"]?(\w+)['\"]?\]", r".\1", str(path)).removeprefix("L['self'].").strip(".")
+    if path and kind in KINDS:
+        return path, kind
+    return f"{path}.{rectifier.kind}()" if path else f"{rectifier.kind}()", rectifier.kind
 
 
-def _operator(node: fx.Node) -> str:
-    return str(getattr(node.target, "overloadpacket", node.target)).removeprefix("aten.")
+def _source(node: fx.Node) -> str:
+    """Return file and line of a call, as far as they are not PyTorch's own: "resnet.py:92"."""
+    return source_of(str(node.meta.get("stack_trace") or ""))
+
+
+_OF_PYTORCH = re.compile(r"[\\/]torch[\\/](nn|_|fx|jit|export)")

@@ -26,6 +26,8 @@ from torch.overrides import TorchFunctionMode
 from leakyrelu.torch._compat import (
     DisableTorchFunction,
     are_transforms_active,
+    count_function_modes,
+    function_mode,
     has_forward_hooks,
     in_backward_pass,
 )
@@ -310,6 +312,17 @@ class CallMode(TorchFunctionMode):
 
 
 TRANSPARENT.add(CallMode)
+
+
+def recordings_of(model: nn.Module) -> Callable[[], Iterable[Recording]] | None:
+    """Return what gives the recordings of the pass of a model that is under way; None where nothing observes it.
+
+    It is for a model whose calls no mode for functions sees.
+    """
+    modes = [function_mode(number) for number in range(count_function_modes())]
+    observed = [mode for mode in modes if isinstance(mode, CallMode) and model in mode.observer.model.modules()]
+    threads = [mode.thread for mode in observed if mode.thread.counting]
+    return (lambda: (each.recording for each in threads if each.earlier is None)) if threads else None
 
 
 def _output_axis(module: nn.Module) -> int | None:

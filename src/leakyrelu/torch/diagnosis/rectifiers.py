@@ -25,6 +25,10 @@ RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Threshold,
 """Modules that are watched, subclasses too (`leakyrelu.torch.LeakyReLU` is one)."""
 
 
+KINDS = frozenset(kind.__name__ for kind in RECTIFIERS)
+"""Names of these modules."""
+
+
 class Rectifier(NamedTuple):
     """A rectifier: x above `low` and below `ceiling`, the ceiling from there on, and slope * x (or `rest`) up to `low`.
 
@@ -48,11 +52,15 @@ class Rectifier(NamedTuple):
 
 
 class InputProbe(nn.ReLU):
-    """Module for a rectifier that is none: it is called with the input of the rectifier and returns it."""
+    """Module for one call of a rectifier: it is called with the input of the rectifier and returns it.
 
-    def __init__(self, rectifier: Rectifier) -> None:
+    `source` is file and line of the call, as far as they are known.
+    """
+
+    def __init__(self, rectifier: Rectifier, source: str = "") -> None:
         super().__init__()
         self.rectifier = rectifier
+        self.source = source
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` as it is."""

@@ -11,40 +11,44 @@ import itertools
 import re
 import warnings
 import weakref
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from leakyrelu.diagnosis.unit_axis import Producer, find_unit_axis, producer_from_tables
-from leakyrelu.torch._compat import script_function
-from leakyrelu.torch.diagnosis.rectifiers import READERS, RECTIFIERS, InputProbe, Rectifier
-from leakyrelu.torch.diagnosis.unit_axes import OPERATOR_AXES, PASSING_OPERATORS
+from leakyrelu.torch._compat import DisableTorchFunction, TorchDispatchMode, script_function
+from leakyrelu.torch.diagnosis.exported_program import put_probe, source_of
+from leakyrelu.torch.diagnosis.observer import recordings_of
+from leakyrelu.torch.diagnosis.rectifiers import KINDS, READERS, InputProbe, Rectifier
+from leakyrelu.torch.graph.call_sites import row_name
+from leakyrelu.torch.graph.layout_rules import rule_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from leakyrelu.torch.graph.recording import Recording
 
 __all__ = ["rectifiers_as_modules"]
 
 
-_KINDS = frozenset(kind.__name__ for kind in RECTIFIERS)
 _probes: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 _operator: torch.library.Library | None = None
 
 
 def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, dict[str, int]]:
-    """Make a module of a TorchScript program that can be watched, and find the axes of its units.
+    """Make a module of a TorchScript program that can be watched.
 
     It runs the program, in TorchScript's interpreter, with the same numbers. Its modules are the rectifiers, under the
-    names that they had in the model: ``body.act`` for a module, ``body.relu()`` for a call, ``body.relu()#2`` for a
-    second one. A frozen program no longer holds where its calls came from; there they are ``relu()``, ``relu()#2``, and
-    so on.
+    names that they had in the model: ``body.act`` for a module, ``body.relu()`` for a call, ``body.relu(), call 2``
+    for a second one. A frozen program no longer holds where its calls came from; there they are ``relu()``,
+    ``relu(), call 2``, and so on.
 
     The program itself is not changed; ``train()`` and ``eval()`` of the module reach it. Parameters and returned values
     are those of `leakyrelu.torch.diagnosis.exported_program.rectifiers_as_modules`, for what `torch.jit.script`,
-    `torch.jit.trace` or `torch.jit.load` gave; the axis of the units is there where the graph determines it.
+    `torch.jit.trace` or `torch.jit.load` gave.
 
     Warns
     -----
@@ -52,7 +56,7 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
         A rectifier's slope or threshold is computed by the program, so it cannot be counted.
     """
     graph: Any = program.inlined_graph
-    found: list[tuple[str, Any, Rectifier, int | None]] = []
+    found: list[tuple[str, Any, Rectifier]] = []
     computed: list[str] = []
     taken: dict[str, int] = {}
     for node in _nodes(graph):
@@ -68,23 +72,22 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
         if rectifier is None:
             continue
         taken[name] = taken.get(name, 0) + 1
-        name += f"#{taken[name]}" if taken[name] > 1 else ""
-        axis = find_unit_axis(next(node.inputs()), _producer, lambda value: value.debugName())
-        found.append((name, node, rectifier._replace(kind=kind or rectifier.kind), axis))
+        name = row_name(name, taken[name] - 1)
+        found.append((name, node, rectifier._replace(kind=kind or rectifier.kind)))
     if computed:
         warnings.warn(
             f"not counted, since the program computes its slope or threshold: {', '.join(computed)}", stacklevel=2
         )
     module = _Program(program, graph)
-    for name, node, rectifier, _ in found:
-        number, probe = next(_numbers), InputProbe(rectifier)
-        _put(module, name, probe)
+    for name, node, rectifier in found:
+        number, probe = next(_numbers), InputProbe(rectifier, source_of(node.sourceRange()))
+        put_probe(module, name, probe)
         _probes[number] = probe
         graph.setInsertPoint(node)
         shown = graph.create("leakyrelu_scripted::show", [next(node.inputs()), graph.insertConstant(number)], 1)
         shown.insertBefore(node)
         node.replaceInput(0, shown.output())
-    return module, {name: axis for name, _, _, axis in found if axis is not None}
+    return module, {}
 
 
 class _Program(nn.Module):
@@ -92,14 +95,16 @@ class _Program(nn.Module):
 
     _program: Any
     _inlined: Any
+    _weights: dict[str, Any]
+    _constants: dict[str, Any]
 
     def __init__(self, program: torch.jit.ScriptModule, graph: Any) -> None:
         super().__init__()
         self.__dict__["_program"] = program  # not a submodule: what is scripted cannot be watched
         self.__dict__["_inlined"] = graph
-        first = next(itertools.chain(program.parameters(), program.buffers()), None)
-        if first is not None:  # shows on which device and in which dtype the program computes
-            self.register_parameter(" like the program's", nn.Parameter(first.detach(), requires_grad=False))
+        # Kept, so that they are the same objects when the program computes with them.
+        self.__dict__["_weights"] = {**dict(program.named_parameters()), **dict(program.named_buffers())}
+        self.__dict__["_constants"] = _constants(graph)
         self.train(getattr(program, "training", False))
 
     @cached_property
@@ -112,6 +117,11 @@ class _Program(nn.Module):
         self._program.train(mode)
         return self
 
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
+        """Yield the weights of the program, constants of its graph included."""
+        yield from self._weights.items()
+        yield from self._constants.items()
+
     def forward(self, *inputs: Any, **named: Any) -> Any:
         # A function of a graph knows neither the names of its arguments nor their defaults.
         arguments = self._program.forward.schema.arguments[1 + len(inputs) :]
@@ -121,18 +131,26 @@ class _Program(nn.Module):
         if named:
             raise TypeError(f"the program takes no input {next(iter(named))!r}")
         # Nothing is fused then, and there are no slow first runs.
-        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        recordings = recordings_of(self)
+        operators = nullcontext() if recordings is None else _Operators(recordings)
+        with torch.jit.optimized_execution(False), operators:  # type: ignore[attr-defined]
             return self._function(*inputs)
 
 
-def _put(module: nn.Module, name: str, probe: InputProbe) -> None:
-    """Add a module under a dotted name, inside modules of the names before the dots."""
-    path, dot, last = name.rpartition(".")
-    for part in path.split(".") if dot else ():
-        if part not in dict(module.named_children()):
-            module.add_module(part, nn.Module())
-        module = module.get_submodule(part)
-    module.add_module(last, probe)
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Mode that records the operators that a program calls, while an observer records."""
+
+    def __init__(self, recordings: Callable[[], Iterable[Recording]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.recordings = recordings
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with DisableTorchFunction():  # nor does another mode see an operator as a call of the model's code
+            result = func(*args, **(kwargs or {}))
+            if name := rule_name(func):
+                for recording in self.recordings():
+                    recording.add(func, name, "", args, kwargs or {}, result)
+        return result
 
 
 class _ComputedError(Exception):
@@ -154,6 +172,26 @@ def _show(x: Tensor, number: int) -> Tensor:
     return x
 
 
+def _constants(graph: Any) -> dict[str, Any]:
+    """Return the tensors that a frozen program holds in its graph, named by the operator that takes them first."""
+    found: dict[str, Any] = {}
+    seen: set[str] = set()
+    numbers: dict[str, int] = {}
+    for node in _nodes(graph):
+        kind = node.kind().rpartition(":")[2]
+        constants = [value for value in node.inputs() if _is_constant_tensor(value) and value.debugName() not in seen]
+        numbers[kind] = numbers.get(kind, 0) + bool(constants)
+        for place, value in enumerate(constants):
+            seen.add(value.debugName())
+            found[f"{kind} {numbers[kind]}.{place}"] = value.node().t("value")
+    return found
+
+
+def _is_constant_tensor(value: Any) -> bool:
+    node = value.node()
+    return node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t"
+
+
 def _nodes(block: Any) -> Any:
     """Yield all nodes, except those in branches that are never taken."""
     for node in list(block.nodes()):
@@ -169,7 +207,7 @@ def _name(node: Any) -> tuple[str, str | None]:
     """Name a call by the module that it came from: "body.act", and its kind, or "body.relu()"."""
     parts = [part for part in re.findall(r"(\w+)\((\w+)\)", node.getModuleHierarchy()) if part[0] not in _UNKNOWN]
     path = ".".join(name for name, _ in parts)
-    if parts and parts[-1][1] in _KINDS:
+    if parts and parts[-1][1] in KINDS:
         return path, parts[-1][1]
     function = node.kind().removeprefix("aten::").removesuffix("_")
     return f"{path}.{function}()" if path else f"{function}()", None
@@ -188,16 +226,3 @@ def _value(value: Any, program: torch.jit.ScriptModule) -> Any:
     if node.kind() == "prim::Param" and value.type().kind() == "ClassType":
         return program
     raise _ComputedError
-
-
-_PASSING = PASSING_OPERATORS | {"dropout_", "contiguous"}
-
-
-def _producer(value: Any) -> Producer | None:
-    if value.type().kind() != "TensorType":
-        return None
-    node = value.node()
-    if node.kind() == "prim::If":
-        index = [output.debugName() for output in node.outputs()].index(value.debugName())
-        return Producer(inputs=[list(block.outputs())[index] for block in node.blocks()])
-    return producer_from_tables(node.kind().removeprefix("aten::"), node.inputs(), OPERATOR_AXES, _PASSING)

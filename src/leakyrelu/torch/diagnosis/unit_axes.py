@@ -1,24 +1,8 @@
-"""Tables of the axis that holds the units, in the output of layers, functions and operators."""
+"""Tables of the axis that holds the units, in the output of layers."""
 
 from __future__ import annotations
 
 from torch import nn
-
-from leakyrelu.diagnosis.unit_axis import CHANNELS, FEATURES
-
-OPERATOR_AXES: dict[str, int] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), CHANNELS),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), CHANNELS),
-    **dict.fromkeys(("batch_norm", "instance_norm", "group_norm"), CHANNELS),
-    **dict.fromkeys(("max_pool1d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "flatten"), CHANNELS),
-    **dict.fromkeys(("linear", "matmul", "mm", "addmm", "bmm", "layer_norm", "rms_norm"), FEATURES),
-}
-"""Operators of ATen that put the units on an axis, in the graph of a program."""
-PASSING_OPERATORS = frozenset(
-    {"add", "add_", "sub", "mul", "div", "dropout", "clone", "sigmoid", "tanh"}
-    | {"relu", "relu_", "leaky_relu", "leaky_relu_", "prelu", "clamp", "clamp_min"}
-)
-"""Operators of ATen that leave each number where it is."""
 
 # The axis of the units in the output of layers, counted from the end where a sample may come without its batch axis.
 PRODUCER_MODULES: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (

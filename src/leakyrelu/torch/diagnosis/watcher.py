@@ -140,7 +140,7 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         self._places: dict[LayerKey, Place] = {}
         self._rows: dict[str, list[tuple[CallSite, tuple[str, ...], int]]] = {}  # the places of each name
         # Modules that stand for one node of a program each.
-        self._probes = {name for name, module in self._observer.rectifiers.items() if isinstance(module, InputProbe)}
+        self._probes = {name: each for name, each in self._observer.rectifiers.items() if isinstance(each, InputProbe)}
         self._recording: Recording | None = None  # the latest
         self._recorder = HistoryRecorder(keep, to, self._report)
         self._steps = 0
@@ -285,7 +285,9 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         with self._lock:
             self._recording = recording
             if key not in self._places:
-                self._places[key] = _place(call_site.name, made.sources)
+                probe = self._probes.get(call_site.name)
+                source = source_line() if probe is None else probe.source
+                self._places[key] = _place(call_site.name, made.sources, source)
         row = Row(call_site, x.shape, key, location)
         self._add(row, rectifier, x)
         return row
@@ -338,12 +340,12 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             counts.add_gradient(*location.gather(gradient))
 
 
-def _place(name: str, sources: Sequence[str]) -> Place:
+def _place(name: str, sources: Sequence[str], source: str) -> Place:
     """Describe a place when it is first reached: it is the source of the call under way."""
     shown = [*sources[:_SHOWN_SOURCES]]
     if len(sources) > _SHOWN_SOURCES:
         shown.append("others")
-    return Place(name.rpartition(".")[0], " + ".join(shown), source_line())
+    return Place(name.rpartition(".")[0], " + ".join(shown), source)
 
 
 def _add(total: dict[LayerKey, UnitCounts], counts: Mapping[LayerKey, UnitCounts]) -> None:

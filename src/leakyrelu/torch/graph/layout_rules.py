@@ -324,10 +324,12 @@ _ELEMENTWISE = (
     "native_channel_shuffle fill zero quantize_per_tensor fake_quantize_per_tensor_affine "
     "fake_quantize_per_channel_affine dequantize ReLU LeakyReLU PReLU RReLU ReLU6 Threshold Identity Dropout "
     "Dropout1d Dropout2d Dropout3d AlphaDropout Sigmoid Tanh GELU SiLU ELU SELU Softplus Hardswish Hardsigmoid "
-    "Mish Softmax LogSoftmax"
+    "Mish Softmax LogSoftmax lift_fresh lift_fresh_copy to_copy"
 )
 _RESIZING = (
-    "interpolate upsample upsample_nearest upsample_bilinear pad constant_pad_nd grid_sample repeat_interleave "
+    "interpolate upsample upsample_nearest upsample_bilinear upsample_nearest1d upsample_nearest2d "
+    "upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d pad "
+    "constant_pad_nd grid_sample repeat_interleave "
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
     "adaptive_max_pool3d lp_pool1d lp_pool2d Upsample ZeroPad2d ReflectionPad2d ReplicationPad2d"
 )
@@ -337,11 +339,18 @@ _POOLINGS = (
 )
 _VIEWS = "reshape reshape_as flatten unflatten view view_as unsafe_view squeeze unsqueeze ravel Flatten Unflatten"
 _PARTS = (
-    "narrow chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split index_select gather take_along_dim glu "
-    "sort topk"
+    "narrow slice chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split index_select gather "
+    "take_along_dim glu sort topk"
 )
 _STATISTICS = "mean sum nansum nanmean amax amin max min median var std norm logsumexp prod all any argmax argmin"
-_LAST = "linear bilinear embedding embedding_bag multi_head_attention_forward lstm gru rnn_tanh rnn_relu"
+_ATTENTION = (
+    "scaled_dot_product_attention scaled_dot_product_flash_attention scaled_dot_product_flash_attention_for_cpu "
+    "scaled_dot_product_efficient_attention scaled_dot_product_cudnn_attention "
+    "scaled_dot_product_fused_attention_overrideable"
+)
+_LAST = (
+    "mkldnn_rnn_layer linear bilinear embedding embedding_bag multi_head_attention_forward lstm gru rnn_tanh rnn_relu"
+)
 
 
 def _unshuffle_pixels(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
@@ -377,9 +386,11 @@ def _table() -> dict[str, Rule]:
         ("addmm baddbmm addbmm", _product(1)),
         ("einsum", _einsum),
         (_LAST, _makes(-1)),
-        ("batch_norm instance_norm group_norm", _normalize(1)),
-        ("layer_norm rms_norm", _normalize(-1)),
-        ("scaled_dot_product_attention", _attention),
+        ("batch_norm instance_norm group_norm native_batch_norm native_group_norm", _normalize(1)),
+        ("cudnn_batch_norm miopen_batch_norm native_batch_norm_legit_no_training", _normalize(1)),
+        ("layer_norm rms_norm native_layer_norm", _normalize(-1)),
+        (_ATTENTION, _attention),
+        ("convolution convolution_overrideable mkldnn_convolution", _makes(1)),
         ("unfold", _unfold),
         ("pixel_shuffle PixelShuffle", _shuffle_pixels),
         ("pixel_unshuffle PixelUnshuffle", _unshuffle_pixels),

@@ -53,7 +53,8 @@ class Recording:
             return made[1]
         named = self._names.get(id(x))
         name = named[1] if named is not None and named[0]() is x else ""
-        is_parameter = isinstance(x, torch.nn.Parameter)
+        # In TorchScript a parameter has no class of its own.
+        is_parameter = isinstance(x, torch.nn.Parameter) or (bool(name) and x.requires_grad)
         value = Value(name or ("a parameter" if is_parameter else ""), shape_of(x), is_parameter)
         self._made[id(x)] = weakref.ref(x), value
         return value
@@ -88,7 +89,8 @@ class Recording:
         call.is_parameter = call.is_weight and any(each.is_parameter for each in inputs)
         call.layout, makes_units = layout_of(call, inputs, axis)
         if makes_units and not call.is_weight:
-            call.sources, call.weights = (call.module or call.weight_name,), (call,)
+            weight = call.weight_name  # of a program in a file, whose calls are in no module
+            call.sources, call.weights = (call.module or weight.rpartition(".")[0] or weight,), (call,)
         else:
             call.sources, call.weights = _union("sources", inputs), _weights(inputs)
         self.calls.append(call)

@@ -189,7 +189,7 @@ def _constants(graph: Any) -> dict[str, Any]:
 
 def _is_constant_tensor(value: Any) -> bool:
     node = value.node()
-    return node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t"
+    return bool(node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t")
 
 
 def _nodes(block: Any) -> Any:

@@ -329,12 +329,10 @@ _ELEMENTWISE = (
 _RESIZING = (
     "interpolate upsample upsample_nearest upsample_bilinear upsample_nearest1d upsample_nearest2d "
     "upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d pad "
-    "constant_pad_nd grid_sample repeat_interleave "
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
-    "adaptive_max_pool3d lp_pool1d lp_pool2d Upsample ZeroPad2d ReflectionPad2d ReplicationPad2d"
+    "constant_pad_nd grid_sample repeat_interleave Upsample ZeroPad2d ReflectionPad2d ReplicationPad2d"
 )
 _POOLINGS = (
-    *("max_pool", "avg_pool", "max_unpool", "fractional_max_pool"),
+    *("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool", "max_unpool", "fractional_max_pool"),
     *("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool"),
 )
 _VIEWS = "reshape reshape_as flatten unflatten view view_as unsafe_view squeeze unsqueeze ravel Flatten Unflatten"
@@ -343,14 +341,8 @@ _PARTS = (
     "take_along_dim glu sort topk"
 )
 _STATISTICS = "mean sum nansum nanmean amax amin max min median var std norm logsumexp prod all any argmax argmin"
-_ATTENTION = (
-    "scaled_dot_product_attention scaled_dot_product_flash_attention scaled_dot_product_flash_attention_for_cpu "
-    "scaled_dot_product_efficient_attention scaled_dot_product_cudnn_attention "
-    "scaled_dot_product_fused_attention_overrideable"
-)
-_LAST = (
-    "mkldnn_rnn_layer linear bilinear embedding embedding_bag multi_head_attention_forward lstm gru rnn_tanh rnn_relu"
-)
+_ATTENTION = ("attention", "flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+_LAST = "linear bilinear embedding embedding_bag multi_head_attention_forward lstm gru rnn_tanh rnn_relu"
 
 
 def _unshuffle_pixels(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
@@ -385,12 +377,12 @@ def _table() -> dict[str, Rule]:
         ("matmul rmatmul mm bmm", _product(0)),
         ("addmm baddbmm addbmm", _product(1)),
         ("einsum", _einsum),
-        (_LAST, _makes(-1)),
+        (f"{_LAST} mkldnn_rnn_layer", _makes(-1)),
         ("batch_norm instance_norm group_norm native_batch_norm native_group_norm", _normalize(1)),
         ("cudnn_batch_norm miopen_batch_norm native_batch_norm_legit_no_training", _normalize(1)),
         ("layer_norm rms_norm native_layer_norm", _normalize(-1)),
-        (_ATTENTION, _attention),
-        ("convolution convolution_overrideable mkldnn_convolution", _makes(1)),
+        (" ".join(f"scaled_dot_product_{kind}" for kind in _ATTENTION), _attention),
+        ("convolution", _makes(1)),
         ("unfold", _unfold),
         ("pixel_shuffle PixelShuffle", _shuffle_pixels),
         ("pixel_unshuffle PixelUnshuffle", _unshuffle_pixels),

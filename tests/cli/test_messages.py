@@ -75,6 +75,7 @@ def test_names_in_a_model(capsys, hostile):
     assert r"odd a\x1b[31m\x00\x07\x9b2J\u202e[red]:smile:\udcff thing" in text.replace("\\r", "")
     assert text.count("leakyrelu: odd ") == 1  # one warning, though there were two batches
     assert json.loads(Path("r.json").read_text("utf-8"))["layers"][0]["name"] == HOSTILE
+    assert not re.search("[\x00\x1b\u202e\udcff]", Path("r.html").read_text("utf-8", "surrogatepass"))
     text = printed(capsys, 0, "memory", "hostile:named", "--input", "3x4")
     assert "[red]:smile:" in text
 
@@ -94,8 +95,13 @@ def test_names_in_errors(capsys, hostile):
         f"{HOSTILE}.pt",
     ):
         assert "\\x1b" in printed(capsys, 2, "diagnose", target, *arguments)
+        assert "\\x1b" in printed(capsys, 2, "diagnose", target, *arguments, "--json", "r.json")
     assert "\\x1b" in printed(capsys, 2, "diagnose", "hostile:named", *arguments, "--fail-on", HOSTILE)
     printed(capsys, 2, "diagnose", "hostile:named", *arguments, "--batch-size", HOSTILE)
+    for target in (":make", ".:make", "..a:make", "a..b:make", "hostile.:named"):
+        printed(capsys, 2, "diagnose", target, *arguments, "--json", "r.json")
+    for option in ("--json", "--html", "--data"):
+        assert "\\x1b" in printed(capsys, 2, "diagnose", "hostile:named", *arguments, option, f"{FILE}/a")
     assert "\\x1b" in printed(capsys, 2, HOSTILE)
     assert "\\x1b" in printed(capsys, 2, "study", "--lr", HOSTILE)
 

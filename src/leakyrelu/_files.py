@@ -81,9 +81,10 @@ def _create_beside(path: str) -> tuple[str, str] | None:
         raise
     with contextlib.closing(os.fdopen(descriptor, "wb")):
         if old is not None:
-            with contextlib.suppress(PermissionError):
+            with contextlib.suppress(OSError):  # not every user may, and not every file system knows them
                 os.fchown(descriptor, old.st_uid, old.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+            with contextlib.suppress(OSError):
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
     return temporary, target
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -164,6 +165,20 @@ def test_an_error_that_was_not_foreseen_is_one_line(capsys, monkeypatch, hostile
     monkeypatch.setattr("leakyrelu.cli.diagnose.check_outputs", fail)
     message = refused(capsys, "diagnose", "hostile:named", "--data", "x.npz")
     assert message == "unexpected error, LookupError: deep: LEAKYRELU_TRACEBACK=1 shows where"
+
+
+def test_a_name_that_is_too_long_is_one_line(capsys, models):
+    long = "x" * 300
+    message = f"{long} cannot be used: File name too long"
+    assert refused(capsys, "diagnose", "mymodels:planted", "--data", long) == message
+
+
+def test_standard_output_that_is_full_is_one_line(models):
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "leakyrelu", "slope"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (run.returncode, run.stderr) == (2, "leakyrelu: output cannot be used: No space left on device\n")
 
 
 @pytest.mark.parametrize(

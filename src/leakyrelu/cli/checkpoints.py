@@ -34,7 +34,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
         raise CommandError(f"{path} does not fit the model: {differences}") from error
 
 
-def refuse_without_model(path: str) -> CommandError:
+def error_without_program(path: str) -> CommandError:
     """Return the error of a file of PyTorch that was given as a model and holds no program."""
     remedy = "name what builds the model, MODULE:FACTORY, and give"
     try:

@@ -58,6 +58,8 @@ def _message(error: Exception) -> str:
         return first_line(error)
     if hasattr(error, "format_message"):
         return f"{' '.join(error.format_message().split())} (see leakyrelu --help)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{'output' if error.filename is None else error.filename} cannot be used: {error.strerror}"
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({type_and_first_line(error)}): give fewer or smaller samples"
     return f"unexpected error, {type_and_first_line(error)}: LEAKYRELU_TRACEBACK=1 shows where"

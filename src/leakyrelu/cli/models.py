@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leakyrelu._extras import require
 from leakyrelu._text import type_and_first_line, with_article
-from leakyrelu.cli.checkpoints import refuse_without_model
+from leakyrelu.cli.checkpoints import error_without_program
 from leakyrelu.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
     """Load a file of ``torch.jit.save``, its rectifiers as modules, and the axes of their units."""
     require("torch", by="a TorchScript file")
     if not _holds_program(target):
-        raise refuse_without_model(target)
+        raise error_without_program(target)
     from leakyrelu.torch.diagnosis.script_file import load
     from leakyrelu.torch.diagnosis.torchscript import rectifiers_as_modules
 

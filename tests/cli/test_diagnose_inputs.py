@@ -117,8 +117,11 @@ def test_an_exported_program(capsys, models):
     assert main(["diagnose", "m.pt2", "--data", "x.npz", "--json", "r.json"]) == 0
     capsys.readouterr()
     document = json.loads(Path("r.json").read_text("utf-8"))
-    kinds = [(layer["kind"], layer["units"]) for layer in document["layers"]]
-    assert kinds == [("ReLU", 5), ("LeakyReLU", 5), ("PReLU", 5), ("ReLU6", 5), ("ReLU", 5)]
+    rows = [(layer["name"], layer["kind"], layer["units"]) for layer in document["layers"]]
+    assert rows == [  # those of the model itself
+        *(("relu()", "relu", 5), ("leaky_relu()", "leaky_relu", 5), ("slopes", "PReLU", 5)),
+        *(("relu6()", "relu6", 5), ("clamp()", "clamp", 5)),
+    ]
     assert document["layers"][0]["silent_units"] == [2]
     assert document["layers"][1]["negative_slope"] == 0.2
     assert refused(capsys, "diagnose", "no.pt2", "--data", "x.npz") == "no.pt2 does not exist"

@@ -126,7 +126,7 @@ BETWEEN = {
     "split": ([N("Split", ["c", "s"], ["h", "other"], axis=1)], [ints("s", 6, 2)], (1,)),
     "gathered": ([N("Gather", ["c", "i"], ["h"], axis=1)], [ints("i", 0, 1, 4)], (1,)),
     "one position": ([N("Gather", ["c", "i"], ["h"], axis=2)], [tensor("i", np.int64(0))], (1,)),
-    "pixel shuffle": ([N("DepthToSpace", ["c"], ["h"], blocksize=2, mode="CRD")], [], (1, 2, 3)),
+    "pixel shuffle": ([N("DepthToSpace", ["c"], ["h"], blocksize=2, mode="CRD")], [], (1, 3, 5)),
     "resized": ([N("Resize", ["c", "", "s"], ["h"], mode="nearest")], [tensor("s", np.float32([1, 1, 2, 2]))], (1,)),
     "padded": (
         [N("Pad", ["c", "p", "v"], ["h"])],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from leakyrelu.diagnosis.array_counts import count_array
@@ -45,12 +46,13 @@ class UnitTally:
         if x.ndim < 2:
             self._count(x.reshape(-1, 1), (1,))
             return
-        places, shape, axes, known = self._units(x, layout)
+        shape, axes, known = self._units(x, layout)
         if self._found is None:
-            self._found = UnitAxis(places, x.shape, known)
-            others = [axis for axis in range(1, x.ndim) if axis not in places and x.shape[axis] > 1]
+            self._found = UnitAxis(axes, shape, known)
+            others = [axis for axis in range(1, x.ndim) if axis not in axes and x.shape[axis] > 1]
             self._alternatives = {} if known else {axis: self._counted(x, axis) for axis in others}
         else:
+            self._found = replace(self._found, known=self._found.known and known)
             for axis, before in list(self._alternatives.items()):
                 if before.units == x.shape[axis]:
                     self._alternatives[axis] = before + self._counted(x, axis)
@@ -63,27 +65,24 @@ class UnitTally:
         assert self.counts is not None
         axis = self._found
         if axis is not None:
-            axis = UnitAxis(axis.axes, axis.shape, axis.known, self._alternatives)
+            axis = replace(axis, alternatives=self._alternatives)
         return Layer(self.name, kind, self._slope(self.counts.units), self.counts, self.ceiling, place, axis)
 
-    def _units(
-        self, x: NDArray[Any], layout: Layout | None
-    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool]:
-        """Return which axes hold units, a shape that keeps units apart from the rest, and its axes of units."""
+    def _units(self, x: NDArray[Any], layout: Layout | None) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+        """Return a shape of which each axis holds units or none, its axes of units, and whether they are known."""
         if self.axis is not None:
             axis = checked_axis(self.axis, self.name, x.shape) % x.ndim
-            return (axis,), x.shape, (axis,), True
+            return x.shape, (axis,), True
         if self.slope.size > 1:  # one for each unit, which says where the units are
             long = [place - self.slope.ndim for place, size in enumerate(self.slope.shape) if size > 1]
             if len(long) == 1 and -long[0] <= x.ndim:
-                return (x.ndim + long[0],), x.shape, (x.ndim + long[0],), True
+                return x.shape, (x.ndim + long[0],), True
         layout = cut(layout, x.shape)
         if layout is not None:
             shape, axes = unit_axes(layout)
             if axes:
-                places = tuple(place for place, factors in enumerate(layout) if any(unit for _, unit in factors))
-                return places, shape, axes, True
-        return (CHANNELS,), x.shape, (CHANNELS,), False
+                return shape, axes, True
+        return x.shape, (CHANNELS,), x.ndim == 2  # of two axes the other is that of the samples
 
     def _count(self, x: NDArray[Any], axes: tuple[int, ...]) -> None:
         units = math.prod(x.shape[axis] for axis in axes)

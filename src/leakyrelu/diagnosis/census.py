@@ -7,7 +7,7 @@ zero *elements* would call a healthy ReLU half dead and a leaky network with sil
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 from leakyrelu.diagnosis.input_check import merge_checks
@@ -60,6 +60,9 @@ class Census(NamedLayers[Layer]):
         command did.
     data
         What the data held, one entry for each input of the network; empty where the data were not looked at.
+    program
+        What the model called while it was watched, for `leakyrelu.torch.revive`; None where that is not known. It
+        adds up with the counts, and is left out of files, copies and pickles.
     """
 
     layers: Sequence[Layer]
@@ -67,6 +70,10 @@ class Census(NamedLayers[Layer]):
     source: str = "model"
     command: Sequence[str] = ()
     data: Sequence[InputCheck] = ()
+    program: Any = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "program": None}
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -120,7 +127,9 @@ class Census(NamedLayers[Layer]):
         unused = [name for name in dict.fromkeys([*self.unused, *other.unused]) if name not in ran]
         command = self.command if self.command == other.command else ()
         data = merge_checks([*self.data, *other.data])
-        return replace(self, layers=together, unused=unused, command=command, data=data)
+        known = self.program is not None and other.program is not None
+        program = self.program + other.program if known else None
+        return replace(self, layers=together, unused=unused, command=command, data=data, program=program)
 
 
 class CensusSeries(Protocol):

@@ -30,8 +30,8 @@ class Report(Census):
         Names of activations that were looked at and never called.
     source, command
         What was run, and by which command line, as for a `Census`.
-    data
-        What the data held, one entry for each input of the network; empty where the data were not looked at.
+    data, program
+        What the data held, and what the model called, as for a `Census`.
 
     Examples
     --------

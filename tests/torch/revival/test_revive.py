@@ -168,7 +168,7 @@ def test_training_goes_on_and_the_revived_units_learn():
 
 
 @torch.no_grad()
-def test_units_of_a_slope_are_left_unless_their_mean_is_folded():
+def test_units_of_a_slope_change_their_sign_or_fold_their_mean():
     model = nn.Sequential(nn.Linear(5, 9), nn.LeakyReLU(0.1), nn.Linear(9, 2)).double()
     x = torch.randn(400, 5, dtype=torch.float64)
     kill(model[0])
@@ -176,11 +176,11 @@ def test_units_of_a_slope_are_left_unless_their_mean_is_folded():
     report = diagnose(model, x)
     before, state = model(x), {name: value.clone() for name, value in model.state_dict().items()}
     done = revive(model, report)
-    assert done.revived == {}
-    ((name, units, reason),) = done.left
-    assert (name, set(DEAD) <= set(units)) == ("1", True)
-    assert reason.startswith("they still give out slope * x, so cutting them off would change the network")
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert (done.left, done.revived, done.flipped) == ((), {"1": tuple(report.layers[0].silent_units)}, done.revived)
+    assert f"1: {done.units} units, the sign of {done.units} changed, which are always on now" in repr(done)
+    torch.testing.assert_close(model(x), before, rtol=1e-12, atol=1e-12)
+    assert set(done.revived["1"]) <= set(diagnose(model, x).layers[0].always_on_units)
+    model.load_state_dict(state)
     silent = report.layers[0].silent_units
     hidden = model[1](model[0](x))[:, silent]
     lost = (hidden - hidden.mean(0)) @ model[2].weight[:, silent].T  # what deviates from the mean, and nothing else

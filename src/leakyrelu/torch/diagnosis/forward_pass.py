@@ -115,7 +115,7 @@ class PassObserver(Protocol):
     def begin(self, thread: ThreadState, signature: Any = None) -> None:
         """Begin a call of the model."""
 
-    def leave(self, thread: ThreadState, completed: bool = False) -> None:
+    def leave(self, thread: ThreadState, output: Any = None) -> None:
         """End a call of the model."""
 
     def is_pass_wanted(self) -> bool:

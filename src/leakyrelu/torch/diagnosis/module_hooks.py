@@ -68,7 +68,7 @@ class LeaveModule(_ModuleHook):
                 kind = type(module)
                 thread.recording.add(kind, kind.__name__, info.name, args, kwargs, output, info.output_axis)
         if not thread.stack:
-            self.observer.leave(thread, completed=output is not None)
+            self.observer.leave(thread, output)
 
 
 def _record_rectifier(

@@ -105,6 +105,8 @@ class CallObserver:
         self._passes: dict[Any, list[ModuleInfo | Row]] = {}  # by the shapes of the inputs
         self._repeats = True  # whether passes with the same inputs have been the same so far
         self._calls = 0  # calls of the model that are under way, in all threads
+        self.paths: dict[int, Recording] = {}  # passes that were counted, one for each path through the model
+        self.unrecorded: dict[int, set[Any]] = {}  # rows that other paths went to
         self._call_sites: dict[tuple[str, str, int, int], tuple[CallSite, CodeType]] = {}
 
     def open(self) -> None:
@@ -182,12 +184,12 @@ class CallObserver:
             thread.mode = CallMode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
 
-    def leave(self, thread: ThreadState, completed: bool = False) -> None:
+    def leave(self, thread: ThreadState, output: Any = None) -> None:
         """End the call of the model that is under way, if there is one."""
         if not thread.in_call:
             return
-        if thread.counting and completed and thread.signature is not None:
-            self._compare(thread)
+        if thread.counting and output is not None and thread.signature is not None:
+            self._compare(thread, output)
         thread.begin(None, None)
         thread.stack.clear()
         thread.in_call, thread.counting, thread.rectifiers = False, False, 0
@@ -200,10 +202,12 @@ class CallObserver:
             if self._calls == 0 and not self._active:
                 self._detach()
 
-    def _compare(self, thread: ThreadState) -> None:
+    def _compare(self, thread: ThreadState, output: Any) -> None:
         """Keep the events of a pass for those to come, or find that the model takes another path each time."""
         if thread.earlier is not None and len(thread.events) < len(thread.earlier):
             thread.leave_earlier()
+        if thread.earlier is None:
+            self._keep(thread, output)
         if thread.left:
             self._repeats = False
             self._passes.clear()
@@ -211,6 +215,18 @@ class CallObserver:
             if len(self._passes) == _MOST_PASSES:
                 self._passes.pop(next(iter(self._passes)), None)
             self._passes[thread.signature] = thread.events
+
+    def _keep(self, thread: ThreadState, output: Any) -> None:
+        """Keep the recording of a pass, one of each path; of one that was not recorded whole, the rows it went to."""
+        path = hash(tuple([event.key if isinstance(event, Row) else event.name for event in thread.events]))
+        if path in self.paths:
+            return
+        if thread.left or len(self.paths) == _MOST_PASSES:
+            self.unrecorded[path] = {event.key for event in thread.events if isinstance(event, Row)}
+        else:
+            thread.recording.end(output)
+            self.paths[path] = thread.recording
+            self.unrecorded.pop(path, None)
 
     def count_module(
         self,

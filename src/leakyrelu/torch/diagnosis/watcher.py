@@ -30,6 +30,7 @@ from leakyrelu.torch.diagnosis.rectifiers import InputProbe
 from leakyrelu.torch.diagnosis.step_history import HistoryRecorder
 from leakyrelu.torch.diagnosis.unit_counts import Location, UnitCounts, slope_of
 from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names, row_name, rows_in_order, source_line
+from leakyrelu.torch.graph.recording import Program
 
 if TYPE_CHECKING:
     from typing import Self
@@ -141,7 +142,6 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         self._rows: dict[str, list[tuple[CallSite, tuple[str, ...], int]]] = {}  # the places of each name
         # Modules that stand for one node of a program each.
         self._probes = {name: each for name, each in self._observer.rectifiers.items() if isinstance(each, InputProbe)}
-        self._recording: Recording | None = None  # the latest
         self._recorder = HistoryRecorder(keep, to, self._report)
         self._steps = 0
         self._step_counts: dict[LayerKey, UnitCounts] = {}  # of the step that is under way, where steps are counted
@@ -269,7 +269,15 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
             slope, ceiling = slope_of(rectifier), rectifier.ceiling
             layers.append(Layer(names[key], rectifier.kind, slope, read, ceiling, places[key], axis))
         seen = {key.call_site.name for key in counts}
-        return Report(layers, [name for name in modules if name not in seen])
+        unused = [name for name in modules if name not in seen]
+        return Report(layers, unused, program=self._program(names))
+
+    def _program(self, names: Mapping[LayerKey, str]) -> Program | None:
+        """Gather what was recorded; None where no pass of the whole model was."""
+        observer = self._observer
+        passes = {path: (each.calls, each.outputs, names) for path, each in observer.paths.items()}
+        others = {names[key] for keys in observer.unrecorded.values() for key in keys if key in names}
+        return Program(passes, others) if passes else None
 
     def _count(self, call_site: CallSite, rectifier: Rectifier, x: Tensor, recording: Recording) -> Row:
         made = recording.what_made(x)
@@ -283,7 +291,6 @@ class watch:  # noqa: N801  (a verb, used as `with watch(model) as census:`)
         location = self._location(name, rectifier, x, made, recording)
         key = LayerKey(call_site, weights, repeat, location.units)
         with self._lock:
-            self._recording = recording
             if key not in self._places:
                 probe = self._probes.get(call_site.name)
                 source = source_line() if probe is None else probe.source

@@ -191,14 +191,19 @@ def _scatter(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
 
 
 def _reduce(call: Call, inputs: Inputs) -> tuple[Layout | None, bool]:
-    source = inputs[0]
+    axes = reduced_axes(call)
+    if axes is None:
+        return None, False
+    return layouts.without(inputs[0].layout, axes, keep=len(call.shape) == len(inputs[0].shape)), False
+
+
+def reduced_axes(call: Call) -> tuple[int, ...] | None:
+    """Return the axes over which a mean, a maximum or the like is taken; None where that is not known."""
     axes = _integers(call, 1, "dim", "axis")[: 1 if isinstance(_argument(call, 1), int) else None]
     if call.name in ("norm", "quantile") or not axes:
         axes = tuple(axis for axis in _integers(call, 2, "dim"))
-    missing = len(source.shape) - len(call.shape)
-    if not axes or missing not in (0, len(axes)):
-        return None, False
-    return layouts.without(source.layout, axes, keep=missing == 0), False
+    missing = len(call.inputs[0].shape) - len(call.shape)
+    return axes if axes and missing in (0, len(axes)) else None
 
 
 def _product(first: int) -> Rule:

@@ -7,6 +7,7 @@ looked up by identity, in weak references, so that a view or a result that was c
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,7 @@ from leakyrelu.torch.graph.calls import Call, Value, tensors_of
 from leakyrelu.torch.graph.layout_rules import layout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import nn
 
@@ -33,6 +34,7 @@ class Recording:
 
     def __init__(self, names: Mapping[int, tuple[weakref.ReferenceType[Tensor], str]]) -> None:
         self.calls: list[Call] = []
+        self.outputs: list[Call | Value] | None = None  # of the model; None where it has not returned tensors
         self.repeats: dict[Any, int] = {}
         self._names = names
         self._made: dict[int, tuple[weakref.ReferenceType[Tensor], Call | Value]] = {}
@@ -84,6 +86,12 @@ class Recording:
                 self._add(Call(function, name, module, args, kwargs, args[0].shape), self._changed(args[0]), axis)
 
     def _add(self, call: Call, result: Tensor | None, axis: int | None) -> None:
+        self.record(call, axis)
+        if result is not None:
+            self._made[id(result)] = weakref.ref(result), call
+
+    def record(self, call: Call, axis: int | None) -> None:
+        """Append a call whose arguments are calls and values already; `axis` is as for `add`."""
         inputs = tensors_of(call.args, call.kwargs)
         call.is_weight = axis is None and all(each.is_weight for each in inputs)
         call.is_parameter = call.is_weight and any(each.is_parameter for each in inputs)
@@ -94,8 +102,6 @@ class Recording:
         else:
             call.sources, call.weights = _union("sources", inputs), _weights(inputs)
         self.calls.append(call)
-        if result is not None:
-            self._made[id(result)] = weakref.ref(result), call
 
     def add_rectifier(
         self,
@@ -113,6 +119,12 @@ class Recording:
         for call in self.calls[first:]:
             call.sources, call.key = (name,), key
             call.layout = call.layout or next((each.layout for each in call.inputs if each.shape == call.shape), None)
+
+    def end(self, result: Any) -> None:
+        """Note what the model returned."""
+        with DisableTorchFunction():
+            tensors = [*_tensors(result)]
+            self.outputs = [self.what_made(tensor) for tensor in tensors] or None
 
     def nearest(self, shape: tuple[int, ...]) -> Call | None:
         """Find the latest call whose result has this shape and units at a known place, or else as many axes."""
@@ -138,6 +150,46 @@ class Recording:
         if isinstance(value, tuple | list):
             return tuple([self._described(each) for each in value])
         return value
+
+
+class Program:
+    """What a model called along each path that was recorded whole.
+
+    Parameters
+    ----------
+    passes
+        For each path, by what identifies it: the calls, the outputs of the model (None where they are not known), and
+        the names of the rows that count calls, by `Call.key`.
+    unrecorded
+        Names of the rows that count calls along other paths too.
+    recorded
+        Whether it was recorded; otherwise it was traced.
+    """
+
+    def __init__(
+        self,
+        passes: Mapping[int, tuple[Sequence[Call], Sequence[Call | Value] | None, Mapping[Any, str]]],
+        unrecorded: Iterable[str] = (),
+        recorded: bool = True,
+    ) -> None:
+        self.passes = dict(passes)
+        self.unrecorded = frozenset(unrecorded)
+        self.recorded = recorded
+
+    def __add__(self, other: Program) -> Program:
+        return Program({**other.passes, **self.passes}, self.unrecorded | other.unrecorded)
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    if isinstance(result, Tensor):
+        yield result
+        return
+    if isinstance(result, Mapping):
+        result = result.values()
+    elif not isinstance(result, tuple | list):
+        result = vars(result).values() if hasattr(result, "__dict__") else ()
+    for each in result:
+        yield from _tensors(each)
 
 
 def _weights(inputs: list[Call | Value]) -> tuple[Call | Value, ...]:

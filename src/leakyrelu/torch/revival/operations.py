@@ -1,120 +1,251 @@
-"""Operations in a graph of `torch.fx`, classified by what they do to the units of a layer."""
+"""Operations on the units of a layer: what becomes of units, and of the constant each gives out, in each call."""
 
 from __future__ import annotations
 
-import operator
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-import torch.fx
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from leakyrelu.torch.activations.layers import CenteredLeakyReLU
-from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, READERS
-from leakyrelu.torch.revival.reinitialize import TRANSPOSED
+from leakyrelu.torch.graph.calls import Call, Value
+from leakyrelu.torch.graph.layout_rules import reduced_axes
 
-RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, CenteredLeakyReLU)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-PRODUCERS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity)
-_WINDOWS = (  # zeros become zeros; nothing simple is known of other constants
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-)
-_AVERAGES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)  # a constant stays itself
-_MODULES = ((BATCH_NORMS, "norm"), (DROPOUTS, "same"), (_AVERAGES, "average"), (_WINDOWS, "window"))
-_FUNCTIONS: dict[Any, str] = {
-    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), "same"),
-    **dict.fromkeys((F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), "window"),
-    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), "average"),
-    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), "window"),
-    **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), "window"),
-    **dict.fromkeys((torch.flatten, torch.reshape), "flatten"),
-    torch.mean: "mean",
-}
-_METHODS = {"mean": "mean", "flatten": "flatten", "view": "flatten", "reshape": "flatten", "contiguous": "same"}
-_SHAPE_METHODS = ("size", "dim", "numel")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Way = Literal["zero", "linear", "own"]
+"""What is asked of the calls that units pass: that silent units stay constant, that they are linear in each unit, or
+only that each unit stays apart from the others."""
 
 
-def operation_kind(node: torch.fx.Node, module: nn.Module | None) -> str:
-    """Return what an operation does to units, or "" where that is not known.
+OTHER = -1.0
+"""Label of numbers that are of no unit asked for."""
 
-    "norm" normalizes each; "same" leaves them; "average" takes the mean of each over its positions, "mean" too, and
-    drops the positions; "window" pools within windows; "flatten" joins the positions of a unit into inputs of a linear
-    layer, and "rows" may do so: a size in numbers does not show whether a row is a sample.
+
+class NotRevivableError(Exception):
+    """The reason why the units of a layer are left."""
+
+
+class Marks(NamedTuple):
+    """Where units lie in a tensor, and what they give out there.
+
+    `labels` has the shape of the tensor: 1 + the number of the unit, `OTHER` for other data, 0 where padding put 0.
+    `constants` holds a number for each unit.
     """
-    if isinstance(module, nn.Flatten):
-        return "flatten" if (module.start_dim, module.end_dim) == (1, -1) else ""
-    if module is not None:
-        return next((kind for kinds, kind in _MODULES if isinstance(module, kinds)), "")
-    if node.op == "call_function":
-        kind = _FUNCTIONS.get(node.target, "")
-    else:
-        kind = _METHODS.get(str(node.target), "") if node.op == "call_method" else ""
-    if kind == "mean":
-        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        over = tuple(axes) if isinstance(axes, tuple | list) else (axes,)
-        plain = "keepdim" not in node.kwargs and len(node.args) < 3
-        return kind if plain and over in ((2, 3), (-2, -1), (-1, -2), (2,), (-1,), (2, 3, 4)) else ""
-    if kind != "flatten":
-        return kind
-    # x.flatten(1), torch.flatten(x, 1), x.view(batch, -1), x.reshape((batch, -1))
-    rest = list(node.args[1:])
-    if len(rest) == 1 and isinstance(rest[0], tuple | list):
-        rest = list(rest[0])
-    if node.target in ("view", "reshape", torch.reshape):
-        if len(rest) != 2 or not isinstance(rest[1], int):
-            return ""
-        # A size in numbers, as in view(-1, 320), may part samples or join them.
-        return kind if _is_batch_size(rest[0]) else "rows" if isinstance(rest[0], int) else ""
-    start = rest[0] if rest else node.kwargs.get("start_dim", 0)
-    return kind if start == 1 and len(rest) < 2 and "end_dim" not in node.kwargs else ""
+
+    labels: Tensor
+    constants: Tensor
 
 
-def called_rectifier(node: torch.fx.Node) -> str | None:
-    """Return the kind of the rectifier that this operation is, where it is a call of a function."""
-    if node.op == "call_function":
-        reader = FUNCTIONS.get(node.target)
-    else:
-        reader = READERS.get(str(node.target).removesuffix("_")) if node.op == "call_method" else None
-    try:
-        rectifier = reader(node.args, node.kwargs) if reader is not None else None
-    except TypeError:  # its slope is computed by the model
-        return None
-    return rectifier.kind if rectifier is not None else None
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.split())
 
 
-def first_input(node: torch.fx.Node) -> torch.fx.Node | None:
-    """Return the operation whose result is the first argument."""
-    first: Any = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
-    return first if isinstance(first, torch.fx.Node) else None
+_MOVES = _names(
+    "reshape reshape_as flatten unflatten view view_as unsafe_view squeeze unsqueeze ravel Flatten Unflatten permute "
+    "transpose swapaxes swapdims mT mH adjoint t T H numpy_T movedim moveaxis expand expand_as broadcast_to repeat "
+    "tile repeat_interleave cat concat concatenate stack narrow chunk split split_with_sizes tensor_split unsafe_chunk "
+    "unsafe_split select unbind getitem roll flip pixel_shuffle PixelShuffle pixel_unshuffle PixelUnshuffle "
+    "channel_shuffle native_channel_shuffle pad ZeroPad2d unfold"
+)
+_SAME = _names(
+    "to float half double bfloat16 type type_as cpu cuda requires_grad detach data alias contiguous clone positive "
+    "dropout dropout1d dropout2d dropout3d feature_dropout Dropout Dropout1d Dropout2d Dropout3d Identity"
+)
+_ALONE = _names(  # functions of each number alone
+    "neg negative abs absolute square sqrt exp exp2 expm1 log1p sin cos tan tanh arctan atan sigmoid erf erfc pow "
+    "round floor ceil trunc clamp clip clamp_min clamp_max relu leaky_relu rrelu relu6 threshold hardtanh elu selu "
+    "celu gelu silu mish softplus softsign hardswish hardsigmoid logsigmoid tanhshrink softshrink hardshrink Sigmoid "
+    "Tanh GELU SiLU ELU SELU Softplus Hardswish Hardsigmoid Mish"
+)
+_PRODUCTS = _names("mul rmul imul multiply div idiv divide truediv itruediv true_divide")
+_SUMS = _names("add radd iadd sub rsub isub subtract")
+_MEANS = _names("mean sum")
+_REDUCTIONS = _MEANS | {"amax", "amin", "max", "min", "norm", "std", "var"}
+_LINEAR_WINDOWS = ("avg_pool", "AvgPool", "adaptive_avg_pool", "AdaptiveAvgPool")
+_WINDOWS = (*_LINEAR_WINDOWS, "max_pool", "MaxPool", "adaptive_max_pool", "AdaptiveMaxPool", "lp_pool")
+_RESIZED = frozenset(("interpolate", "upsample", "Upsample", "upsample_nearest", "upsample_bilinear"))
 
 
-def reads_shape(node: torch.fx.Node) -> bool:
-    """Whether this reads the shape of a tensor, and no numbers."""
-    return (node.op == "call_method" and node.target in _SHAPE_METHODS) or (
-        node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim")
+def described(call: Call | Value) -> str:
+    """Name a call for a message: the layer, or the function and the module that calls it."""
+    if isinstance(call, Value):
+        return call.name or "the network's input"
+    if isinstance(call.function, type):
+        return call.module or call.name
+    return f"{call.name}()" + (f" in {call.module}" if call.module else "")
+
+
+def origin(value: Call | Value) -> str:
+    """Name what feeds a tensor."""
+    sources = " and ".join(value.sources[:2])
+    return sources or described(value)
+
+
+def passed(
+    call: Call, marks: Mapping[Call | Value, Marks], way: Way, module: nn.Module | None, in_front: bool
+) -> Marks:
+    """Return where units lie behind a call, and what they give out; `NotRevivableError` where that may not be.
+
+    `module` is the layer that was called, for one that was not looked into; `in_front` is whether the call stands in
+    front of the activation.
+    """
+    found = [each for each in dict.fromkeys(call.inputs) if each in marks]
+    first = marks[found[0]]
+    where = described(call)
+    refusal = NotRevivableError(
+        f"they come out of {where}, not out of a layer" if in_front else f"their output goes into {where}"
     )
+    name = call.name
+    constants = first.constants
+    if any(not torch.equal(marks[each].constants, constants) for each in found):
+        raise refusal
+    if name in _MOVES:
+        return Marks(_moved(call, marks, module, refusal), constants)
+    if name in _SAME:
+        return first
+    kind = name.partition("_with")[0].rstrip("123d")
+    if kind in _WINDOWS or name in _RESIZED:
+        if call.output:  # the places of maxima
+            raise refusal
+        if kind in _WINDOWS and not (way == "own" or kind in _LINEAR_WINDOWS[2:] or not bool(constants.any())):
+            raise NotRevivableError(f"the mean cannot be folded through {where}")
+        if way == "linear" and kind in _WINDOWS and kind not in _LINEAR_WINDOWS:
+            raise NotRevivableError(f"between them and their weights stands {where}, which is not linear")
+        dimensions = int(name.partition("d_with")[0].rstrip("d")[-1]) if kind in _WINDOWS else len(call.shape) - 2
+        labels = _one_place(first.labels, range(len(call.shape) - dimensions, len(call.shape)), where)
+        return Marks(labels.expand(call.shape), constants)
+    if name in _REDUCTIONS and len(call.inputs) == 1 and not call.output:
+        axes = reduced_axes(call)
+        if axes is None or (way == "linear" and name not in _MEANS) or (name != "mean" and bool(constants.any())):
+            raise refusal
+        labels = _one_place(first.labels, axes, where)
+        return Marks(labels.reshape(call.shape), constants)
+    numbers = len(call.inputs) == 1
+    if name in _PRODUCTS | _SUMS and len(call.inputs) == 2:
+        return Marks(_joined(call, marks, way, in_front, refusal), constants)
+    if name in _PRODUCTS and numbers:
+        return Marks(first.labels, _computed(call, module, constants, refusal))
+    rectifies = call.key is not None or name == "prelu"
+    if (name in _ALONE or name in _SUMS or rectifies) and call.shape == tuple(first.labels.shape):
+        if way == "linear" and name not in ("neg", "negative"):
+            raise NotRevivableError(f"between them and their weights stands {where}, which is not linear")
+        if rectifies and not numbers and bool(constants.any()) and way == "zero":
+            raise refusal
+        exact = numbers and way == "zero"
+        return Marks(first.labels, _computed(call, module, constants, refusal) if exact else constants)
+    raise refusal
 
 
-def _is_batch_size(value: object) -> bool:
-    """Whether this is ``x.size(0)``, ``x.size()[0]`` or ``x.shape[0]``."""
-    if not isinstance(value, torch.fx.Node):
-        return False
-    if value.op == "call_method" and value.target == "size":
-        return [*value.args[1:], *value.kwargs.values()] == [0]
-    of = value.args[0] if value.target is operator.getitem else None
-    return isinstance(of, torch.fx.Node) and reads_shape(of) and value.args[1:] == (0,)
+def _joined(
+    call: Call, marks: Mapping[Call | Value, Marks], way: Way, in_front: bool, refusal: NotRevivableError
+) -> Tensor:
+    """Follow units through a sum or product of two tensors."""
+    both = [marks[each].labels.broadcast_to(call.shape) for each in call.inputs if each in marks]
+    other = next((each for each in call.inputs if each not in marks), None)
+    if call.name in _PRODUCTS:
+        if other is None and (way == "linear" or not torch.equal(*both)):
+            raise refusal
+        if call.name not in ("mul", "rmul", "imul", "multiply") and (call.inputs[0] not in marks or other is None):
+            raise refusal  # they divide
+        if bool(marks[next(each for each in call.inputs if each in marks)].constants.any()):
+            raise refusal
+        return both[0]
+    if other is None and torch.equal(*both) and not bool(marks[call.inputs[0]].constants.any()):
+        return both[0]
+    if other is not None and other.is_weight and way == "own":
+        return both[0]
+    what = f"{call.name}()" + (f" in {call.module}" if call.module else "")
+    if in_front:
+        branches = " and ".join(dict.fromkeys(origin(each) for each in call.inputs))
+        raise NotRevivableError(f"they come out of a sum of {branches} ({what}), so they are units of both branches")
+    beside = origin(other) if other is not None else "itself"
+    raise NotRevivableError(f"their output goes into a sum with {beside} ({what}), so they are units of both branches")
 
 
-def operation_name(node: torch.fx.Node) -> str:
-    """Return the name of an operation for a message."""
-    if node.op == "call_module":
-        return str(node.target)
-    if node.op == "placeholder":
-        return "the network's input"
-    if node.target in (operator.add, operator.iadd, torch.add):
-        return "an addition"
-    return getattr(node.target, "__name__", str(node.target)) + "()"
+def _one_place(labels: Tensor, axes: Any, where: str) -> Tensor:
+    """Keep one index of axes along which every unit lies; raise where these axes hold different units."""
+    for axis in axes:
+        first = labels.narrow(axis, 0, min(1, labels.shape[axis]))
+        if labels.stride(axis) and labels.shape[axis] > 1:
+            first = labels.amax(axis, keepdim=True)
+            if not bool(((labels == first) | (labels == 0) | (first <= 0)).all()):
+                raise NotRevivableError(f"{where} takes them together with other units")
+            first = torch.where(first == 0, labels.amin(axis, keepdim=True), first)
+        labels = first
+    return labels
+
+
+def along(labels: Tensor, axis: int, where: str) -> Tensor:
+    """Return the labels along one axis, on which alone the units must lie."""
+    axis %= labels.ndim
+    return _one_place(labels, [each for each in range(labels.ndim) if each != axis], where).reshape(-1)
+
+
+def _moved(
+    call: Call, marks: Mapping[Call | Value, Marks], module: nn.Module | None, refusal: NotRevivableError
+) -> Tensor:
+    """Run a call that moves numbers on labels in place of these."""
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(argument(each) for each in value)
+        if not isinstance(value, Call | Value):
+            return value
+        labels = marks[value].labels if value in marks else torch.full((), OTHER).expand(value.shape)
+        return labels.contiguous() if call.name in ("view", "view_as", "unsafe_view") else labels
+
+    args, kwargs = argument(call.args), {name: argument(value) for name, value in call.kwargs.items()}
+    if call.name == "getitem" and any(isinstance(each, Call | Value) for each in leaves(call.args[1:])):
+        raise refusal  # the numbers of the index are not recorded
+    if call.name == "pad":
+        mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
+        value = args[3] if len(args) > 3 else kwargs.get("value")
+        if mode == "constant" and value not in (None, 0, -math.inf):
+            raise refusal
+        args, kwargs = args[:2], {**{key: kwargs[key] for key in ("input", "pad") if key in kwargs}, "mode": mode}
+    try:
+        result = (module.forward if module is not None else call.function)(*args, **kwargs)
+    except Exception:
+        raise refusal from None
+    result = result if call.output is None else result[call.output]
+    if not isinstance(result, Tensor) or tuple(result.shape) != call.shape:
+        raise refusal
+    return result
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what tuples, lists and dicts hold, however deep."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if not isinstance(value, tuple | list):
+        yield value
+        return
+    for each in value:
+        yield from leaves(each)
+
+
+def keeps_shape(name: str) -> bool:
+    """Whether a call of this name gives out as many numbers as it takes, in the same places."""
+    return name in _SAME | _ALONE or "Norm" in name or name.endswith("_norm")
+
+
+def pools(name: str) -> bool:
+    """Whether a call of this name pools within windows."""
+    return name.rstrip("123d") in _WINDOWS
+
+
+def _computed(call: Call, module: nn.Module | None, constants: Tensor, refusal: NotRevivableError) -> Tensor:
+    """Compute what a function of each number alone makes of the constants."""
+    if not bool(constants.any()) and (call.name in _PRODUCTS or "prelu" in call.name):
+        return constants
+    args = tuple(constants.clone() if isinstance(each, Call | Value) else each for each in call.args)
+    kwargs = {key: constants.clone() if isinstance(each, Call | Value) else each for key, each in call.kwargs.items()}
+    try:
+        result = (module.forward if module is not None else call.function)(*args, **kwargs)
+    except Exception:
+        raise refusal from None
+    if not isinstance(result, Tensor) or result.shape != constants.shape or not bool(result.isfinite().all()):
+        raise refusal
+    return result.double()

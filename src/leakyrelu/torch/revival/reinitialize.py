@@ -1,90 +1,189 @@
-"""Reinitialization of the units of one layer: fresh rows, zero columns, and reset state of the optimizer."""
+"""Reinitialization of the units of one activation: fresh rows, zero columns, and reset state of the optimizer."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from leakyrelu.torch.revival.layers import TRANSPOSED
+from leakyrelu.torch.revival.operations import NotRevivableError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
-    Entries = tuple[Tensor, Any]  # entries of a tensor that were set, by their index
+    from leakyrelu.torch.revival.layers import Layer
 
+    Entries = tuple[Tensor, Tensor]  # entries of a tensor that were set, as a mask
 
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-class Consumer(NamedTuple):
-    """Layer that takes the units: of its inputs, `each` in a row are one unit."""
-
-    module: Any
-    each: int
-    constants: Tensor | None  # outputs of the units, where they are not 0
+_DRAWN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+_RESET = {"running_mean": 0.0, "running_var": 1.0, "weight": 1.0, "bias": 0.0}
 
 
 @dataclass
 class Plan:
-    """Units of one layer, and the modules that hold their parameters and statistics."""
+    """Units of one activation, and what is done to the tensors that make and take them.
+
+    Labels of tensors are 0, or 1 + the number of a unit. `flips` is whether the sign of the units is changed, so that
+    they fire where they were silent, in place of drawing them again.
+    """
 
     name: str
     units: tuple[int, ...]
-    producer: nn.Module
-    norms: list[nn.Module]
-    consumers: list[Consumer]
+    flips: bool
+    set_first: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # tensor, labels, values by unit
+    folded: list[tuple[Layer, Tensor, Tensor]] = field(default_factory=list)
+    scaled: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # tensor, labels, factors by unit
+    renewed: list[tuple[Layer, Tensor]] = field(default_factory=list)
+    reset_to: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)
+    turned: list[tuple[Layer, Tensor]] = field(default_factory=list)
+    cut: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def fold(self) -> None:
-        """Add the constant outputs of the units to the biases of the consumers."""
-        for module, each, constants in self.consumers:
-            if constants is None:
-                continue
-            weight, bias = module.weight, module.bias
-            if isinstance(module, nn.Linear):
-                bias += weight[:, _columns(self.units, each)] @ constants.repeat_interleave(each).to(weight)
-            else:
-                whole = weight.flatten(2).sum(2)
-                for unit, constant in zip(self.units, constants.tolist(), strict=True):
-                    rows, column = _kernels(module, unit)
-                    bias[rows] += whole[rows, column] * constant
+    def extend(self, other: Plan) -> None:
+        """Add what is done to layers in front of a normalization."""
+        self.scaled += other.scaled
+        self.renewed += other.renewed
+        self.reset_to += other.reset_to
+        self.turned += other.turned
 
-    def renew(self, initializer: Callable[[nn.Module], object] | None, changed: list[Entries]) -> None:
-        """Draw the rows of the producer again, and reset the norms between it and the consumers."""
-        fresh: Any = copy.deepcopy(self.producer)
-        if initializer:
-            initializer(fresh)
+    # Layers that make the units
+
+    def renew(self, layer: Layer, channels: Tensor) -> None:
+        """Draw the rows of a layer again."""
+        if not isinstance(layer.module, _DRAWN):
+            raise NotRevivableError(f"the weights of {layer.name} are those of no layer that can draw them again")
+        self.renewed.append((layer, channels))
+
+    def scale_rows(self, layer: Layer, channels: Tensor) -> None:
+        """Change the sign of what a layer or normalization makes."""
+        rows = layer.rows(channels)
+        names = ("weight", "bias") if "weight" in rows else ("running_mean",)
+        factors = torch.full((int(channels.max()),), -1.0, dtype=torch.float64)
+        self.scaled += [(layer.tensors[name], rows[name], factors) for name in names if name in rows]
+
+    def reset(self, layer: Layer, channels: Tensor) -> None:
+        """Set weights and statistics of a normalization back to where they begin."""
+        self.reset_to += [(layer.tensors[name], channels, _RESET[name]) for name in layer.tensors]
+
+    def reset_affine(self, layer: Layer, channels: Tensor) -> None:
+        """Set the weights of a normalization alone, so that units fire where they never did."""
+        self.turned.append((layer, channels))
+
+    # Layers that take them
+
+    def take(self, layer: Layer, units: Tensor, constants: Tensor, slopes: Tensor, padded: bool) -> None:
+        """Make every weight zero that takes the units, or scale it by what a change of sign takes."""
+        columns = layer.columns(units)
+        if self.flips:
+            self.scaled.append((layer.tensors["weight"], columns, -slopes))
+            return
+        if bool(constants.any()):
+            if "bias" not in layer.tensors:
+                raise NotRevivableError(
+                    f"what they give out on average cannot be folded into {layer.name}: it has no bias"
+                )
+            if layer.kind == "transposed" or padded:
+                raise NotRevivableError(f"what they give out on average cannot be folded into {layer.name}: it pads")
+            self.folded.append((layer, columns, constants))
+        self.cut.append((layer.tensors["weight"], columns))
+
+    def take_by_norm(self, layer: Layer, units: Tensor, constants: Tensor, slopes: Tensor) -> None:
+        """Let a normalization give out what it gave out: its weight becomes zero, its bias that number."""
+        mean, variance = layer.tensors.get("running_mean"), layer.tensors.get("running_var")
+        weight, bias = layer.tensors["weight"], layer.tensors.get("bias")
+        if layer.kind != "batch_norm":
+            mean = variance = None
+        rows = units > 0
+        made = units[rows].long() - 1
+        if self.flips:
+            if mean is None or variance is None:
+                raise NotRevivableError(
+                    f"their output goes into {layer.name}, which has no running statistics to be scaled with them"
+                )
+            old = variance[rows].double().cpu()
+            slope = slopes[made]
+            new = old / slope**2
+            factor = -slope * ((new + layer.eps) / (old + layer.eps)).sqrt()
+            for tensor, factors in ((mean, -1 / slope), (variance, slope**-2), (weight, factor)):
+                self.scaled.append((tensor, units, torch.zeros(len(slopes)).double().index_put_((made,), factors)))
+            return
+        out = torch.zeros(len(made), dtype=torch.float64)
+        if mean is not None and variance is not None:
+            deviation = (variance[rows].double() + layer.eps).sqrt().cpu()
+            out = (constants[made] - mean[rows].double().cpu()) / deviation * weight[rows].double().cpu()
+        if bias is None:
+            if bool(out.any()):
+                raise NotRevivableError(f"{layer.name} has no bias to hold what it gives out for them")
         else:
-            fresh.reset_parameters()
-        rows = list(self.units)
-        for name in ("weight", "bias"):
-            parameter = getattr(self.producer, name, None)
-            if parameter is None:
-                continue
-            places: list[Any] = [rows]
-            if name == "weight" and isinstance(self.producer, TRANSPOSED):
-                places = [_kernels(self.producer, unit) for unit in rows]
-            for where in places:
-                parameter[where] = getattr(fresh, name)[where]
-                changed.append((parameter, where))
-        for norm in self.norms:
-            for name, value in (("running_mean", 0.0), ("running_var", 1.0), ("weight", 1.0), ("bias", 0.0)):
-                tensor = getattr(norm, name, None)
-                if tensor is not None:
-                    tensor[rows] = value
-                    changed.append((tensor, rows))
+            values = torch.zeros(len(slopes), dtype=torch.float64)
+            values[made] = (out + bias[rows].double().cpu()).detach()
+            self.set_first.append((bias, units, values))
+        self.set_first.append((weight, units, torch.zeros(len(slopes), dtype=torch.float64)))
+        if mean is not None and variance is not None:
+            self.reset_to += [(mean, units, 0.0), (variance, units, 1.0)]
 
-    def cut(self, changed: list[Entries]) -> None:
-        """Make every weight of the consumers that takes these units zero."""
-        for module, each, _ in self.consumers:
-            if isinstance(module, nn.Linear):
-                places: list[Any] = [(slice(None), _columns(self.units, each))]
-            else:
-                places = [unit if isinstance(module, TRANSPOSED) else _kernels(module, unit) for unit in self.units]
-            for where in places:
-                module.weight[where] = 0.0
-                changed.append((module.weight, where))
+
+def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] | None) -> list[Entries]:
+    """Change the model as planned; return the entries that were set.
+
+    What holds the present output goes first, and zero columns last: a revived unit may be an input of another.
+    """
+    changed: list[Entries] = []
+    plans = list(plans)
+    for plan in plans:
+        for layer, columns, constants in plan.folded:
+            weight, bias = layer.tensors["weight"], layer.tensors["bias"]
+            bias += (weight * _by_unit(columns, constants, weight)).flatten(1).sum(1)
+        for tensor, labels, values in plan.set_first:
+            mask = _mask(labels, tensor)
+            tensor[mask] = _by_unit(labels, values, tensor)[mask]
+            changed.append((tensor, mask))
+    for plan in plans:
+        for tensor, labels, factors in plan.scaled:
+            mask = _mask(labels, tensor)
+            tensor[mask] *= _by_unit(labels, factors, tensor)[mask]
+            changed.append((tensor, mask))
+    for plan in plans:
+        for layer, channels in plan.renewed:
+            fresh: Any = copy.deepcopy(layer.module)
+            fresh.reset_parameters() if initializer is None else initializer(fresh)
+            rows = layer.rows(channels)
+            for name in ("weight", "bias"):
+                if name in rows:
+                    mask = _mask(rows[name], layer.tensors[name])
+                    layer.tensors[name][mask] = getattr(fresh, name)[mask]
+                    changed.append((layer.tensors[name], mask))
+        for tensor, labels, value in plan.reset_to:
+            mask = _mask(labels, tensor)
+            tensor[mask] = value
+            changed.append((tensor, mask))
+        for layer, channels in plan.turned:
+            weight = layer.tensors["weight"]
+            mask = _mask(channels, weight)
+            weight[mask] = torch.where(weight[mask] > 0, -1.0, 1.0).to(weight)
+            changed.append((weight, mask))
+            if "bias" in layer.tensors:
+                layer.tensors["bias"][mask] = 0.0
+                changed.append((layer.tensors["bias"], mask))
+    for plan in plans:
+        for tensor, labels in plan.cut:
+            mask = _mask(labels, tensor)
+            tensor[mask] = 0.0
+            changed.append((tensor, mask))
+    return changed
+
+
+def _mask(labels: Tensor, tensor: Tensor) -> Tensor:
+    return (labels > 0).to(tensor.device)
+
+
+def _by_unit(labels: Tensor, values: Tensor, like: Tensor) -> Tensor:
+    """Return a number for each entry: that of its unit, 0 for an entry of none."""
+    padded = torch.cat([torch.zeros(1, dtype=torch.float64), values.double()])
+    return padded[labels.clamp(min=0).long()].to(like)
 
 
 def reset_state(optimizer: torch.optim.Optimizer, changed: Iterable[Entries]) -> Iterator[str]:
@@ -107,14 +206,3 @@ def reset_state(optimizer: torch.optim.Optimizer, changed: Iterable[Entries]) ->
         yield f"optimizer ({type(optimizer).__name__}): {', '.join(sorted(names))} of these entries reset"
     if steps and "exp_avg_sq" in names:
         yield "  step is one number a parameter and stays: their first updates can exceed the learning rate"
-
-
-def _columns(units: Sequence[int], each: int) -> list[int]:
-    return [unit * each + i for unit in units for i in range(each)]
-
-
-def _kernels(module: Any, unit: int) -> tuple[slice, int]:
-    """Return where a convolution's weight takes this input channel, or a transposed one's makes this output channel."""
-    group, column = divmod(unit, module.weight.shape[1])
-    size = module.weight.shape[0] // module.groups
-    return slice(group * size, (group + 1) * size), column

@@ -6,7 +6,7 @@ The producer and the consumers of a unit come from the graph that `torch.fx` tra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,13 +15,14 @@ from torch import nn
 from leakyrelu._text import counted
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.torch._checks import require_module, trains
-from leakyrelu.torch.revival.reinitialize import reset_state
-from leakyrelu.torch.revival.unit_graph import NotRevivableError, trace_units
+from leakyrelu.torch.normalization.layer import NormLeakyReLU
+from leakyrelu.torch.revival.operations import NotRevivableError
+from leakyrelu.torch.revival.reinitialize import Plan, carry_out, reset_state
+from leakyrelu.torch.revival.traced import traced_program
+from leakyrelu.torch.revival.unit_graph import UnitGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from leakyrelu.torch.revival.reinitialize import Entries, Plan
 
 __all__ = ["Revival", "revive"]
 
@@ -38,6 +39,8 @@ class Revival:
         (layer, indices, reason) for silent units that were left as they are.
     optimizer
         What was reset in the optimizer's state, in words.
+    flipped
+        Those of the revived units whose sign was changed, as they had a slope: they are always on on these data.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class Revival:
     revived: Mapping[str, tuple[int, ...]]
     left: tuple[tuple[str, tuple[int, ...], str], ...]
     optimizer: tuple[str, ...]
+    flipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def units(self) -> int:
@@ -60,7 +64,10 @@ class Revival:
     def __repr__(self) -> str:
         left = sum(len(units) for _, units, _ in self.left)
         lines = [f"{counted(self.units, 'unit')} revived, {left} left"]
-        lines += [f"  revived  {name}: {counted(len(units), 'unit')}" for name, units in self.revived.items()]
+        for name, units in self.revived.items():
+            flipped = len(self.flipped.get(name, ()))
+            note = f", the sign of {flipped} changed, which are always on now" if flipped else ""
+            lines.append(f"  revived  {name}: {counted(len(units), 'unit')}{note}")
         lines += [f"  left  {name}: {counted(len(units), 'unit')}, {reason}" for name, units, reason in self.left]
         lines += [f"  {line}" for line in self.optimizer]
         return "\n".join(lines)
@@ -145,25 +152,31 @@ def revive(
     silent = [(layer, tuple(layer.silent_units.tolist())) for layer in report.layers if len(layer.silent_units)]
     if not silent:
         return Revival({}, (), ())
-    try:
-        graph = trace_units(model, report.layers)
-    except NotRevivableError as reason:
-        return Revival({}, tuple((layer.name, units, str(reason)) for layer, units in silent), ())
     left: list[tuple[str, tuple[int, ...], str]] = []
     plans: list[Plan] = []
+    try:
+        graph = _graph(model, report)
+    except NotRevivableError as reason:
+        return Revival({}, tuple((layer.name, units, str(reason)) for layer, units in silent), ())
     for layer, units in silent:
-        try:
-            plans.append(graph.plan(layer, units, fold_mean))
-        except NotRevivableError as reason:
-            left.append((layer.name, units, str(reason)))
-    changed: list[Entries] = []
+        for plan in graph.plans(layer, units, fold_mean):
+            if isinstance(plan, Plan):
+                plans.append(plan)
+            else:
+                left.append((layer.name, *plan))
     with torch.no_grad():
-        # Fresh rows of every layer first, zero columns after them: a revived unit may be an input of another.
-        for plan in plans:
-            plan.fold()
-        for plan in plans:
-            plan.renew(initializer, changed)
-        for plan in plans:
-            plan.cut(changed)
+        changed = carry_out(plans, initializer)
     words = reset_state(optimizer, changed) if optimizer is not None else ()
-    return Revival({plan.name: plan.units for plan in plans}, tuple(left), tuple(words))
+    revived: dict[str, tuple[int, ...]] = {}
+    for plan in plans:
+        revived[plan.name] = tuple(sorted((*revived.get(plan.name, ()), *plan.units)))
+    return Revival(revived, tuple(left), tuple(words), {plan.name: plan.units for plan in plans if plan.flips})
+
+
+def _graph(model: nn.Module, report: Report) -> UnitGraph:
+    if any(isinstance(module, NormLeakyReLU) for module in model.modules()):
+        raise NotRevivableError(
+            "the model holds layers that save_memory joined: take them apart with restore(model), diagnose it again, "
+            "and call save_memory afterwards"
+        )
+    return UnitGraph(model, report.program or traced_program(model, report.layers))

@@ -1,325 +1,275 @@
-"""Producer and consumers of the units of a layer, in the graph that `torch.fx` traces."""
+"""Producers and consumers of the units of an activation, and what reviving them does to each."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.fx
-from torch import Tensor, nn
+from torch import Tensor
 
-from leakyrelu._text import type_and_first_line, with_article
-from leakyrelu.torch.activations.layers import CenteredLeakyReLU
-from leakyrelu.torch.diagnosis.unit_axes import PRODUCER_MODULES
-from leakyrelu.torch.graph.call_sites import CallSite, LayerKey, layer_names
-from leakyrelu.torch.graph.functions import is_in_place
-from leakyrelu.torch.graph.tracing import trace
-from leakyrelu.torch.normalization.layer import NormLeakyReLU
-from leakyrelu.torch.revival.operations import (
-    BATCH_NORMS,
-    DROPOUTS,
-    PRODUCERS,
-    RECTIFIERS,
-    called_rectifier,
-    first_input,
-    operation_kind,
-    operation_name,
-    reads_shape,
-)
-from leakyrelu.torch.revival.reinitialize import TRANSPOSED, Consumer, Plan
+from leakyrelu.diagnosis.layout import unit_axes
+from leakyrelu.torch.graph.calls import Call, Value
+from leakyrelu.torch.revival.call_graph import CallGraph
+from leakyrelu.torch.revival.layers import NORMS, Layer
+from leakyrelu.torch.revival.operations import OTHER, Marks, NotRevivableError, along, described
+from leakyrelu.torch.revival.reinitialize import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from leakyrelu.diagnosis.layer import Layer
+    from leakyrelu.diagnosis import layer as diagnosis
+    from leakyrelu.torch.revival.operations import Way
 
-
-class NotRevivableError(Exception):
-    """The reason why the units of a layer are left."""
-
-
-class _Path(NamedTuple):
-    """The consumers of the units of a layer, and the norms in between."""
-
-    layer: Layer
-    units: tuple[int, ...]
-    norms: list[nn.Module]
-    consumers: list[Consumer]
+    Labels = Mapping[Call, Tensor]  # where the units lie in what a call is made of, or in its result
 
 
-class UnitGraph:
-    """Graph of a model by `torch.fx`, with the producers and consumers of its units."""
+class UnitGraph(CallGraph):
+    """The calls of a model, with the producers and consumers of its units."""
 
-    def __init__(self, model: nn.Module, graph: torch.fx.Graph, layers: Sequence[Layer]) -> None:
-        self.model = model
-        self.layers = layers  # all of the report
-        self.modules = dict(model.named_modules(remove_duplicate=False))
-        self.nodes = list(graph.nodes)
-        self._take_over()
-        calls = [self.modules[node.target] for node in self.nodes if node.op == "call_module"]
-        self.uses = Counter(id(module) for module in calls)
-        owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
-        self.tied = {key for key, number in owners.items() if number > 1}
+    def plans(self, row: diagnosis.Layer, units: tuple[int, ...], fold_mean: bool) -> Iterable[Plan | tuple[Any, str]]:
+        """Plan how to revive units: those with a slope, and those without; a plan of them, or they and a reason."""
+        slopes = torch.as_tensor(row.negative_slope, dtype=torch.float64).expand(row.units)
+        for sloped in (False, True):
+            some = tuple(unit for unit in units if bool(slopes[unit] != 0) is sloped)
+            if not some:
+                continue
+            try:
+                yield self._plan(row, some, slopes, fold_mean)
+            except NotRevivableError as reason:
+                yield some, str(reason)
 
-    def _take_over(self) -> None:
-        """Give the users of `x` behind ``x.relu_()`` the result of that, which is what `x` holds by then."""
-        places = {node: place for place, node in enumerate(self.nodes)}
-        for place, node in enumerate(self.nodes):
-            before = first_input(node)
-            if before is not None and self._in_place(node):
-                later = {user for user in before.users if places[user] > place}
-                before.replace_all_uses_with(node, later.__contains__)
-
-    def _in_place(self, node: torch.fx.Node) -> bool:
-        if (module := self._module(node)) is not None:
-            return isinstance(module, RECTIFIERS) and getattr(module, "inplace", False) is True
-        return called_rectifier(node) is not None and is_in_place(node.target, node.args, node.kwargs)
-
-    def plan(self, layer: Layer, units: tuple[int, ...], fold_mean: bool) -> Plan:
-        """Find the producer and the consumers of these units; `NotRevivableError` where they must be left."""
-        node = self._node(layer.name)
-        slopes = torch.as_tensor(layer.negative_slope, dtype=torch.float64).expand(layer.units)[list(units)]
-        constants = torch.zeros(len(units), dtype=torch.float64)
-        means = torch.from_numpy(layer.output_mean[list(units)].copy())
-        sloped = bool((slopes != 0).any()) or isinstance(self._module(node), CenteredLeakyReLU)
-        if sloped or bool((means != 0).any()):
+    def _plan(self, row: diagnosis.Layer, units: tuple[int, ...], slopes: Tensor, fold_mean: bool) -> Plan:
+        calls = self.rows.get(row.name)
+        if row.name in self.unrecorded:
+            raise NotRevivableError(
+                "the model took another path there with some of the batches, which was not recorded whole: diagnose it "
+                "on batches of one path, and add up the reports"
+            )
+        if not calls:
+            name = row.name.partition(", call ")[0]
+            raise NotRevivableError(
+                "no call of the activation was recorded: diagnose the model again"
+                if self.recorded
+                else f"torch.fx sees other calls of {name} than the report"
+            )
+        constants = torch.zeros(row.units, dtype=torch.float64)
+        means = torch.from_numpy(row.output_mean.copy())
+        slope = slopes[units[0]]
+        shifted = "Centered" in row.kind
+        flips = bool(slope != 0) and not shifted and not fold_mean
+        if not flips and (bool(slope != 0) or shifted or bool((means[list(units)] != 0).any())):
             if not fold_mean:
-                what = "slope * x" if sloped else "a constant"
+                what = "slope * x" if bool(slope != 0) or shifted else "a constant"
                 raise NotRevivableError(
                     f"they still give out {what}, so cutting them off would change the network: train on, "
                     "or call revive with fold_mean=True"
                 )
-            constants = means
-        producer, norms = self._producer(node, layer.units)
-        path = _Path(layer, units, norms, [])
-        self._follow(node, 1 if isinstance(producer, nn.Linear) else None, constants, path)
-        if not path.consumers:
-            raise NotRevivableError("nothing takes their output")
-        return Plan(layer.name, units, producer, norms, path.consumers)
+            constants[list(units)] = means[list(units)]
+        labels = {call: _labels(call, row, units) for call in calls}
+        plan = Plan(row.name, units, flips)
+        self._make(labels, frozenset(units), plan, flips)
+        self._take({call: Marks(each, constants) for call, each in labels.items()}, slopes, plan)
+        return plan
 
-    def _node(self, name: str) -> torch.fx.Node:
-        target, _, place = name.partition(", call ")
-        found = [node for node in self.nodes if self._target(node) == target]
-        if place.isdecimal() and int(place) <= len(found):
-            found = [found[int(place) - 1]]
-        elif f"{name}, call 2" in (layer.name for layer in self.layers):
-            found = found[:1]
-        if len(found) != 1:
-            if not found and "()" in target:
-                return self._call(name)
-            raise NotRevivableError(
-                f"the activation is called {len(found)} times" if found else "there is no module of that name"
-            )
-        node: torch.fx.Node = found[0]
-        return node
+    # Producers
 
-    def _call(self, name: str) -> torch.fx.Node:
-        """Find the call of a function by the name that `watch` gave it."""
-        base = name.partition("()")[0] + "()"
-        calls = {other: nodes for other, nodes in self._calls.items() if other.startswith(base)}
-        if not calls:
-            raise NotRevivableError("the activation is a call of a function, not a module")
-        if set(calls) != {other for other in (layer.name for layer in self.layers) if other.startswith(base)}:
-            raise NotRevivableError(f"torch.fx sees other calls of {base} than the report")
-        if len(calls[name]) != 1:
-            raise NotRevivableError(f"the activation is called {len(calls[name])} times")
-        return calls[name][0]
-
-    @cached_property
-    def _calls(self) -> dict[str, list[torch.fx.Node]]:
-        """Calls of functions that rectify, by the names that `watch` gives them."""
-        keys = self._layer_keys(self.nodes)
-        for training in (True, False):  # the report may be of either
+    def _make(self, targets: Labels, units: frozenset[int], plan: Plan, flips: bool) -> None:
+        """Plan what happens to the layers that make the units which these calls are called on."""
+        missing = units
+        reason: NotRevivableError | None = None
+        keys, between = self._feeding(targets)
+        for key in keys:
+            group = self.groups[key]
+            layer = self.layers[group[0]]
             try:
-                other = self._layer_keys(trace(self.model, _is_leaf, training).nodes)
-            except Exception:
-                other = {}
-            if set(other) != set(keys):
-                raise NotRevivableError("the model calls other functions in training than in evaluation")
-        names = layer_names(list(keys))
-        return {names[key]: nodes for key, nodes in keys.items()}
+                self._check(layer, group)
+                channels, covered = self._channels(group, targets, missing, "linear" if flips else "own", between)
+                if covered:
+                    if layer.kind in NORMS:
+                        self._make_norm(layer, group, channels, covered, plan, flips)
+                    elif flips:
+                        plan.scale_rows(layer, channels)
+                    else:
+                        plan.renew(layer, channels)
+                    missing -= covered
+            except NotRevivableError as error:
+                reason = reason or error
+        if missing:
+            raise reason or NotRevivableError(f"they come out of {self._origin(targets)}, not out of a layer")
 
-    def _layer_keys(self, nodes: Iterable[torch.fx.Node]) -> dict[LayerKey, list[torch.fx.Node]]:
-        keys: dict[LayerKey, list[torch.fx.Node]] = {}
-        for node in nodes:
-            kind = called_rectifier(node)
-            if kind is not None:
-                inside, line = node.meta["caller"]
-                call_site = CallSite(f"{inside}.{kind}()" if inside else f"{kind}()", line)
-                producer = self._producer_name(node)
-                keys.setdefault(LayerKey(call_site, (producer,) if producer else (), 0, 0), []).append(node)
-        return keys
-
-    def _producer_name(self, node: torch.fx.Node) -> str | None:
-        """Return the layer that `watch` names as the producer of the input: in evaluation dropout returns its input."""
-        before = first_input(node)
-        while before is not None and isinstance(self._module(before), DROPOUTS):
-            before = first_input(before)
-        produces = before is not None and any(isinstance(self._module(before), kinds) for kinds, _ in PRODUCER_MODULES)
-        return self._target(before) if produces else None
-
-    @staticmethod
-    def _target(node: torch.fx.Node | None) -> str | None:
-        return str(node.target) if node is not None and node.op == "call_module" else None
-
-    def _module(self, node: torch.fx.Node) -> nn.Module | None:
-        return self.modules.get(str(node.target)) if node.op == "call_module" else None
-
-    def _producer(self, node: torch.fx.Node, units: int) -> tuple[nn.Module, list[nn.Module]]:
-        norms: list[nn.Module] = []
-        pooled = False
-        while True:
-            before = first_input(node)
-            if before is None:
-                raise NotRevivableError("their producer is not known")
-            if len([user for user in before.users if not reads_shape(user)]) > 1:
-                raise NotRevivableError(f"their producer, {operation_name(before)}, has other consumers too")
-            module = self._module(before)
-            kind = operation_kind(before, module)
-            if kind in ("same", "window", "average"):
-                pooled = pooled or kind != "same"
-                node = before
-                continue
-            if module is None:
-                raise NotRevivableError(f"they come out of {operation_name(before)}, not out of a layer")
-            self._refuse_shared(module, before)
-            if isinstance(module, PRODUCERS):
-                if pooled and isinstance(module, nn.Linear):
-                    raise NotRevivableError(f"what {before.target} makes is pooled along the units")
-                made = getattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels")
-                if made != units:
-                    raise NotRevivableError(f"the report counts {units} units, and {before.target} makes {made}")
-                return module, norms
-            if isinstance(module, BATCH_NORMS):
-                norms.append(module)
+    def _make_norm(
+        self, layer: Layer, group: Sequence[Call], channels: Tensor, units: frozenset[int], plan: Plan, flips: bool
+    ) -> None:
+        weight = layer.tensors.get("weight")
+        if flips and weight is not None:
+            plan.scale_rows(layer, channels)
+            return
+        reason = NotRevivableError(
+            f"between them and their weights stands {layer.name}, whose statistics are of several units together"
+        )
+        if not layer.is_mixing:
+            targets = {call: _spread_over(channels, layer, self.layers[call].data.shape) for call in group}
+            deeper = Plan(plan.name, plan.units, flips)
+            try:
+                self._make(targets, units, deeper, flips)
+                plan.extend(deeper)
+            except NotRevivableError as error:
+                reason = error
             else:
+                plan.scale_rows(layer, channels) if flips else plan.reset(layer, channels)
+                return
+        variance = layer.tensors.get("running_var")
+        if weight is None or (variance is not None and bool((variance[channels > 0] == 0).any())):
+            raise reason
+        plan.reset_affine(layer, channels)
+
+    def _feeding(self, targets: Labels) -> tuple[Iterable[int], set[Call | Value]]:
+        """Return the layers whose output reaches these calls, the nearest first, and all that lies between."""
+        pending = [self._data(call) for call in targets]
+        seen = set(pending)
+        keys: dict[int, None] = {}
+        while pending:
+            value = pending.pop(0)
+            if not isinstance(value, Call) or value.is_weight:
+                continue
+            if value in self.layers:
+                keys[self.layers[value].key] = None
+                continue
+            new = [each for each in dict.fromkeys(value.inputs) if each not in seen]
+            seen.update(new)
+            pending += new
+        return keys, seen | set(targets)
+
+    def _data(self, call: Call) -> Call | Value:
+        return self.layers[call].data if call in self.layers else call.inputs[0]
+
+    def _origin(self, targets: Labels) -> str:
+        return described(self._data(next(iter(targets))))
+
+    def _channels(
+        self,
+        group: Sequence[Call],
+        targets: Labels,
+        units: frozenset[int],
+        way: Way,
+        between: set[Call | Value],
+    ) -> tuple[Tensor, frozenset[int]]:
+        """Label the channels of a layer with the units that they are, and say which units these are."""
+        name = self.layers[group[0]].name
+        count = 0
+        starts = {}
+        for call in group:
+            numbers = self.layers[call].channels(call.shape)
+            count = numbers.shape[self.layers[call].axis(len(call.shape))]
+            starts[call] = Marks(numbers, torch.zeros(1, dtype=torch.float64))
+        others = (
+            f"{name} is used in several places"
+            if len(group) > 1
+            else f"their producer, {name}, has other consumers too"
+        )
+        ends = self.follow(starts, way, between, others)
+        if any(call not in targets for call in ends):
+            raise NotRevivableError(others)
+        if len(ends) < len(targets):
+            raise NotRevivableError(f"{name} feeds the activation in one call of {len(targets)}")
+        found: set[tuple[int, int]] = set()
+        for call, marks in ends.items():
+            found |= _pairs(marks.labels, targets[call])
+        of_unit, of_channel = Counter(unit for _, unit in found), Counter(channel for channel, _ in found)
+        channels = torch.zeros(count)
+        covered = set()
+        for channel, unit in found:
+            if unit - 1 in units and channel > 0:
+                if of_unit[unit] > 1 or of_channel[channel] > 1:
+                    raise NotRevivableError(f"they are not the units of {name}, which come apart or together behind it")
+                channels[channel - 1] = unit
+                covered.add(unit - 1)
+        return channels, frozenset(covered)
+
+    def _check(self, layer: Layer, group: Sequence[Call]) -> None:
+        """Raise for a layer whose weights cannot be set for these calls alone."""
+        if layer.computed:
+            raise NotRevivableError(f"the weights of {layer.name} are {layer.computed}")
+        if layer.kind == "layer_norm" and any(each.ndim > 1 for each in layer.tensors.values()):
+            raise NotRevivableError(f"{layer.name} has a weight for each position")
+        for name in ("weight", "bias"):
+            tensor = layer.tensors.get(name)
+            if tensor is None:
+                continue
+            if id(tensor) in self.tied:
+                raise NotRevivableError(f"the weights of {layer.name} are tied to those of another layer")
+            if not self.using[id(tensor)] <= set(group):
+                raise NotRevivableError(f"{layer.name} is used in several places")
+
+    # Consumers
+
+    def _take(self, starts: Mapping[Call, Marks], slopes: Tensor, plan: Plan) -> None:
+        """Plan what happens to the layers that take the units."""
+        ends = self.follow(starts, "linear" if plan.flips else "zero")
+        if not ends:
+            raise NotRevivableError("nothing takes their output")
+        for key in dict.fromkeys(self.layers[call].key for call in ends):
+            group = self.groups[key]
+            layer = self.layers[group[0]]
+            if any(call not in ends for call in group):
+                raise NotRevivableError(f"{layer.name} is used in several places")
+            if layer.kind in NORMS and layer.is_mixing:
                 raise NotRevivableError(
-                    f"between them and their weights stands {before.target} ({type(module).__name__})"
+                    f"their output goes into {layer.name}, whose statistics are of several units together"
                 )
-            node = before
-
-    def _refuse_shared(self, module: nn.Module, node: torch.fx.Node) -> None:
-        """Raise for a layer whose weights another call or parameter depends on."""
-        if self.uses[id(module)] > 1 and isinstance(module, (*PRODUCERS, *BATCH_NORMS)):
-            raise NotRevivableError(f"{node.target} is used in several places")
-        if any(id(parameter) in self.tied for parameter in module.parameters()):
-            raise NotRevivableError(f"the weights of {node.target} are tied to those of another layer")
-        if torch.nn.utils.parametrize.is_parametrized(module) or hasattr(module, "weight_g"):
-            raise NotRevivableError(f"the weights of {node.target} are parametrized")
-
-    def _follow(self, node: torch.fx.Node, each: int | None, constants: Tensor, path: _Path) -> None:
-        """Collect the consumers of the units, and the norms in between.
-
-        `each` is how many inputs of a linear layer are one unit: 1 behind a linear layer, 0 for as many as come out
-        behind a flattened convolution, None where they still are channels.
-        """
-        channels = path.layer.units
-        for user in node.users:
-            if reads_shape(user):
-                continue
-            module = self._module(user)
-            kind = operation_kind(user, module)
-            if module is not None and (isinstance(module, PRODUCERS) or kind == "norm"):
-                self._refuse_shared(module, user)
-            if module is not None and isinstance(module, PRODUCERS):
-                path.consumers.append(self._consumer(module, user, channels, each, constants))
-            elif module is not None and kind == "norm":
-                if getattr(module, "num_features", None) not in (None, channels):
-                    raise NotRevivableError(f"{user.target} does not keep them apart")
-                after = _normalized(module, path.units, constants)
-                path.norms.append(module)
-                self._follow(user, each, after, path)
-            elif kind in ("window", "average") and each is not None:  # no channels, so that it takes units together
-                raise NotRevivableError(f"their output goes into {operation_name(user)}")
-            elif kind == "window" and bool((constants != 0).any()):
-                raise NotRevivableError(f"the mean cannot be folded through {operation_name(user)}")
-            elif kind in ("same", "window", "average"):
-                self._follow(user, each, constants, path)
-            elif kind == "mean" and each is None:
-                self._follow(user, 1, constants, path)
-            elif kind == "flatten":
-                self._follow(user, each or 0, constants, path)
-            elif kind == "rows":
-                # The view has as many rows as there were samples only if it neither splits nor joins samples.
-                if path.layer.entries is None or self._rows_behind(user) != {path.layer.entries}:
-                    raise NotRevivableError(
-                        f"their output goes into {operation_name(user)} with a size in numbers, and the report does "
-                        "not show that a row is a sample behind it: call flatten(1) in its place"
-                    )
-                self._follow(user, each or 0, constants, path)
-            elif user.op == "output":
-                raise NotRevivableError("they are the network's output")
+            self._check(layer, group)
+            vectors, constants = [], [ends[call].constants for call in group]
+            for call in group:
+                labels = ends[call].labels
+                vectors.append(along(labels, self.layers[call].axis(labels.ndim), layer.name))
+            if any(not torch.equal(each, vectors[0]) for each in vectors) or any(
+                not torch.equal(each, constants[0]) for each in constants
+            ):
+                raise NotRevivableError(f"{layer.name} is used in several places")
+            padded = layer.padded or any(bool((ends[call].labels == 0).any()) for call in group)
+            units = vectors[0].clamp(min=0)
+            if layer.kind in NORMS:
+                if padded:
+                    raise NotRevivableError(f"their output is padded in front of {layer.name}")
+                plan.take_by_norm(layer, units, constants[0], slopes)
             else:
-                raise NotRevivableError(f"their output goes into {operation_name(user)}")
-
-    def _rows_behind(self, node: torch.fx.Node) -> set[int | None]:
-        """Entries of the batch axis that the report counted at the next activations."""
-        found: set[int | None] = set()
-        for user in node.users:
-            module = self._module(user)
-            if user in self._layers:
-                found.add(self._layers[user].entries)
-            elif isinstance(module, nn.Linear) or operation_kind(user, module) in ("same", "norm"):
-                found |= self._rows_behind(user)
-        return found
-
-    @cached_property
-    def _layers(self) -> dict[torch.fx.Node, Layer]:
-        found = {}
-        for layer in self.layers:
-            with contextlib.suppress(NotRevivableError):
-                found[self._node(layer.name)] = layer
-        return found
-
-    def _consumer(
-        self, module: Any, user: torch.fx.Node, channels: int, each: int | None, constants: Tensor
-    ) -> Consumer:
-        linear = isinstance(module, nn.Linear)
-        inputs: int = module.in_features if linear else module.in_channels
-        if each == 0 and inputs % channels == 0:
-            each = inputs // channels
-        if linear != (each is not None) or inputs != channels * (each or 1):
-            raise NotRevivableError(f"{user.target} takes {inputs} inputs, which are not {channels} units")
-        if not bool((constants != 0).any()):
-            return Consumer(module, each or 1, None)
-        if getattr(module, "bias", None) is None:
-            raise NotRevivableError(
-                f"what they give out on average cannot be folded into {user.target}: it has no bias"
-            )
-        if isinstance(module, TRANSPOSED) or not (linear or module.padding == "valid" or not any(module.padding)):
-            raise NotRevivableError(f"what they give out on average cannot be folded into {user.target}: it pads")
-        return Consumer(module, each or 1, constants)
+                plan.take(layer, units, constants[0], slopes, padded)
 
 
-def _is_leaf(module: nn.Module) -> bool:
-    return isinstance(module, RECTIFIERS)
+def _labels(call: Call, row: diagnosis.Layer, units: Sequence[int]) -> Tensor:
+    """Label the output of an activation: 1 + its number for each of these units, `OTHER` for the rest."""
+    labels = torch.full((row.units,), OTHER)
+    labels[list(units)] = torch.tensor(units) + 1.0
+    shape = call.shape
+    layout = call.inputs[0].layout or call.layout
+    split, axes = unit_axes(layout) if layout is not None else ((), ())
+    if row.axis is not None and len(row.axis.axes) == 1 and len(row.axis.shape) == len(shape):
+        (axis,) = row.axis.axes
+        if axis < len(shape) and shape[axis] == row.units:
+            split, axes = shape, row.axis.axes
+    sizes = [split[axis] for axis in axes]
+    if not axes or torch.Size(sizes).numel() != row.units:
+        raise NotRevivableError("where they lie in the input of the activation is not recorded")
+    if list(axes) != sorted(axes):
+        raise NotRevivableError("they lie on several axes of the input of the activation")
+    return (
+        labels.reshape([split[axis] if axis in axes else 1 for axis in range(len(split))]).expand(split).reshape(shape)
+    )
 
 
-def trace_units(model: nn.Module, layers: Sequence[Layer]) -> UnitGraph:
-    """Trace the model of a report with these layers; `NotRevivableError` where that is not possible."""
-    if any(isinstance(module, NormLeakyReLU) for module in model.modules()):
-        raise NotRevivableError(
-            "the model holds layers that save_memory joined: take them apart with restore(model), diagnose it again, "
-            "and call save_memory afterwards"
-        )
-    try:
-        return UnitGraph(model, trace(model, _is_leaf), layers)
-    except Exception as error:
-        raise NotRevivableError(f"torch.fx cannot trace the model ({type_and_first_line(error)})") from None
+def _spread_over(channels: Tensor, layer: Layer, shape: tuple[int, ...]) -> Tensor:
+    """Label a tensor whose channels are labeled in a vector; the channels of no unit are `OTHER`."""
+    axis = layer.axis(len(shape))
+    labels = torch.where(channels > 0, channels, OTHER)
+    return labels.reshape([-1 if place == axis else 1 for place in range(len(shape))]).expand(shape)
 
 
-def _normalized(norm: Any, units: Sequence[int], constants: Tensor) -> Tensor:
-    """Return what a batch norm in evaluation mode makes of constants."""
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
-        raise NotRevivableError(
-            f"{with_article(type(norm).__name__)} behind them keeps no statistics, so what it makes of 0 is not fixed"
-        )
-    rows = list(units)
-    out: Tensor = (constants - mean[rows].double()) / (variance[rows].double() + norm.eps).sqrt()
-    if norm.weight is not None:
-        out = out * norm.weight[rows].double() + norm.bias[rows].double()
-    return out.detach().cpu()
+def _pairs(channels: Tensor, units: Tensor) -> set[tuple[int, int]]:
+    """Return which labels of two tensors stand in the same place."""
+    channels = channels.expand(units.shape)
+    for axis in range(units.ndim):
+        if channels.stride(axis) == units.stride(axis) == 0 and units.shape[axis]:
+            channels, units = channels.narrow(axis, 0, 1), units.narrow(axis, 0, 1)
+    codes = (channels.long() << 32) + (units.long() + 1)
+    return {(int(code) >> 32, (int(code) & 0xFFFFFFFF) - 1) for code in set(codes.flatten().tolist())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import islice
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 from unicodedata import combining, east_asian_width
 
@@ -93,6 +94,14 @@ def shorten(text: str, width: int) -> str:
     while display_width(tail) > width - 1 - display_width(head):
         tail = tail[1:]
     return f"{head}…{tail}"
+
+
+def wrapped(text: str, width: int, *, first: str = "", then: str = "  ") -> list[str]:
+    """Break text between words, with indents; a word that is longer than a line, such as a path, is shortened."""
+    wrapper = TextWrapper(
+        width, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
+    )
+    return [shorten(line, width) for line in wrapper.wrap(text)]
 
 
 def first_line(error: BaseException, limit: int = 300) -> str:

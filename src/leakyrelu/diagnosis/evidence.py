@@ -54,7 +54,5 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def axes_text(axes: Sequence[int]) -> str:
-    """Return axes in words: "axis 1", "axes 1 and 2", or "no axis" where all elements of a call are one unit."""
-    if not axes:
-        return "no axis"
+    """Return axes in words: "axis 1", or "axes 1 and 2"."""
     return f"{'axis' if len(axes) == 1 else 'axes'} {listed([str(axis) for axis in axes])}"

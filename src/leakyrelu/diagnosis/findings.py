@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["find", "slope_for"]
 
 _RATE = "Stanford CS231n, Neural Networks Part 1, cs231n.github.io/neural-networks-1"
+_EXPLODING = "Pascanu, Mikolov, Bengio, On the Difficulty of Training Recurrent Networks, ICML 2013, arXiv:1211.5063"
 _THREE = "Hanley, Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?, JAMA 249, 1983"
 _TRAINING: Final = frozenset({"nan", "throughout", "silent", "slow", "always on", "saturated", "alike", "rare"})
 """Rules whose remedies change the network or its training, which a frozen program has not."""
@@ -46,9 +47,9 @@ def find(census: Census) -> tuple[Finding, ...]:
     """
     if not census.layers:
         return ()
-    found = [*_data(census), *_network(census), *_assumptions(census)]
+    found = [*_data(census), *_nan(census), *_network(census), *_assumptions(census)]
     for layer in census.layers:
-        found += find_in_layer(layer, census)
+        found += find_in_layer(layer, len(census.layers))
     if not found:
         found.append(_healthy(census) if census.units else _nothing(census))
     if census.source != "model":
@@ -90,6 +91,33 @@ def _data(census: Census) -> Iterator[Finding]:
             "wrong or missing.",
             rule="data",
         )
+
+
+def _nan(census: Census) -> Iterator[Finding]:
+    """One finding about the first layer that saw NaN: they spread, so that the others follow from it."""
+    if (layer := census.first_nan_layer) is None:
+        return
+    others = [printable(other.name) for other in census.layers if len(other.nan_units) and other is not layer]
+    if not census.data:
+        begin = "Look for NaN in the data first, then for the step at which the weights became NaN"
+    elif all(check.is_finite for check in census.data):
+        begin = "All values of the data are finite: look for the step at which the weights became NaN"
+    else:
+        begin = "Repair the data first, which are not finite. If NaN remain, look for the step that made them"
+    more = f" So did {counted(len(others), 'layer')} called later: {few(others, 3)}." if others else ""
+    yield Finding(
+        "critical",
+        f"Layer {printable(layer.name)}: NaN",
+        layer.name,
+        tuple(layer.nan_units.tolist()),
+        f"{counted(int(layer.counts.nan.sum()), 'input')} of {counted(len(layer.nan_units), 'unit')} were NaN, "
+        f"of {layer.samples} each. No layer called before it saw any.{more}",
+        f"{begin}: a smaller learning rate and clipped gradients prevent it.",
+        remedies.ANOMALY,
+        _EXPLODING,
+        "nan",
+        printable(str(layer.place)),
+    )
 
 
 def _network(census: Census) -> Iterator[Finding]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from leakyrelu.diagnosis.census import Census
     from leakyrelu.diagnosis.layer import Layer
 
 _REVIVE = "Sokar et al., The Dormant Neuron Phenomenon in Deep RL, ICML 2023, arXiv:2302.12902"
@@ -27,13 +26,10 @@ _LEAKY = "Maas, Hannun, Ng, Rectifier Nonlinearities Improve Neural Network Acou
 _HE = "He et al., Delving Deep into Rectifiers, ICCV 2015, arXiv:1502.01852"
 _REGIONS = "Montufar et al., On the Number of Linear Regions, NeurIPS 2014, arXiv:1402.1869"
 _SATURATED = "Glorot, Bengio, Understanding the Difficulty of Training Deep Networks, AISTATS 2010"
-_EXPLODING = "Pascanu, Mikolov, Bengio, On the Difficulty of Training Recurrent Networks, ICML 2013, arXiv:1211.5063"
 
 
-def find_in_layer(layer: Layer, census: Census) -> Iterator[Finding]:
-    """Find what is worth an action in one layer of a census."""
-    depth = len(census.layers)
-    yield from _nan(layer, census)
+def find_in_layer(layer: Layer, depth: int) -> Iterator[Finding]:
+    """Find what is worth an action in one layer of a network of `depth` rectifiers, NaN excepted."""
     if count_samples(layer) < ENOUGH or layer.units == 0:
         return
     yield from _silent(layer, depth)
@@ -41,31 +37,6 @@ def find_in_layer(layer: Layer, census: Census) -> Iterator[Finding]:
     yield from _rare(layer)
     yield from _saturated(layer)
     yield from _alike(layer, depth)
-
-
-def _nan(layer: Layer, census: Census) -> Iterator[Finding]:
-    if not len(layer.nan_units):
-        return
-    first = " No layer called before it saw any." if layer is census.first_nan_layer else ""
-    if not census.data:
-        begin = "Look for NaN in the data first, then for the step at which the weights became NaN"
-    elif all(check.is_finite for check in census.data):
-        begin = "All values of the data are finite: look for the step at which the weights became NaN"
-    else:
-        begin = "Repair the data first, which are not finite. If NaN remain, look for the step that made them"
-    yield Finding(
-        "critical",
-        f"Layer {printable(layer.name)}: NaN",
-        layer.name,
-        tuple(layer.nan_units.tolist()),
-        f"{counted(int(layer.counts.nan.sum()), 'input')} of {counted(len(layer.nan_units), 'unit')} were NaN, "
-        f"of {layer.samples} each.{first}",
-        f"{begin}: a smaller learning rate and clipped gradients prevent it.",
-        remedies.ANOMALY,
-        _EXPLODING,
-        "nan",
-        printable(str(layer.place)),
-    )
 
 
 def _silent(layer: Layer, depth: int) -> Iterator[Finding]:

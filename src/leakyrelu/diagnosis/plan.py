@@ -100,6 +100,7 @@ def _check(census: Census, rules: Sequence[str]) -> str:
 
 def _layers(found: Sequence[Finding]) -> str:
     names = [shorten(printable(finding.layer or ""), _NAME) for finding in found]
+    names = [f"'{name}'" if "," in name else name for name in names]
     return listed(names) if len(names) <= _NAMED else few(names, _NAMED)
 
 

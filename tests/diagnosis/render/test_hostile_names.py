@@ -149,6 +149,7 @@ def elements(html: str) -> list[str]:
 @settings(max_examples=6, deadline=None)
 @given(NAMES)
 @example(WORST)
+@example("\U00012a3e\U0002433c" * 20)  # characters of two words, which Vega cuts in the middle
 def test_the_page_and_the_picture(tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("page")
     report, plain = hostile(f"n{name}"), hostile("plain")

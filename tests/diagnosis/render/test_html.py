@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,19 @@ def test_a_history_without_a_report_for_each_step_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"history has 2 steps but 1 report"):
         diagnosis(3, 20).to_html(tmp_path / "page.html", history=Training)
+
+
+def test_labels_lose_their_middle_and_nothing_else(chromium, tmp_path):
+    long = "encoder.layers.11.\U00012a3e.feed_forward.activation"
+    layers = [replace(layer, name=name) for layer, name in zip(diagnosis(2, 20), (long, "constructor"), strict=True)]
+    Report(layers).to_html(tmp_path / "page.html")
+    with open_page(chromium, tmp_path / "page.html") as opened:
+        opened.wait_drawn()
+        for chart in ("distribution", "centering"):
+            texts = opened.page.locator(f"#{chart} .mark-text.role-axis-label text").all_text_contents()
+            names = [text.strip() for text in texts if text[0].isalpha()]
+            assert names == ["constructor", "encoder…ard.activation"]
+        opened.assert_clean()
 
 
 def test_an_empty_report_has_no_page(tmp_path):

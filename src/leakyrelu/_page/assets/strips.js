@@ -82,9 +82,10 @@ window.drawStrips = function (figure, plot, readout, data, page, dark, narrow) {
   // Names lose their middle; of a path the end says the most.
   function shortened(pen, text, width) {
     if (pen.measureText(text).width <= width) return text;
-    for (let kept = text.length - 1; kept > 0; kept--) {
+    const all = Array.from(text); // characters, of which some are two words long
+    for (let kept = all.length - 1; kept > 0; kept--) {
       const head = Math.floor(kept / 3);
-      const short = text.slice(0, head) + "…" + text.slice(text.length - (kept - head));
+      const short = [...all.slice(0, head), "…", ...all.slice(all.length - (kept - head))].join("");
       if (pen.measureText(short).width <= width) return short;
     }
     return "…";

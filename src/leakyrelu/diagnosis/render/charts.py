@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leakyrelu._extras import require
 from leakyrelu._page import Chart
-from leakyrelu._text import printable
+from leakyrelu._text import display_width, printable, shorten
 from leakyrelu.diagnosis.render.summary import headline, median_share, number_text, percent, worst_first
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from leakyrelu.diagnosis.census import Census, CensusSeries
     from leakyrelu.diagnosis.layer import Layer
 
@@ -20,9 +23,20 @@ BINS = ("silent", "under 10 %", "10 to 35 %", "35 to 65 %", "65 to 90 %", "over 
 _EDGES = (0.10, 0.35, 0.65, 0.90)
 UNKNOWN = "only NaN"
 
-# A long name loses its middle: its end says the most, and only Vega knows that it is a label and not a key.
-_LABEL = "length(datum.label) > 22 ? slice(datum.label, 0, 7) + '…' + slice(datum.label, -14) : datum.label"
+_LABEL = 22  # columns of a name at an axis or in a legend
 _LINES = 8  # layers drawn over a training
+_OF_EVERY_OBJECT = (
+    *(
+        "constructor",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "toString",
+        "valueOf",
+    ),
+    *("__proto__", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"),
+)
 _MEDIAN = "#f2b705"  # stands out of the bars on a light and on a dark background
 
 
@@ -69,7 +83,7 @@ def picture(census: Census) -> dict[str, Any]:
     """Return the specification of the strips as one chart, for a PNG."""
     alt = require("altair", by="a chart")
     rows: list[dict[str, Any]] = []
-    states = _states(census)
+    states, keys = _states(census), _keys(census)
     for layer in census.layers:
         shares = np.sort(layer.positive_share)  # NaN last
         bins = [bin_of(share) for share in shares.tolist()]
@@ -77,7 +91,7 @@ def picture(census: Census) -> dict[str, Any]:
         for start, end in zip(starts, [*starts[1:], len(bins)], strict=True):
             rows.append(
                 {
-                    "layer": printable(layer.name),
+                    "layer": keys[layer.name],
                     "from": 100 * start / layer.units,
                     "to": 100 * end / layer.units,
                     "state": bins[start],
@@ -110,12 +124,12 @@ def picture(census: Census) -> dict[str, Any]:
 def distribution(census: Census) -> Chart:
     """Return the spread of the positive share of each layer's units."""
     alt = require("altair", by="a chart")
-    rows = []
+    rows, keys = [], _keys(census)
     for layer in census.layers:
         known = 100 * layer.positive_share[~np.isnan(layer.positive_share)]
         if known.size:
             marks = np.quantile(known, [0.0, 0.25, 0.5, 0.75, 1.0])
-            rows.append({"layer": printable(layer.name), **dict(zip("abcde", marks.round(2).tolist(), strict=True))})
+            rows.append({"layer": keys[layer.name], **dict(zip("abcde", marks.round(2).tolist(), strict=True))})
     base = alt.Chart(alt.Data(values=rows)).encode(y=_layer_axis(alt, census))
     scale = alt.Scale(domain=[0, 100], nice=False)
     tips = [
@@ -152,9 +166,10 @@ def training(history: CensusSeries) -> Chart:
 
     last = history.reports[-1]
     worst = [layer.name for layer in sorted(last.layers, key=share, reverse=True)[:_LINES]]
-    names = [printable(layer.name) for layer in last.layers if layer.name in worst]
+    keys = _keys(last)
+    names = [keys[layer.name] for layer in last.layers if layer.name in worst]
     rows = [
-        {"step": int(step), "layer": printable(layer.name), "silent": round(share(layer), 3)}
+        {"step": int(step), "layer": keys[layer.name], "silent": round(share(layer), 3)}
         for step, census in zip(history.steps, history.reports, strict=True)
         for layer in census.layers
         if layer.name in worst
@@ -165,7 +180,12 @@ def training(history: CensusSeries) -> Chart:
         .encode(
             x=alt.X("step:Q", title="step"),
             y=alt.Y("silent:Q", title="silent units (%)", scale=alt.Scale(domainMin=0)),
-            color=alt.Color("layer:N", title=None, scale=alt.Scale(domain=names)),
+            color=alt.Color(
+                "layer:N",
+                title=None,
+                scale=alt.Scale(domain=names),
+                legend=alt.Legend(labelExpr=_labels(names), labelLimit=0),
+            ),
             tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("step:Q"), alt.Tooltip("silent:Q", title="silent (%)")],
         )
         .properties(height=240)
@@ -184,8 +204,9 @@ def training(history: CensusSeries) -> Chart:
 def centering(census: Census) -> Chart:
     """Return how far the outputs of each layer are off zero."""
     alt = require("altair", by="a chart")
+    keys = _keys(census)
     rows: list[dict[str, Any]] = [
-        {"layer": printable(layer.name), "ratio": layer.mean_over_std}
+        {"layer": keys[layer.name], "ratio": layer.mean_over_std}
         for layer in census.layers
         if np.isfinite(layer.mean_over_std)
     ]
@@ -210,10 +231,33 @@ def centering(census: Census) -> Chart:
 
 
 def _layer_axis(alt: Any, census: Census) -> Any:
-    names = [printable(layer.name) for layer in worst_first(census)]
-    axis = alt.Axis(labelExpr=_LABEL)
+    names = [*_keys(census).values()]
+    axis = alt.Axis(labelExpr=_labels(names), labelLimit=0)
     scale = alt.Scale(paddingInner=0.15)
     return alt.Y("layer:N", title=None, sort=names, axis=axis, scale=scale)
+
+
+def _keys(census: Census) -> dict[str, str]:
+    """Return what each layer is called in the data of a chart, the worst first: printable, and no two the same.
+
+    Vega stumbles over the names that every object of JavaScript has; a space at their end, which is not seen, helps.
+    """
+    keys: dict[str, str] = {}
+    taken = set(_OF_EVERY_OBJECT)
+    for layer in worst_first(census):
+        key = printable(layer.name)
+        while key in taken:
+            key += "\u00a0"
+        taken.add(key)
+        keys[layer.name] = key
+    return keys
+
+
+def _labels(names: Sequence[str]) -> str:
+    """Return a Vega expression for labels: names that lost their middle. Vega cuts within characters of two words."""
+    short = {name: shorten(name, _LABEL) for name in names if display_width(name) > _LABEL}
+    at = f"indexof({json.dumps(list(short))}, datum.label)"
+    return f"{at} < 0 ? datum.label : {json.dumps(list(short.values()))}[{at}]"
 
 
 def _step(census: Census) -> int:

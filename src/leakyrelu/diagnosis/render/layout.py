@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
-from leakyrelu._text import counted, display_width, listed, padded, shorten
+from leakyrelu._text import counted, display_width, listed, padded, shorten, wrapped
 from leakyrelu.diagnosis.render.summary import (
     ALWAYS_ON,
     AXIS,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from leakyrelu.diagnosis.census import Census
-    from leakyrelu.diagnosis.layer import Layer
     from leakyrelu.diagnosis.render.summary import Column
 
 GAP: Final = "  "
@@ -54,14 +53,14 @@ class Layout:
     head
         The lines of the heading, a cell for each column.
     rows
-        For each layer shown, its lines likewise, and a line with what else is to be said of it, which may be empty.
+        For each layer shown, its lines likewise, and lines with what else is to be said of it.
     notes
         What is not shown: layers beyond the limit, columns that do not fit.
     """
 
     columns: Sequence[Column]
     head: Sequence[Sequence[str]]
-    rows: Sequence[tuple[Layer, Sequence[Sequence[str]], str]]
+    rows: Sequence[tuple[Sequence[Sequence[str]], Sequence[str]]]
     notes: Sequence[str]
 
 
@@ -82,9 +81,8 @@ def lay_out(census: Census, width: int, *, more: Sequence[Column] = ()) -> Layou
     _lower_heading(widths, width)
     rows = []
     for number, layer in enumerate(layers):
-        more_of_it = "; ".join(remarks(layer, widths))
-        lines = _lines(widths, [cells[column][number] for column in widths])
-        rows.append((layer, lines, shorten(f"{GAP}{more_of_it}", width) if more_of_it else ""))
+        said = wrapped("; ".join(remarks(layer, widths)), width, first=GAP, then=GAP)
+        rows.append((_lines(widths, [cells[column][number] for column in widths]), said))
     head = _lines(widths, [column.title for column in widths], heading=True)
     notes = []
     if hidden := len(census.layers) - len(layers):

@@ -97,13 +97,12 @@ def _layers(census: Census, width: int) -> Iterator[Text]:
     for line in layout.head:
         yield Text(GAP.join(line).rstrip(), style="dim", no_wrap=True)
     yield Text("─" * len(GAP.join(layout.head[0])), style="dim", no_wrap=True)
-    for _, lines, place in layout.rows:
+    for lines, said in layout.rows:
         for line in lines:
             styles = [
                 "" if cell.strip() == "0" else _CELL_STYLES.get(c, "")
                 for c, cell in zip(layout.columns, line, strict=True)
             ]
             yield Text(GAP, no_wrap=True).join(Text(cell, style) for cell, style in zip(line, styles, strict=True))
-        if place:
-            yield Text(place, style="dim", no_wrap=True)
+        yield from (Text(line, style="dim", no_wrap=True) for line in said)
     yield from (Text(note, style="dim") for note in layout.notes)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
-from leakyrelu._text import shorten
+from leakyrelu._text import wrapped
 from leakyrelu.diagnosis.plan import make_plan
 from leakyrelu.diagnosis.render.layout import GAP, lay_out
 from leakyrelu.diagnosis.render.summary import PLAN, WIDTH, WORST_FIRST, headline, notes
@@ -21,7 +20,7 @@ def format_table(census: Census) -> str:
     parts = ["\n".join(headline(census))]
     if census.layers:
         parts += [WORST_FIRST, "\n".join(_table(census))]
-    if found := [line for note in notes(census) for line in _wrapped(note, "", "  ")]:
+    if found := [line for note in notes(census) for line in wrapped(note, WIDTH)]:
         parts.append("\n".join(found))
     if census.layers:
         parts.append("\n".join(_plan(census)))
@@ -31,11 +30,10 @@ def format_table(census: Census) -> str:
 def _table(census: Census) -> Iterator[str]:
     layout = lay_out(census, WIDTH)
     yield from (GAP.join(line).rstrip() for line in layout.head)
-    for _, lines, place in layout.rows:
+    for lines, said in layout.rows:
         yield from (GAP.join(line).rstrip() for line in lines)
-        if place:
-            yield place
-    yield from (line for note in layout.notes for line in _wrapped(note, "", "  "))
+        yield from said
+    yield from (line for note in layout.notes for line in wrapped(note, WIDTH))
 
 
 def _plan(census: Census) -> Iterator[str]:
@@ -45,13 +43,5 @@ def _plan(census: Census) -> Iterator[str]:
         return
     yield PLAN
     for number, step in enumerate(steps, 1):
-        yield from _wrapped(step.text, f"{number}. ", "   ")
+        yield from wrapped(step.text, WIDTH, first=f"{number}. ", then="   ")
         yield from (f"     {line}".rstrip() for line in step.code.splitlines())
-
-
-def _wrapped(text: str, first: str, then: str) -> list[str]:
-    """Break text between words; a word that is longer than a line, such as a path, is shortened."""
-    wrapper = TextWrapper(
-        WIDTH, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
-    )
-    return [shorten(line, WIDTH) for line in wrapper.wrap(text)]

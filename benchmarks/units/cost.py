@@ -1,8 +1,8 @@
 """``python -m benchmarks watch``: what ``diagnose`` costs on networks that others wrote, beside their forward pass.
 
 Each network (of ``benchmarks.zoo``, installed by ``make zoo-env``) runs the same batches alone and inside ``diagnose``,
-in turn, all that happens once included; a ratio is the median over the rounds. Batches of 16, and of 2, which are
-small enough that what each call costs in Python shows. Results: ``watch.json`` and ``watch.md``.
+in turn, on one thread, all that happens once included; a ratio of CPU times is the median over the rounds. Batches of
+16, and of 2, which are small enough that what each call costs in Python shows. Results: ``watch.json``, ``watch.md``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,31 @@ import torch
 
 import leakyrelu
 from benchmarks import machine, storage
-from benchmarks.census import compare
+from benchmarks.storage import Timing
 from benchmarks.zoo.networks import chosen
 from leakyrelu.torch import diagnose
 
 if TYPE_CHECKING:
-    from benchmarks.storage import Timing
+    from collections.abc import Callable
+
     from benchmarks.zoo.network import Network
 
 LIMITS = {16: (1.25, None), 2: (1.4, 2.0)}
 """By batch size: what the median, and the 90th percentile, of the ratios over all networks may be."""
+
+
+def compare(one: Callable[[], object], other: Callable[[], object], rounds: int) -> dict[str, Any]:
+    """Time both in turn, in CPU time, which other work on the machine does not count into: ratios within each round."""
+    one(), other()
+    times = []
+    for number in range(rounds):
+        pair = [0.0, 0.0]
+        for which in (0, 1) if number % 2 else (1, 0):
+            start = time.process_time()
+            (one, other)[which]()
+            pair[which] = time.process_time() - start
+        times.append(pair)
+    return {"plain_seconds": min(first for first, _ in times), "ratio": Timing.of(each[1] / each[0] for each in times)}
 
 
 def measure(name: str, network: Network, size: int, rounds: int, seconds: float) -> dict[str, Any]:
@@ -65,8 +80,9 @@ def render(results: dict[str, Any]) -> str:
         "# What diagnose costs on networks that others wrote",
         "",
         f"{host['processor']}, PyTorch {host['packages']['torch']}, {host['system']}; commit {host['commit']}; "
-        f"`{host['command']}`. A ratio is the time of `diagnose` over several batches over that of the forward pass "
-        "over the same, the median over rounds in which both took turns.",
+        f"`{host['command']}`. A ratio is the CPU time, on one thread, of `diagnose` "
+        "over several batches over that of the forward pass over the same, the median over rounds in which both "
+        "took turns.",
         "",
         "| batch | networks | median ratio | at most | 90th percentile | at most |",
         "|---|---|---|---|---|---|",
@@ -99,12 +115,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--batch", default="16,2", help="batch sizes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="about how long the forward passes of a round take")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--print-only", action="store_true", help="store nothing")
     parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    leakyrelu.set_num_threads(options.threads)
+    torch.set_num_threads(1)
+    leakyrelu.set_num_threads(1)
     measured = []
     for name, network in list(chosen(options.words).items())[:: options.every]:
         for size in (int(text) for text in options.batch.split(",")):

@@ -167,7 +167,8 @@ class Oracle:
         if not all(apart):
             if None not in effects:
                 return ()
-            tried += [count // 6, count // 3, 2 * count // 3, 5 * count // 6]  # some channels may lead nowhere
+            # Some channels lead nowhere, such as those of the values; the first of each head are not enough.
+            tried += [1, count // 6, count // 3 + 1, 2 * count // 3 - 1, 5 * count // 6 + 1]
         found: dict[int, list[int]] = {}
         confined: set[int] | None = None
         for channel in tried:

@@ -199,7 +199,8 @@ def contracted(
     """Lay out a sum of products, in the notation of einsum: ``["bij", "jk"]`` and ``"bik"`` are a product of matrices.
 
     A letter that stands in the weights alone counts units. Without weights, a letter counts units where it does in an
-    operand; two such letters are two kinds of units, which cannot be told apart.
+    operand; two such letters are two kinds of units, which cannot be told apart. Where some units of an operand are
+    summed over, as the channels of each head are in attention scores, what is left of them counts no units.
 
     Examples
     --------
@@ -221,6 +222,9 @@ def contracted(
     units = {letter for letter in output if _has_units(found.get(letter, ()))}
     if not known or not any(units <= set(term) for term, _ in known):
         return None
+    summed = {letter for letter, factors in found.items() if letter not in output and _has_units(factors)}
+    if summed and units <= {letter for term, _ in known if summed & set(term) for letter in term}:
+        return tuple(_plain(sizes[letter]) for letter in output)
     return tuple(found.get(letter, _plain(sizes[letter])) for letter in output)
 
 

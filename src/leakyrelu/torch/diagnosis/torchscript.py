@@ -80,7 +80,7 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
         )
     module = _Program(program, graph)
     for name, node, rectifier in found:
-        number, probe = next(_numbers), InputProbe(rectifier, source_of(node.sourceRange()))
+        number, probe = next(_numbers), InputProbe(rectifier, _source(node))
         put_probe(module, name, probe)
         _probes[number] = probe
         graph.setInsertPoint(node)
@@ -170,6 +170,14 @@ def _define_operator() -> None:
 def _show(x: Tensor, number: int) -> Tensor:
     _probes[number](x)
     return x
+
+
+def _source(node: Any) -> str:
+    """Return file and line of a call; empty where the file that says so is damaged, which is read only now."""
+    try:
+        return source_of(node.sourceRange())
+    except Exception:  # of any kind, out of memory too: a size in it may be any number
+        return ""
 
 
 def _constants(graph: Any) -> dict[str, Any]:

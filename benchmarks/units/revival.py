@@ -157,8 +157,9 @@ def render(results: dict[str, Any]) -> str:
         "# Silent units of networks that others wrote, revived",
         "",
         f"PyTorch {host['packages']['torch']}; commit {host['commit']}; `{host['command']}`. Random weights in float64, "
-        "dead channels planted in every layer that feeds a rectifier and has a bias. The share is that of the units for "
-        "which no reason below is given. The difference is the largest of any output, relative to the largest output.",
+        "dead channels planted in every layer that feeds a rectifier and has a bias. The share is of all units but "
+        "those that are left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
+        "largest of any output, relative to the largest output.",
         "",
         f"| | {head} | share | largest difference |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -276,3 +276,23 @@ def test_outputs_stay_and_reasons_cover_the_rest(norms, slope, dead, seed):
     with torch.no_grad():
         report, done, _ = check(model, torch.randn(3, 2, 6, 6).double())
     assert done.units == report.silent
+
+
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out, self.shift = nn.Linear(6, 6), nn.Linear(6, 2), nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return self.out(F.relu(self.inner(x)) + self.shift)
+
+
+@torch.no_grad()
+def test_a_weight_that_is_added_is_no_branch():
+    model = Shifted().double()
+    kill(model.inner)
+    check(
+        model,
+        torch.randn(30, 6).double(),
+        left=["shift is added to their output (add()), so that they give out a constant"],
+    )

@@ -160,6 +160,10 @@ def _joined(
     if in_front:
         branches = " and ".join(dict.fromkeys(origin(each) for each in call.inputs))
         raise NotRevivableError(f"they come out of a sum of {branches} ({what}), so they are units of both branches")
+    if other is not None and other.is_weight:
+        raise NotRevivableError(
+            f"{other.weight_name} is added to their output ({what}), so that they give out a constant"
+        )
     beside = origin(other) if other is not None else "itself"
     raise NotRevivableError(f"their output goes into a sum with {beside} ({what}), so they are units of both branches")
 

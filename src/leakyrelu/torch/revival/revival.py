@@ -1,7 +1,7 @@
 """Revival of silent units without a change of what the network computes: fresh weights in, zero weights out.
 
 After Sokar, Agarwal, Castro and Evci, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning" (ICML 2023, ReDo).
-The producer and the consumers of a unit come from the graph that `torch.fx` traces; units without them are left.
+The producers and consumers of a unit come from the calls that were recorded; units without them are left.
 """
 
 from __future__ import annotations
@@ -86,16 +86,17 @@ def revive(
     A silent ReLU unit gives out 0 on all data seen, so its outgoing weights may become 0 without any change; behind
     these zeros its incoming weights may be anything. The network computes what it computed, on the data of the report
     and in evaluation mode, and the unit learns again: first its outgoing weights, then the others. A unit of slope
-    alpha > 0 gives out ``alpha * x`` instead, and cutting it off changes the network: it is left unless `fold_mean`.
+    alpha gives out ``alpha * x`` instead: the sign of its weights is changed and the next weights are multiplied by
+    -alpha, which leaves the outputs as they are; it is always on then, with a derivative of 1 (`Revival.flipped`).
 
     Of each unit are reset: the rows of weight and bias of the layer that makes it (drawn as ``reset_parameters`` of
-    that layer draws them); mean, variance, weight and bias of a batch norm between the two or behind the activation;
-    the columns of the layers that take it, through pooling, dropout, and a flatten in front of a linear layer (as
-    ``x.view(-1, 320)``, where the activations behind it show that a row is a sample). Left,
-    with the reason: units whose producer or consumers are not such layers (a residual addition, a concatenation, the
-    network's output, a layer norm in between), layers used in several places or tied, and models that `torch.fx` cannot
-    trace. A function, such as ``F.relu(self.conv1(x))``, is treated as a module, unless training calls other
-    functions than evaluation.
+    that layer draws them); mean, variance, weight and bias of a normalization of each unit alone between the two; the
+    columns of the layers that take it. A normalization that takes units together in front, or whose input others take
+    too, is set alone: its weight and bias. A batch or instance norm behind takes the place of the columns: its weight
+    becomes 0. The calls in between are those that were recorded while the report was made; a report that was read from
+    a file has none, and the model is traced by `torch.fx` with the shapes of the report. Left, with the reason: units
+    that a sum joins with those of another branch, that are the network's output, or that a normalization or pooling
+    takes together behind the activation; layers used in several places or tied, and weights that are computed.
 
     Parameters
     ----------
@@ -111,9 +112,9 @@ def revive(
     initializer
         Draws fresh parameters of a module given to it (a copy of the layer), in place of its ``reset_parameters``.
     fold_mean
-        Also units of slope > 0: what they gave out on average is added to the next bias, and what they deviated from
-        it is lost, which is a change of the size of their `output_std`. Not through a pooling with windows or in front
-        of a convolution that pads, where a mean is not one number.
+        Draw units of a slope again too, in place of a change of sign: what they gave out on average is added to the
+        next bias, and what they deviated from it is lost, which is a change of the size of their `output_std`. Not
+        through a pooling with windows or in front of a convolution that pads, where a mean is not one number.
 
     Raises
     ------

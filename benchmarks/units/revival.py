@@ -61,6 +61,7 @@ KINDS = {
     "parametrized": "weights that are computed",
     "take them together": "pooled along the units",
     "takes them together": "pooled along the units",
+    "is added to their output": "a weight that is added behind them",
     "not linear": "a slope, and a maximum or the like in between",
 }
 """Reasons by a part of their text."""
@@ -158,7 +159,7 @@ def render(results: dict[str, Any]) -> str:
         "",
         f"PyTorch {host['packages']['torch']}; commit {host['commit']}; `{host['command']}`. Random weights in float64, "
         "dead channels planted in every layer that feeds a rectifier and has a bias. The share is of all units but "
-        "those that are left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
+        "those left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
         "largest of any output, relative to the largest output.",
         "",
         f"| | {head} | share | largest difference |",

@@ -140,16 +140,16 @@ class _Network:
         self.path, self.unit_axis, self._providers = path, unit_axis, providers
         self._model = read_model(path)
         try:
-            self._graph = Graph(self._model, path.parent)
-            self.rectifiers = self._graph.rectifiers()
+            self._network_graph = Graph(self._model, path.parent)
+            self.rectifiers = self._network_graph.rectifiers()
         except ValueError as error:
             raise ValueError(f"{path} cannot be used: {error}") from None
-        hidden = few([*map(repr, self._graph.hidden)], 8)
+        hidden = few([*map(repr, self._network_graph.hidden)], 8)
         within = f"{hidden} lie within branches or loops, where they cannot be counted"
         if not self.rectifiers:
-            why = f": {within}" if self._graph.hidden else _cause_of_none(self._graph)
+            why = f": {within}" if self._network_graph.hidden else _cause_of_none(self._network_graph)
             raise ValueError(f"{path} has no rectifier to count{why}")
-        if self._graph.hidden:
+        if self._network_graph.hidden:
             warnings.warn(f"{path}: {within}", stacklevel=3)
         if unknown := [name for name in unit_axis if name not in {node.name for node in self.rectifiers}]:
             raise ValueError(
@@ -157,7 +157,7 @@ class _Network:
                 f"{few([repr(node.name) for node in self.rectifiers], 8)}"
             )
         self._tensors = [node.tensor for node in self.rectifiers]
-        self._nodes = self._graph.needed(self._tensors)  # what stands behind the last rectifier need not run
+        self._nodes = self._network_graph.needed(self._tensors)  # what stands behind the last rectifier need not run
         self._session = self._make_session(self._tensors)
         if any(entry.type == "tensor(bfloat16)" for entry in self._session.get_outputs()):  # NumPy has no such type
             self._session = self._make_session(
@@ -182,7 +182,7 @@ class _Network:
         copy.graph.node.extend(self._nodes)
         declared = {value.name: value for value in source.graph.input}
         prefix = "leakyrelu"
-        while any(name.startswith(f"{prefix}:") for name in (*self._graph.producers, *declared)):
+        while any(name.startswith(f"{prefix}:") for name in (*self._network_graph.producers, *declared)):
             prefix += "_"
         for i, tensor in enumerate(tensors):
             copy.graph.node.append(onnx.helper.make_node(operator, [tensor], [f"{prefix}:{i}"], **attributes))
@@ -206,13 +206,13 @@ class _Network:
         """Return where the inputs of the rectifiers have their units: found once, from the shapes of a run."""
         if self._layouts is None:
             made = [name for node in self._nodes if node.op_type not in _WITHOUT_SHAPE for name in node.output if name]
-            tensors = list(dict.fromkeys([*self.inputs, *self._graph.initializers, *made]))
+            tensors = list(dict.fromkeys([*self.inputs, *self._network_graph.initializers, *made]))
             try:
                 found = self._make_session(tensors, "Shape").run(None, inputs)
             except Exception:  # a tensor that has no shape, such as a sequence: the axes are assumed then
                 found = []
             shapes = {name: tuple(map(int, shape)) for name, shape in zip(tensors, found, strict=False)}
-            layouts = find_layouts(self._graph, self._nodes, shapes)
+            layouts = find_layouts(self._network_graph, self._nodes, shapes)
             self._layouts = [layouts.get(tensor) for tensor in self._tensors]
         return self._layouts
 

@@ -180,14 +180,14 @@ class UnitCounts:
 
     def clone(self) -> UnitCounts:
         """Return counts of their own, with the same numbers."""
-        return self.load(self._values(UnitCounts.clone), self.counts.device)
+        return self.load(self._numbers(UnitCounts.clone), self.counts.device)
 
     def state(self) -> dict[str, Any]:
         """Return all numbers, on the host, for another process to `load`."""
-        values = self._values(UnitCounts.state)
+        values = self._numbers(UnitCounts.state)
         return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
 
-    def _values(self, of_counts: Callable[[UnitCounts], Any]) -> dict[str, Any]:
+    def _numbers(self, of_counts: Callable[[UnitCounts], Any]) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in _STATE}
         alternatives = {axis: counts and of_counts(counts) for axis, counts in self.alternatives.items()}
         return {**values, "alternatives": alternatives}

@@ -110,7 +110,8 @@ def source_line() -> str:
     """Return file and line of the call under way in the model's code, such as "resnet.py:92"; empty outside of one."""
     frame: FrameType | None = caller_frame(("torch.", "leakyrelu.", "keras."))
     while frame is not None:
-        if isinstance(frame.f_locals.get("self"), nn.Module):
+        names = frame.f_code.co_varnames
+        if names and isinstance(frame.f_locals.get(names[0]), nn.Module):  # a method of a module
             return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
         if frame is not None and frame.f_globals.get("__name__", "").startswith("torch."):

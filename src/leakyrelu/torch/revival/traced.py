@@ -168,7 +168,7 @@ class _Converter:
             before = node.args[0] if node.args else None
             if shape is None or not isinstance(before, fx.Node) or before in self.values:
                 continue
-            name = self._name(node)
+            name = self._row_name(node)
             if node in self.rows or keeps_shape(name):
                 self.values[before] = torch.empty(shape, device="meta")
             elif pools(name):
@@ -183,7 +183,7 @@ class _Converter:
                 return
         del self.values[before]
 
-    def _name(self, node: fx.Node) -> str:
+    def _row_name(self, node: fx.Node) -> str:
         if node.op == "call_module":
             return type(self.modules[str(node.target)]).__name__
         return rule_name(_function(node)) if node.op in ("call_function", "call_method") else ""

@@ -168,7 +168,9 @@ class Oracle:
             if None not in effects:
                 return ()
             # Some channels lead nowhere, such as those of the values; the first of each head are not enough.
-            tried += [1, count // 6, count // 3 + 1, 2 * count // 3 - 1, 5 * count // 6 + 1]
+            tried += [
+                min(each, count - 1) for each in (1, count // 6, count // 3 + 1, 2 * count // 3, 5 * count // 6 + 1)
+            ]
         found: dict[int, list[int]] = {}
         confined: set[int] | None = None
         for channel in tried:

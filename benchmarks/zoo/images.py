@@ -28,7 +28,7 @@ _PYTORCHCV: dict[int, str] = {
         rir_cifar10 ror3_56_cifar10 xdensenet40_2_k24_bc_cifar10 wrn16_10_cifar10
     """,
     64: """
-        airnet50_1x64d_r2 alexnetb bagnet9 bam_resnet18 bn_vgg11 cbam_resnet18 channelnet darts diracnet18v2 dla34
+        airnet50_1x64d_r2 bagnet9 bam_resnet18 cbam_resnet18 channelnet darts diracnet18v2 dla34
         dpn68 drnc26 espnetv2_wd2 fbnet_cb fdmobilenet_wd4 fishnet99 ghostnet hardnet39ds hrnetv2_w18 ibn_resnet50
         igcv3_wd4 irevnet301 isqrtcovresnet18 menet108_8x1_g3 mixnet_s mnasnet_small
         mobilenet_wd4 mobilenetv2_wd4 mobilenetv3_small_w7d20 octresnet10_ad2 peleenet preresnet18 proxylessnas_cpu

@@ -157,9 +157,9 @@ def render(results: dict[str, Any]) -> str:
     lines = [
         "# Silent units of networks that others wrote, revived",
         "",
-        f"PyTorch {host['packages']['torch']}; commit {host['commit']}; `{host['command']}`. Random weights in float64, "
-        "dead channels planted in every layer that feeds a rectifier and has a bias. The share is of all units but "
-        "those left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
+        f"PyTorch {host['packages']['torch']}; commit {host['commit']}; `{host['command']}`. Random weights in "
+        "float64, dead channels planted in every layer that feeds a rectifier and has a bias. The share is of all "
+        "units but those left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
         "largest of any output, relative to the largest output.",
         "",
         f"| | {head} | share | largest difference |",

@@ -175,6 +175,6 @@ def _normalized(layer: Layer, marks: Marks) -> Marks:
         units = along(marks.labels, layer.axis(marks.labels.ndim), layer.name)
         rows = (units > 0).nonzero().flatten()
         made = units[rows].long() - 1
-        deviation = (variance[rows].double() + layer.eps).sqrt()
-        constants[made] = ((marks.constants[made] - mean[rows].double()) / deviation).cpu()
+        deviation = (variance.cpu()[rows].double() + layer.eps).sqrt()
+        constants[made] = (marks.constants[made] - mean.cpu()[rows].double()) / deviation
     return Marks(marks.labels, constants)

@@ -244,12 +244,14 @@ def _computed(call: Call, module: nn.Module | None, constants: Tensor, refusal: 
     """Compute what a function of each number alone makes of the constants."""
     if not bool(constants.any()) and (call.name in _PRODUCTS or "prelu" in call.name):
         return constants
-    args = tuple(constants.clone() if isinstance(each, Call | Value) else each for each in call.args)
-    kwargs = {key: constants.clone() if isinstance(each, Call | Value) else each for key, each in call.kwargs.items()}
+    like = next(module.parameters(), constants) if module is not None else constants
+    numbers = constants.to(like, copy=True)  # the call may be in place
+    args = tuple(numbers if isinstance(each, Call | Value) else each for each in call.args)
+    kwargs = {key: numbers if isinstance(each, Call | Value) else each for key, each in call.kwargs.items()}
     try:
         result = (module.forward if module is not None else call.function)(*args, **kwargs)
     except Exception:
         raise refusal from None
     if not isinstance(result, Tensor) or result.shape != constants.shape or not bool(result.isfinite().all()):
         raise refusal
-    return result.double()
+    return result.double().cpu()

@@ -159,12 +159,13 @@ def revive(
         graph = _graph(model, report)
     except NotRevivableError as reason:
         return Revival({}, tuple((layer.name, units, str(reason)) for layer, units in silent), ())
-    for layer, units in silent:
-        for plan in graph.plans(layer, units, fold_mean):
-            if isinstance(plan, Plan):
-                plans.append(plan)
-            else:
-                left.append((layer.name, *plan))
+    with torch.device("cpu"):  # labels are made there, whatever device is the default
+        for layer, units in silent:
+            for plan in graph.plans(layer, units, fold_mean):
+                if isinstance(plan, Plan):
+                    plans.append(plan)
+                else:
+                    left.append((layer.name, *plan))
     with torch.no_grad():
         changed = carry_out(plans, initializer)
     words = reset_state(optimizer, changed) if optimizer is not None else ()

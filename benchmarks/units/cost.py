@@ -1,14 +1,16 @@
 """``python -m benchmarks watch``: what ``diagnose`` costs on networks that others wrote, beside their forward pass.
 
 Each network (of ``benchmarks.zoo``, installed by ``make zoo-env``) runs the same batches alone and inside ``diagnose``,
-in turn, on one thread, all that happens once included; a ratio of CPU times is the median over the rounds. Batches of
-16, and of 2, which are small enough that what each call costs in Python shows. Results: ``watch.json``, ``watch.md``.
+in turn, on one thread: the 300 samples that a report takes for enough, or as many as fit in the time. All that happens
+once is included. A ratio of CPU times is the median over the rounds. Batches of 16, and of 2, which are small enough
+that what each call costs in Python shows. Results: ``watch.json``, ``watch.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import math
 import pathlib
 import statistics
 import time
@@ -20,6 +22,7 @@ import leakyrelu
 from benchmarks import machine, storage
 from benchmarks.storage import Timing
 from benchmarks.zoo.networks import chosen
+from leakyrelu.diagnosis.thresholds import ENOUGH
 from leakyrelu.torch import diagnose
 
 if TYPE_CHECKING:
@@ -57,7 +60,8 @@ def measure(name: str, network: Network, size: int, rounds: int, seconds: float)
     forward(1)
     start = time.perf_counter()
     forward(1)
-    count = min(10, max(2, round(seconds / (time.perf_counter() - start))))
+    # As many samples as a report takes for enough, or what fits in the time.
+    count = min(math.ceil(ENOUGH / size), max(2, round(seconds / (time.perf_counter() - start))))
     times = compare(lambda: forward(count), lambda: diagnose(model, [batch] * count), rounds)
     report = diagnose(model, batch)
     return {"network": name, "batch": size, "count": count, "rows": len(report.layers), **times}
@@ -114,7 +118,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--every", type=int, default=1, help="one network in so many")
     parser.add_argument("--batch", default="16,2", help="batch sizes")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.3, help="about how long the forward passes of a round take")
+    parser.add_argument("--seconds", type=float, default=0.7, help="about how long the forward passes of a round take")
     parser.add_argument("--print-only", action="store_true", help="store nothing")
     parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
     options = parser.parse_args(arguments)

@@ -16,7 +16,7 @@ State is kept for each thread, since `DataParallel` runs replicas of the model i
 from __future__ import annotations
 
 import threading
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -43,6 +43,7 @@ from leakyrelu.torch.diagnosis.module_hooks import (
     RecordRectifier,
 )
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rectifier, rectifier_of
+from leakyrelu.torch.diagnosis.rectifying_code import can_call_rectifier
 from leakyrelu.torch.diagnosis.unit_axes import CONTAINERS, PLAIN_MODULES, PRODUCER_MODULES, RECURRENT
 from leakyrelu.torch.graph.call_sites import CallSite, caller_frame, position
 from leakyrelu.torch.graph.layout_rules import rule_name
@@ -101,7 +102,9 @@ class CallObserver:
         self._lock = threading.RLock()
         self._active = False
         self._bare = False  # whether the model is of plain layers and rectifiers alone, so that no mode is needed
-        self._names = names_of(model)
+        self._names: dict[int, Any] = {}
+        self._plain: set[str] = set()  # modules that call no rectifier
+        self._hooked = False  # whether a module has hooks of others, which may call anything
         self._passes: dict[Any, list[ModuleInfo | Row]] = {}  # by the shapes of the inputs
         self._repeats = True  # whether passes with the same inputs have been the same so far
         self._calls = 0  # calls of the model that are under way, in all threads
@@ -137,13 +140,14 @@ class CallObserver:
                 self._detach()
 
     def _attach(self) -> None:
-        plain = {name: _is_plain(module) for name, (module, _) in self.modules.items()}
+        plain = self._plain = {name for name, (module, _) in self.modules.items() if _is_plain(module)}
+        self._hooked = any(has_forward_hooks(module) for module, _ in self.modules.values())
         self._bare = bare = all(
-            plain[name] or (info.is_rectifier and next(module.children(), None) is None)
+            name in plain or (info.is_rectifier and next(module.children(), None) is None)
             for name, (module, info) in self.modules.items()
         )
         for name, (module, info) in self.modules.items():
-            if name != "" and plain[name]:
+            if name != "" and name in plain:
                 if (not bare and info.output_axis is None) or type(module) in CONTAINERS:
                     continue  # the mode sees what it calls, or it calls nothing
                 if not bare:
@@ -180,7 +184,7 @@ class CallObserver:
         thread.begin(self._passes.get(signature) if self._repeats else None, signature)
         if thread.earlier is None and signature is not None:
             thread.recording = Recording(self._names)
-        if thread.counting and not self._bare:
+        if thread.counting and not self._bare and (thread.earlier is None or self._calls_functions):
             thread.mode = CallMode(self, thread)
             thread.mode.__enter__()  # type: ignore[no-untyped-call]
 
@@ -201,6 +205,15 @@ class CallObserver:
             self._calls -= 1
             if self._calls == 0 and not self._active:
                 self._detach()
+
+    @cached_property
+    def _calls_functions(self) -> bool:
+        """Whether a pass that repeats another may still call a rectifier by a function, so that it needs the mode."""
+        return self._hooked or any(
+            can_call_rectifier(module)
+            for name, (module, info) in self.modules.items()
+            if not info.is_rectifier and name not in self._plain
+        )
 
     def _compare(self, thread: ThreadState, output: Any) -> None:
         """Keep the events of a pass for those to come, or find that the model takes another path each time."""

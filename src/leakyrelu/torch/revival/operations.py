@@ -59,8 +59,8 @@ _ALONE = _names(  # functions of each number alone
     "celu gelu silu mish softplus softsign hardswish hardsigmoid logsigmoid tanhshrink softshrink hardshrink Sigmoid "
     "Tanh GELU SiLU ELU SELU Softplus Hardswish Hardsigmoid Mish"
 )
-_PRODUCTS = _names("mul rmul imul multiply div idiv divide truediv itruediv true_divide")
-_SUMS = _names("add radd iadd sub rsub isub subtract")
+PRODUCTS = _names("mul rmul imul multiply div idiv divide truediv itruediv true_divide")
+SUMS = _names("add radd iadd sub rsub isub subtract")
 _MEANS = _names("mean sum")
 _REDUCTIONS = _MEANS | {"amax", "amin", "max", "min", "norm", "std", "var"}
 _LINEAR_WINDOWS = ("avg_pool", "AvgPool", "adaptive_avg_pool", "AdaptiveAvgPool")
@@ -123,12 +123,12 @@ def passed(
         labels = _one_place(first.labels, axes, where)
         return Marks(labels.reshape(call.shape), constants)
     numbers = len(call.inputs) == 1
-    if name in _PRODUCTS | _SUMS and len(call.inputs) == 2:
+    if name in PRODUCTS | SUMS and len(call.inputs) == 2:
         return Marks(_joined(call, marks, way, in_front, refusal), constants)
-    if name in _PRODUCTS and numbers:
+    if name in PRODUCTS and numbers:
         return Marks(first.labels, _computed(call, module, constants, refusal))
     rectifies = call.key is not None or name == "prelu"
-    if (name in _ALONE or name in _SUMS or rectifies) and call.shape == tuple(first.labels.shape):
+    if (name in _ALONE or name in SUMS or rectifies) and call.shape == tuple(first.labels.shape):
         if way == "linear" and name not in ("neg", "negative"):
             raise NotRevivableError(f"between them and their weights stands {where}, which is not linear")
         if rectifies and not numbers and bool(constants.any()) and way == "zero":
@@ -144,7 +144,7 @@ def _joined(
     """Follow units through a sum or product of two tensors."""
     both = [marks[each].labels.broadcast_to(call.shape) for each in call.inputs if each in marks]
     other = next((each for each in call.inputs if each not in marks), None)
-    if call.name in _PRODUCTS:
+    if call.name in PRODUCTS:
         if other is None and (way == "linear" or not torch.equal(*both)):
             raise refusal
         if call.name not in ("mul", "rmul", "imul", "multiply") and (call.inputs[0] not in marks or other is None):
@@ -235,6 +235,11 @@ def keeps_shape(name: str) -> bool:
     return name in _SAME | _ALONE or "Norm" in name or name.endswith("_norm")
 
 
+def keeps_channels(name: str) -> bool:
+    """Whether a call of this name keeps the mean of each channel, or about so."""
+    return name in _SAME or name in _RESIZED or pools(name)
+
+
 def pools(name: str) -> bool:
     """Whether a call of this name pools within windows."""
     return name.rstrip("123d") in _WINDOWS
@@ -242,7 +247,7 @@ def pools(name: str) -> bool:
 
 def _computed(call: Call, module: nn.Module | None, constants: Tensor, refusal: NotRevivableError) -> Tensor:
     """Compute what a function of each number alone makes of the constants."""
-    if not bool(constants.any()) and (call.name in _PRODUCTS or "prelu" in call.name):
+    if not bool(constants.any()) and (call.name in PRODUCTS or "prelu" in call.name):
         return constants
     like = next(module.parameters(), constants) if module is not None else constants
     numbers = constants.to(like, copy=True)  # the call may be in place

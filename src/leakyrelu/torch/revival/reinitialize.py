@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from leakyrelu.torch.revival.layers import Layer
+    from leakyrelu.torch.revival.means import Taken
 
     Entries = tuple[Tensor, Tensor]  # entries of a tensor that were set, as a mask
 
@@ -37,25 +38,27 @@ class Plan:
     set_first: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # tensor, labels, values by unit
     folded: list[tuple[Layer, Tensor, Tensor]] = field(default_factory=list)
     scaled: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # tensor, labels, factors by unit
-    renewed: list[tuple[Layer, Tensor]] = field(default_factory=list)
+    renewed: list[tuple[Layer, Tensor, Taken]] = field(default_factory=list)
+    centered: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)  # running mean of a norm, labels
     reset_to: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)
-    turned: list[tuple[Layer, Tensor]] = field(default_factory=list)
+    turned: list[tuple[Layer, Tensor, Taken]] = field(default_factory=list)
     cut: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def extend(self, other: Plan) -> None:
         """Add what is done to layers in front of a normalization."""
         self.scaled += other.scaled
         self.renewed += other.renewed
+        self.centered += other.centered
         self.reset_to += other.reset_to
         self.turned += other.turned
 
     # Layers that make the units
 
-    def renew(self, layer: Layer, channels: Tensor) -> None:
-        """Draw the rows of a layer again."""
+    def renew(self, layer: Layer, channels: Tensor, taken: Taken) -> None:
+        """Draw the rows of a layer again, which is called on data of these means."""
         if not isinstance(layer.module, _DRAWN):
             raise NotRevivableError(f"the weights of {layer.name} are those of no layer that can draw them again")
-        self.renewed.append((layer, channels))
+        self.renewed.append((layer, channels, taken))
 
     def scale_rows(self, layer: Layer, channels: Tensor) -> None:
         """Change the sign of what a layer or normalization makes."""
@@ -65,12 +68,13 @@ class Plan:
         self.scaled += [(layer.tensors[name], rows[name], factors) for name in names if name in rows]
 
     def reset(self, layer: Layer, channels: Tensor) -> None:
-        """Set weights and statistics of a normalization back to where they begin."""
+        """Set weights and statistics of a normalization back to where they begin, the mean to that of the new rows."""
         self.reset_to += [(layer.tensors[name], channels, _RESET[name]) for name in layer.tensors]
+        self.centered.append((layer.tensors.get("running_mean"), channels))
 
-    def reset_affine(self, layer: Layer, channels: Tensor) -> None:
+    def reset_affine(self, layer: Layer, channels: Tensor, taken: Taken) -> None:
         """Set the weights of a normalization alone, so that units fire where they never did."""
-        self.turned.append((layer, channels))
+        self.turned.append((layer, channels, taken))
 
     # Layers that take them
 
@@ -147,10 +151,18 @@ def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] 
             tensor[mask] *= _by_unit(labels, factors, tensor)[mask]
             changed.append((tensor, mask))
     for plan in plans:
-        for layer, channels in plan.renewed:
+        means = torch.zeros(max(plan.units) + 1, dtype=torch.float64, device="cpu")  # of the new units, by unit
+        for layer, channels, taken in plan.renewed:
             fresh: Any = copy.deepcopy(layer.module)
             fresh.reset_parameters() if initializer is None else initializer(fresh)
             rows = layer.rows(channels)
+            if taken.shape:  # a trace knows none of the network's input
+                made, known = taken.made(fresh)
+                centered = known if plan.centered else torch.zeros_like(known)
+                here = channels > 0
+                means[channels[here].long() - 1] = torch.where(centered, made, 0.0)[here]
+                if initializer is None:
+                    _scale_rows(layer, fresh, torch.where(centered | (made >= 0), 1.0, -1.0))
             for name in ("weight", "bias"):
                 if name in rows:
                     mask = _mask(rows[name], layer.tensors[name])
@@ -160,20 +172,50 @@ def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] 
             mask = _mask(labels, tensor)
             tensor[mask] = value
             changed.append((tensor, mask))
-        for layer, channels in plan.turned:
-            weight = layer.tensors["weight"]
+        for mean, labels in plan.centered:
+            if mean is not None:
+                mask = _mask(labels, mean)
+                mean[mask] = _by_unit(labels, means, mean)[mask]
+            means[labels[labels > 0].long() - 1] = 0.0  # behind the norm
+        for layer, channels, taken in plan.turned:
+            weight, center = layer.tensors["weight"], layer.tensors.get("running_mean")
             mask = _mask(channels, weight)
-            weight[mask] = torch.where(weight[mask] > 0, -1.0, 1.0).to(weight)
+            above = weight <= 0
+            if taken.means is not None and center is not None:
+                above = taken.means.to(center) > center
+            weight[mask] = torch.where(above[mask], 1.0, -1.0).to(weight)
             changed.append((weight, mask))
             if "bias" in layer.tensors:
                 layer.tensors["bias"][mask] = 0.0
                 changed.append((layer.tensors["bias"], mask))
+    for tensor, mask in _cut(plans):
+        tensor[mask] = 0.0
+        changed.append((tensor, mask))
+    return changed
+
+
+def _cut(plans: Iterable[Plan]) -> Iterable[Entries]:
+    """Return the entries that become zero: not the rows of new units that are made of new units alone."""
+    masks: dict[int, Entries] = {}
     for plan in plans:
         for tensor, labels in plan.cut:
             mask = _mask(labels, tensor)
-            tensor[mask] = 0.0
-            changed.append((tensor, mask))
-    return changed
+            masks[id(tensor)] = tensor, masks[id(tensor)][1] | mask if id(tensor) in masks else mask
+    for plan in plans:
+        for layer, channels, _ in plan.renewed:
+            if (key := id(layer.tensors["weight"])) in masks:
+                tensor, mask = masks[key]
+                rows = layer.rows(torch.arange(1, len(channels) + 1, device="cpu"))["weight"]
+                kept = rows[~mask.cpu()].bincount(minlength=len(channels) + 1)[1:]
+                only = layer.rows((channels > 0) & (kept == 0))["weight"]
+                masks[key] = tensor, mask & ~only.to(mask.device)
+    return masks.values()
+
+
+def _scale_rows(layer: Layer, module: Any, factors: Tensor) -> None:
+    """Multiply what a module like that of a layer makes, by channel."""
+    for name, labels in layer.rows(torch.arange(1, len(factors) + 1, device="cpu")).items():
+        getattr(module, name).mul_(_by_unit(labels, factors, getattr(module, name)))
 
 
 def _mask(labels: Tensor, tensor: Tensor) -> Tensor:
@@ -182,7 +224,7 @@ def _mask(labels: Tensor, tensor: Tensor) -> Tensor:
 
 def _by_unit(labels: Tensor, values: Tensor, like: Tensor) -> Tensor:
     """Return a number for each entry: that of its unit, 0 for an entry of none."""
-    padded = torch.cat([torch.zeros(1, dtype=torch.float64), values.double()])
+    padded = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), values.double()])
     return padded[labels.clamp(min=0).long()].to(like)
 
 

@@ -90,7 +90,8 @@ def revive(
     -alpha, which leaves the outputs as they are; it is always on then, with a derivative of 1 (`Revival.flipped`).
 
     Of each unit are reset: the rows of weight and bias of the layer that makes it (drawn as ``reset_parameters`` of
-    that layer draws them); mean, variance, weight and bias of a normalization of each unit alone between the two; the
+    that layer draws them, with the sign for which the means of the report make them positive; as an `initializer` draws
+    them otherwise); mean, variance, weight and bias of a normalization of each unit alone between the two; the
     columns of the layers that take it. A normalization that takes units together in front, or whose input others take
     too, is set alone: its weight and bias. A batch or instance norm behind takes the place of the columns: its weight
     becomes 0. The calls in between are those that were recorded while the report was made; a report that was read from
@@ -181,4 +182,4 @@ def _graph(model: nn.Module, report: Report) -> UnitGraph:
             "the model holds layers that save_memory joined: take them apart with restore(model), diagnose it again, "
             "and call save_memory afterwards"
         )
-    return UnitGraph(model, report.program or traced_program(model, report.layers))
+    return UnitGraph(model, report.program or traced_program(model, report.layers), report.layers)

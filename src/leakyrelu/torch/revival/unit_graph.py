@@ -12,13 +12,17 @@ from leakyrelu.diagnosis.layout import unit_axes
 from leakyrelu.torch.graph.calls import Call, Value
 from leakyrelu.torch.revival.call_graph import CallGraph
 from leakyrelu.torch.revival.layers import NORMS, Layer
+from leakyrelu.torch.revival.means import Means
 from leakyrelu.torch.revival.operations import OTHER, Marks, NotRevivableError, along, described
 from leakyrelu.torch.revival.reinitialize import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from torch import nn
+
     from leakyrelu.diagnosis import layer as diagnosis
+    from leakyrelu.torch.graph.recording import Program
     from leakyrelu.torch.revival.operations import Way
 
     Labels = Mapping[Call, Tensor]  # where the units lie in what a call is made of, or in its result
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 
 class UnitGraph(CallGraph):
     """The calls of a model, with the producers and consumers of its units."""
+
+    def __init__(self, model: nn.Module, program: Program, rows: Iterable[diagnosis.Layer]) -> None:
+        super().__init__(model, program)
+        self.means = Means(self.layers, {call: row for row in rows for call in self.rows.get(row.name, ())})
 
     def plans(self, row: diagnosis.Layer, units: tuple[int, ...], fold_mean: bool) -> Iterable[Plan | tuple[Any, str]]:
         """Plan how to revive units: those with a slope, and those without; a plan of them, or they and a reason."""
@@ -91,7 +99,7 @@ class UnitGraph(CallGraph):
                     elif flips:
                         plan.scale_rows(layer, channels)
                     else:
-                        plan.renew(layer, channels)
+                        plan.renew(layer, channels, self.means.taken(group[0]))
                     missing -= covered
             except NotRevivableError as error:
                 reason = reason or error
@@ -122,7 +130,7 @@ class UnitGraph(CallGraph):
         variance = layer.tensors.get("running_var")
         if weight is None or (variance is not None and bool((variance[channels > 0] == 0).any())):
             raise reason
-        plan.reset_affine(layer, channels)
+        plan.reset_affine(layer, channels, self.means.taken(group[0]))
 
     def _feeding(self, targets: Labels) -> tuple[Iterable[int], set[Call | Value]]:
         """Return the layers whose output reaches these calls, the nearest first, and all that lies between."""

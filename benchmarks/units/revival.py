@@ -67,18 +67,19 @@ KINDS = {
 """Reasons by a part of their text."""
 
 
-def plant(network: Network, size: int = 2) -> tuple[Any, Any] | None:
-    """Make a network in float64 with dead channels, and a batch for it; None where it has no rectifier."""
-    model, batch = network.make(), network.batch(size)
-    model = model.double()
-    batch = {key: _double(each) for key, each in batch.items()} if isinstance(batch, dict) else _double(batch)
+def plant(network: Network, samples: int = 2) -> tuple[Any, Any] | None:
+    """Make a network in float64 with dead channels, and a batch for it; None where it has no rectifier.
+
+    The oracle takes two samples, whatever the batch.
+    """
+    model, batch = network.make().double(), _double(network.batch(2))
     scatter(model, torch.Generator().manual_seed(2))
     oracle = Oracle(model, lambda: _run(model, batch))
     if not oracle.calls:
         return None
     oracle.find_feeders()
     oracle.plant()
-    return model, batch
+    return model, _double(network.batch(samples))
 
 
 def measure(model: Any, batch: Any) -> Outcome:
@@ -107,6 +108,8 @@ def measure(model: Any, batch: Any) -> Outcome:
 
 
 def _double(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _double(each) for key, each in value.items()}
     return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
@@ -158,8 +161,8 @@ def render(results: dict[str, Any]) -> str:
         "# Silent units of networks that others wrote, revived",
         "",
         f"PyTorch {host['packages']['torch']}; commit {host['commit']}; `{host['command']}`. Random weights in "
-        "float64, dead channels planted in every layer that feeds a rectifier and has a bias. The share is of all "
-        "units but those left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
+        f"float64, {results['samples']} samples of noise, dead channels planted in every layer that feeds a rectifier "
+        "and has a bias. The share is of all units but those left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
         "largest of any output, relative to the largest output.",
         "",
         f"| | {head} | share | largest difference |",
@@ -179,6 +182,7 @@ def main(arguments: list[str]) -> None:
     """Plant, revive and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks revive", description=__doc__)
     parser.add_argument("words", nargs="*", help="networks whose name contains one of these; all without")
+    parser.add_argument("--samples", type=int, default=16, help="size of the batch (default: 16)")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop before the next network after so long")
     parser.add_argument("--save", type=pathlib.Path, help="folder for the results (default: by the machine's name)")
     options = parser.parse_args(arguments)
@@ -189,7 +193,7 @@ def main(arguments: list[str]) -> None:
         if options.minutes and time.monotonic() - start > 60 * options.minutes:
             break
         try:
-            planted = plant(network)
+            planted = plant(network, options.samples)
             if planted is None:
                 continue
             found[name] = dataclasses.asdict(measure(*planted))
@@ -199,7 +203,7 @@ def main(arguments: list[str]) -> None:
         print(name, found[name], flush=True)
         del planted
         gc.collect()
-    results = {"machine": machine.describe(), "networks": found}
+    results = {"machine": machine.describe(), "samples": options.samples, "networks": found}
     folder = options.save or storage.RESULTS / machine.name()
     storage.save(results, folder / "revive.json")
     (folder / "revive.md").write_text(render(results))

@@ -162,8 +162,8 @@ def render(results: dict[str, Any]) -> str:
         "",
         f"PyTorch {host['packages']['torch']}; commit {host['commit']}; `{host['command']}`. Random weights in "
         f"float64, {results['samples']} samples of noise, dead channels planted in every layer that feeds a rectifier "
-        "and has a bias. The share is of all units but those left for a reason named in `IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the "
-        "largest of any output, relative to the largest output.",
+        "and has a bias. The share is of all units but those left for a reason named in `IMPOSSIBLE` of "
+        "benchmarks/units/revival.py. The difference is the largest of any output, relative to the largest output.",
         "",
         f"| | {head} | share | largest difference |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from leakyrelu.torch import diagnose, watch
+from leakyrelu.torch import LeakyReLU, diagnose, watch
 from leakyrelu.torch.graph.recording import Recording
 
 
@@ -136,3 +137,22 @@ def test_a_pass_that_fails_is_not_taken_for_an_example():
         for _ in range(3):
             model(torch.randn(2, 3))
     assert [(layer.place.after, layer.calls) for layer in census.report().layers] == [("one", 4), ("two", 3)]
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, LeakyReLU])
+def test_a_rectifier_under_a_mode_of_others_is_counted_once(act):
+    class Other(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}))
+
+    class UnderMode(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.act = nn.Linear(3, 3), act()
+
+        def forward(self, x):
+            with Other():
+                return self.act(self.linear(x)) + 0
+
+    report = diagnose(UnderMode(), [torch.randn(5, 3)] * 3)
+    assert [(layer.name, layer.calls) for layer in report.layers] == [("act", 3)]

@@ -144,7 +144,7 @@ def test_revive_finds_the_calls(x):
         for line in (model.one, model.two):
             line.bias[2] = -100.0
     done = revive(model, diagnose(model, [x] * 20), fold_mean=True)
-    assert list(done.revived) == ["leaky_relu()", "leaky_relu()#2"]
+    assert list(done.revived) == ["leaky_relu()", "leaky_relu(), call 2"]
     assert all(2 in units for units in done.revived.values())
 
 

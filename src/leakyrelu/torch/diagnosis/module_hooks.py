@@ -88,7 +88,9 @@ class CountInput(_ModuleHook):
         thread = observer.thread
         if thread.rectifiers == 0 and (thread.counting or (not thread.in_call and observer.is_pass_wanted())):
             observer.count_module(thread, self.call_site, module, args, kwargs)
-        _pause(thread)
+        if thread.mode is not None:
+            _pause(thread)
+            thread.rectifiers += 1  # where a mode of others lies above ours, it cannot be closed
 
 
 class RecordRectifier(_ModuleHook):
@@ -97,7 +99,9 @@ class RecordRectifier(_ModuleHook):
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Record the output."""
         thread = self.observer.thread
-        _resume(thread)
+        if thread.mode is not None:
+            _resume(thread)
+            thread.rectifiers = max(thread.rectifiers - 1, 0)  # the hook before may have raised
         if thread.earlier is None and thread.rectifiers == 0 and (thread.counting or not thread.in_call):
             _record_rectifier(thread, self.info, module, args, kwargs, output)
 

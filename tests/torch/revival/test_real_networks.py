@@ -296,3 +296,38 @@ def test_a_weight_that_is_added_is_no_branch():
         torch.randn(30, 6).double(),
         left=["shift is added to their output (add()), so that they give out a constant"],
     )
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """A batch norm whose weights are buffers, as torchvision and detectron2 have it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.eps = 1e-5
+        for name, value in (("weight", 1.0), ("bias", 0.1), ("running_mean", 0.2), ("running_var", 0.7)):
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x):
+        scale = self.weight.reshape(1, -1, 1, 1) * (self.running_var.reshape(1, -1, 1, 1) + self.eps).rsqrt()
+        bias = self.bias.reshape(1, -1, 1, 1) - self.running_mean.reshape(1, -1, 1, 1) * scale
+        return x * scale + bias
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.LeakyReLU(0.1)])
+@torch.no_grad()
+def test_a_frozen_batch_norm_in_front(act):
+    model = block(FrozenBatchNorm2d(8), act)
+    model[1].bias[DEAD] = -100.0
+    report, done, after = check(model, torch.randn(6, 2, 9, 9).double())
+    assert done.units == report.silent == len(DEAD)
+    assert after.silent == 0
+    assert (model[1].bias[DEAD] == (0.0 if isinstance(act, nn.ReLU) else 100.0)).all()
+
+
+@torch.no_grad()
+def test_a_frozen_batch_norm_behind():
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), FrozenBatchNorm2d(8), nn.Conv2d(8, 3, 3, padding=1)).double()
+    kill(model[0])
+    report, done, _ = check(model, torch.randn(6, 2, 9, 9).double())
+    assert done.units == report.silent >= len(DEAD)
+    assert (model[2].weight[DEAD] == 0.0).all()

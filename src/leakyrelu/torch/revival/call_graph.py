@@ -48,9 +48,11 @@ class CallGraph:
         for place, call in enumerate(calls, start):
             if call.key in names:
                 self.rows[names[call.key]].append(call)
-            for each in dict.fromkeys(call.inputs):
+            layer = self.tensors.layer(call) or self.tensors.frozen(call)
+            inputs = call.inputs if layer is None or layer.module is None else (layer.data, *call.inputs)
+            for each in dict.fromkeys(inputs):
                 self.users[each].append(place)
-            if (layer := self.tensors.layer(call)) is not None:
+            if layer is not None:
                 self.layers[call] = layer
                 self.groups[layer.key].append(call)
             self._note_weights(call)
@@ -60,7 +62,7 @@ class CallGraph:
         self._note_memory(calls, start)
 
     def _note_weights(self, call: Call) -> None:
-        if call.is_weight:
+        if call.is_weight or self.tensors.is_frozen_scale(call):
             return
         if (module := self.tensors.module(call)) is not None:
             for tensor in module.parameters():

@@ -168,6 +168,18 @@ class Tensors(NamedTuple):
         kind = _FUNCTIONS.get(call.name, "")
         return self._of_function(kind, call) if kind else None
 
+    def is_frozen_scale(self, call: Call) -> bool:
+        """Whether a call is the product within a batch norm that is frozen, ``x * scale + bias`` of its buffers."""
+        frozen = type(self.modules.get(call.module)).__name__ == "FrozenBatchNorm2d"
+        return frozen and call.name == "mul" and len(call.inputs) == 2 and not call.is_weight
+
+    def frozen(self, call: Call) -> Layer | None:
+        """Read the sum of a batch norm that is frozen, as a batch norm that takes what its product takes."""
+        scaled = call.inputs[0] if call.inputs else None
+        if call.name != "add" or not isinstance(scaled, Call) or scaled.module != call.module:
+            return None
+        return _of_module("batch_norm", scaled, self.modules[call.module]) if self.is_frozen_scale(scaled) else None
+
     def _of_function(self, kind: str, call: Call) -> Layer | None:
         if getattr(F, call.name) is call.function and inspect.isfunction(call.function):
             names = list(inspect.signature(call.function).parameters)

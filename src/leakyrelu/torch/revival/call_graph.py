@@ -140,10 +140,23 @@ class CallGraph:
                 continue
             elif call in starts:
                 raise NotRevivableError(f"{described(call)} is called on its own output")
+            elif way == "zero" and (shifted := self._shifted(call, marks)) is not None:
+                marks[call] = shifted
             else:
                 marks[call] = passed(call, marks, way, self.tensors.module(call), in_front)
             self._reach(call, pending, others)
         return ends
+
+    def _shifted(self, call: Call, marks: Mapping[Call | Value, Marks]) -> Marks | None:
+        """Follow units through the addition of a single weight, behind which they give out a constant."""
+        if call.name not in ("add", "radd", "iadd") or len(call.inputs) != 2 or call.kwargs:
+            return None
+        weight = next((each for each in call.inputs if isinstance(each, Value) and each not in marks), None)
+        tensor = self.tensors.tensors.get(weight.name) if weight is not None else None
+        units = next((marks[each] for each in call.inputs if each in marks), None)
+        if tensor is None or tensor.numel() != 1 or units is None or tuple(units.labels.shape) != call.shape:
+            return None
+        return Marks(units.labels, units.constants + tensor.item())
 
     def _reach(self, call: Call, pending: list[int], others: str) -> None:
         if call in self.outputs:

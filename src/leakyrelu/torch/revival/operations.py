@@ -27,6 +27,10 @@ class NotRevivableError(Exception):
     """The reason why the units of a layer are left."""
 
 
+class CarrierNeededError(NotRevivableError):
+    """The reason why units that give out a constant are left, unless one of them gives it out for the others."""
+
+
 class Marks(NamedTuple):
     """Where units lie in a tensor, and what they give out there.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from leakyrelu.torch.revival.layers import TRANSPOSED
-from leakyrelu.torch.revival.operations import NotRevivableError
+from leakyrelu.torch.revival.operations import CarrierNeededError, NotRevivableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +35,7 @@ class Plan:
     name: str
     units: tuple[int, ...]
     flips: bool
+    carrier: int | None = None  # another silent unit, which gives out the constant of these, too
     set_first: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # tensor, labels, values by unit
     folded: list[tuple[Layer, Tensor, Tensor]] = field(default_factory=list)
     scaled: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # tensor, labels, factors by unit
@@ -42,6 +43,7 @@ class Plan:
     centered: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)  # running mean of a norm, labels
     reset_to: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)
     turned: list[tuple[Layer, Tensor, Taken]] = field(default_factory=list)
+    carried: list[tuple[Tensor, int, int, Tensor, Tensor]] = field(default_factory=list)  # as `_carry` takes them
     cut: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def extend(self, other: Plan) -> None:
@@ -84,15 +86,37 @@ class Plan:
         if self.flips:
             self.scaled.append((layer.tensors["weight"], columns, -slopes))
             return
-        if bool(constants.any()):
+        if self.carrier is not None:
+            if bool(constants.any()):
+                self._carry(layer, units, constants)
+            columns = layer.columns(self._without_carrier(units))
+        elif bool(constants.any()):
             if "bias" not in layer.tensors:
-                raise NotRevivableError(
+                raise CarrierNeededError(
                     f"what they give out on average cannot be folded into {layer.name}: it has no bias"
                 )
             if layer.kind == "transposed" or padded:
-                raise NotRevivableError(f"what they give out on average cannot be folded into {layer.name}: it pads")
+                raise CarrierNeededError(f"what they give out on average cannot be folded into {layer.name}: it pads")
             self.folded.append((layer, columns, constants))
         self.cut.append((layer.tensors["weight"], columns))
+
+    def _without_carrier(self, units: Tensor) -> Tensor:
+        return torch.where(units == (self.carrier or 0) + 1, 0.0, units)
+
+    def _carry(self, layer: Layer, units: Tensor, constants: Tensor) -> None:
+        """Add the weights of the units to those of the carrier, which gives out the same, up to a factor."""
+        carrier = self.carrier or 0
+        places, rest = (
+            (units == carrier + 1).nonzero().flatten(),
+            (self._without_carrier(units) > 0).nonzero().flatten(),
+        )
+        made = units[rest].long() - 1
+        alone = len(places) == 1 and len(set(made.tolist())) == len(made) and layer.groups == 1
+        if not alone or not bool(constants[carrier] != 0):
+            raise NotRevivableError(f"what they give out cannot be left to one of them in {layer.name}")
+        axis = 0 if layer.kind == "transposed" else 1
+        factors = constants[made] / constants[carrier]
+        self.carried.append((layer.tensors["weight"], axis, int(places), rest, factors))
 
     def take_by_norm(self, layer: Layer, units: Tensor, constants: Tensor, slopes: Tensor) -> None:
         """Let a normalization give out what it gave out: its weight becomes zero, its bias that number."""
@@ -100,6 +124,8 @@ class Plan:
         weight, bias = layer.tensors["weight"], layer.tensors.get("bias")
         if layer.kind != "batch_norm":
             mean = variance = None
+        if self.carrier is not None:
+            units = self._without_carrier(units)
         rows = units > 0
         made = units[rows].long() - 1
         if self.flips:
@@ -141,6 +167,10 @@ def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] 
         for layer, columns, constants in plan.folded:
             weight, bias = layer.tensors["weight"], layer.tensors["bias"]
             bias += (weight * _by_unit(columns, constants, weight)).flatten(1).sum(1)
+        for tensor, axis, place, others, factors in plan.carried:
+            shape = [-1 if each == axis else 1 for each in range(tensor.ndim)]
+            added = tensor.index_select(axis, others.to(tensor.device)) * factors.to(tensor).reshape(shape)
+            tensor.select(axis, place).add_(added.sum(axis))
         for tensor, labels, values in plan.set_first:
             mask = _mask(labels, tensor)
             tensor[mask] = _by_unit(labels, values, tensor)[mask]

@@ -13,11 +13,11 @@ from leakyrelu.torch.graph.calls import Call, Value
 from leakyrelu.torch.revival.call_graph import CallGraph
 from leakyrelu.torch.revival.layers import NORMS, Layer
 from leakyrelu.torch.revival.means import Means
-from leakyrelu.torch.revival.operations import OTHER, Marks, NotRevivableError, along, described
+from leakyrelu.torch.revival.operations import OTHER, CarrierNeededError, Marks, NotRevivableError, along, described
 from leakyrelu.torch.revival.reinitialize import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -45,9 +45,33 @@ class UnitGraph(CallGraph):
             try:
                 yield self._plan(row, some, slopes, fold_mean)
             except NotRevivableError as reason:
-                yield some, str(reason)
+                if isinstance(reason, CarrierNeededError) and not fold_mean:
+                    yield from self._carried(row, some, slopes, reason)
+                else:
+                    yield some, str(reason)
 
-    def _plan(self, row: diagnosis.Layer, units: tuple[int, ...], slopes: Tensor, fold_mean: bool) -> Plan:
+    def _carried(
+        self, row: diagnosis.Layer, units: tuple[int, ...], slopes: Tensor, reason: NotRevivableError
+    ) -> Iterator[Plan | tuple[tuple[int, ...], str]]:
+        """Let one of the units go on giving out the constant that all of them give out, and revive the others."""
+        if len(units) == 1:
+            yield units, str(reason)
+            return
+        try:
+            yield self._plan(row, units[1:], slopes, False, carrier=units[0])
+        except NotRevivableError as error:
+            yield units, str(error)
+        else:
+            yield units[:1], f"{reason}; this unit goes on to do it for the others"
+
+    def _plan(
+        self,
+        row: diagnosis.Layer,
+        units: tuple[int, ...],
+        slopes: Tensor,
+        fold_mean: bool,
+        carrier: int | None = None,
+    ) -> Plan:
         calls = self.rows.get(row.name)
         if row.name in self.unrecorded:
             raise NotRevivableError(
@@ -75,8 +99,10 @@ class UnitGraph(CallGraph):
                 )
             constants[list(units)] = means[list(units)]
         labels = {call: _labels(call, row, units) for call in calls}
-        plan = Plan(row.name, units, flips)
+        plan = Plan(row.name, units, flips, carrier)
         self._make(labels, frozenset(units), plan, flips)
+        if carrier is not None:
+            labels = {call: _labels(call, row, (carrier, *units)) for call in calls}
         self._take({call: Marks(each, constants) for call, each in labels.items()}, slopes, plan)
         return plan
 

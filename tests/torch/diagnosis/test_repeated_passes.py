@@ -89,6 +89,39 @@ def test_experts_chosen_by_the_data_keep_their_rows():
         np.testing.assert_array_equal(row.counts.positive, (torch.cat(inputs) > 0).sum(0).numpy())
 
 
+class Weights(nn.Module):
+    """Takes weights that the data chooses, by a function, of the same shapes in every pass."""
+
+    def __init__(self, kind) -> None:
+        super().__init__()
+        weights = [nn.Parameter(torch.eye(4)[[row] * 4] * 0 + 1.0) for row in range(2)]
+        self.kind, self.act = kind, nn.ReLU()
+        if kind == "list":
+            self.weights = nn.ParameterList(weights)
+        elif kind == "index":
+            self.weights = nn.Parameter(torch.stack([weight.detach() for weight in weights]))
+        else:
+            self.first, self.second = weights
+
+    def chosen(self, choice):
+        return (self.second if choice else self.first) if self.kind == "attributes" else self.weights[choice]
+
+    def forward(self, x):
+        return self.act(F.linear(x, self.chosen(int(x[0, 0] > 0.5))))
+
+
+@pytest.mark.parametrize("kind", ["list", "index", "attributes"])
+def test_weights_that_the_data_chooses_are_looked_at_in_every_pass(kind, recorded):
+    model = Weights(kind)
+    with torch.no_grad():
+        model.chosen(1)[2] = -1.0  # a unit that is dead with the second weights alone
+    batches = [torch.full((3, 4), value) for value in (0.1, 0.2, 0.9, 0.3, 0.8)]
+    report = diagnose(model, batches)
+    assert len([name for name in recorded if name == "linear"]) == 5
+    assert [layer.silent_units.tolist() for layer in report.layers] == [[], [2]]
+    assert [layer.calls for layer in report.layers] == [3, 2]
+
+
 class Skips(nn.Module):
     """Skips a block, or calls one more function, where the data says so."""
 

@@ -6,13 +6,15 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from leakyrelu.torch._compat import tree_leaves
+from leakyrelu.torch.graph.calls import Value
 from leakyrelu.torch.graph.recording import Recording, shape_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Collection
+
     from torch.overrides import TorchFunctionMode
 
     from leakyrelu.torch.graph.call_sites import CallSite
@@ -105,6 +107,35 @@ def signature(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def _described(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else type(value)
+
+
+def may_choose_weights(
+    model: nn.Module, recording: Recording, events: list[ModuleInfo | Row], known: Collection[str]
+) -> bool:
+    """Whether functions may take other weights in another pass, though the same modules run.
+
+    They may where an index takes some of a parameter, and where there are weights that a module which ran could have
+    taken and did not. Of modules that are `known` to take all their weights nothing is asked.
+    """
+    used: set[str] = set()
+    for call in recording.calls:
+        values = [each for each in call.inputs if type(each) is Value and each.is_parameter]
+        used.update(each.name for each in values)
+        if values and call.name in ("getitem", "select", "index_select") and call.inputs[0] is values[0]:
+            index = call.args[1] if len(call.args) > 1 else None
+            numbers = index if isinstance(index, tuple) else (index,)
+            if any(isinstance(each, int) for each in numbers) or not all(each.is_weight for each in call.inputs):
+                return True
+    ran = {event.name for event in events if isinstance(event, ModuleInfo)}
+    return any(
+        parameter.ndim > 1 and name not in used and _could_take(model, name.rpartition(".")[0], ran, known)
+        for name, parameter in model.named_parameters()
+    )
+
+
+def _could_take(model: nn.Module, owner: str, ran: Collection[str], known: Collection[str]) -> bool:
+    holds_only = isinstance(model.get_submodule(owner), (nn.ParameterList, nn.ParameterDict))
+    return holds_only or (owner in ran and owner not in known)
 
 
 class PassObserver(Protocol):

@@ -33,7 +33,7 @@ from leakyrelu.torch._compat import (
 )
 from leakyrelu.torch.activations.eager import TRANSPARENT
 from leakyrelu.torch.activations.functional import leaky_relu
-from leakyrelu.torch.diagnosis.forward_pass import ModuleInfo, Row, ThreadState
+from leakyrelu.torch.diagnosis.forward_pass import ModuleInfo, Row, ThreadState, may_choose_weights
 from leakyrelu.torch.diagnosis.module_hooks import (
     CountInput,
     EnterModule,
@@ -221,10 +221,11 @@ class CallObserver:
             thread.leave_earlier()
         if thread.earlier is None:
             self._keep(thread, output)
-        if thread.left:
+        new = thread.earlier is None and self._repeats
+        if thread.left or (new and may_choose_weights(self.model, thread.recording, thread.events, self._plain)):
             self._repeats = False
             self._passes.clear()
-        elif thread.earlier is None and self._repeats:
+        elif new:
             if len(self._passes) == _MOST_PASSES:
                 self._passes.pop(next(iter(self._passes)), None)
             self._passes[thread.signature] = thread.events

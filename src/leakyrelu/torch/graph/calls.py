@@ -97,6 +97,9 @@ class Call:
             if type(each) is Value and each.name:
                 return each.name
             if type(each) is Call and each.is_weight:
+                first, *rest = each.args or (None,)
+                if each.name == "getitem" and type(first) is Value and first.name and isinstance(rest[0], int):
+                    return f"{first.name}[{rest[0]}]"
                 pending += each.inputs[::-1]
         return self.module or self.name
 

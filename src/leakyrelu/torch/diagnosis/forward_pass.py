@@ -127,15 +127,9 @@ def may_choose_weights(
             if any(isinstance(each, int) for each in numbers) or not all(each.is_weight for each in call.inputs):
                 return True
     ran = {event.name for event in events if isinstance(event, ModuleInfo)}
-    return any(
-        parameter.ndim > 1 and name not in used and _could_take(model, name.rpartition(".")[0], ran, known)
-        for name, parameter in model.named_parameters()
-    )
-
-
-def _could_take(model: nn.Module, owner: str, ran: Collection[str], known: Collection[str]) -> bool:
-    holds_only = isinstance(model.get_submodule(owner), (nn.ParameterList, nn.ParameterDict))
-    return holds_only or (owner in ran and owner not in known)
+    ran |= {name for name, module in model.named_modules() if isinstance(module, (nn.ParameterList, nn.ParameterDict))}
+    unused = (name for name, parameter in model.named_parameters() if parameter.ndim > 1 and name not in used)
+    return any(owner in ran and owner not in known for owner in (name.rpartition(".")[0] for name in unused))
 
 
 class PassObserver(Protocol):

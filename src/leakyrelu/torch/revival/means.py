@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from leakyrelu.torch.graph.call_arguments import reduced_axes
 from leakyrelu.torch.graph.calls import Call, Value
-from leakyrelu.torch.graph.layout_rules import reduced_axes
 from leakyrelu.torch.revival.operations import PRODUCTS, SUMS, keeps_channels
 
 if TYPE_CHECKING:

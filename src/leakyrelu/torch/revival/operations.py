@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from leakyrelu.torch.graph.call_arguments import reduced_axes
 from leakyrelu.torch.graph.calls import Call, Value
-from leakyrelu.torch.graph.layout_rules import reduced_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -17,7 +17,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     Factors = tuple[tuple[int, bool], ...]
     Layout = tuple[Factors, ...]
@@ -85,21 +85,9 @@ def permuted(layout: Layout | None, order: Sequence[int]) -> Layout | None:
 
 def expanded(layout: Layout | None, shape: Sequence[int]) -> Layout | None:
     """Lay out a tensor that is broadcast to a shape, or whose dimensions are repeated."""
-    if layout is None or len(shape) < len(layout):
-        return None
-    layout = ((),) * (len(shape) - len(layout)) + layout
-    dimensions = []
-    for factors, size in zip(layout, shape, strict=True):
-        before = _size(factors)
-        if size == before:
-            dimensions.append(factors)
-        elif before and size % before == 0 and before == 1:
-            dimensions.append(_merged([*factors, (size, False)]))
-        elif before and size % before == 0:
-            dimensions.append(_merged([(size // before, False), *factors]))
-        else:
-            return None
-    return tuple(dimensions)
+    if layout is not None and len(layout) < len(shape):
+        layout = ((),) * (len(shape) - len(layout)) + layout
+    return _changed(layout, shape, _repeated)
 
 
 def combined(layouts: Iterable[Layout | None], shape: Sequence[int]) -> Layout | None:
@@ -143,35 +131,12 @@ def concatenated(layouts: Sequence[Layout | None], axis: int, shape: Sequence[in
 
 def cut(layout: Layout | None, shape: Sequence[int]) -> Layout | None:
     """Lay out a part of a tensor, or one with some indices taken more than once, of as many axes."""
-    if layout is None or len(layout) != len(shape):
-        return None
-    dimensions: list[Factors] = []
-    for factors, size in zip(layout, shape, strict=True):
-        if _size(factors) == size:
-            dimensions.append(factors)
-        elif len(factors) < 2:
-            dimensions.append(((size, True),) if _has_units(factors) else _plain(size))
-        else:
-            rest = _size(factors[1:])
-            if not rest or size % rest:
-                return None
-            dimensions.append(((size // rest, factors[0][1]), *factors[1:]))
-    return tuple(dimensions)
+    return _changed(layout, shape, _part)
 
 
 def resized(layout: Layout | None, shape: Sequence[int]) -> Layout | None:
     """Lay out what pooling, padding or interpolation makes: positions may become more or fewer, units may not."""
-    if layout is None or len(layout) != len(shape):
-        return None
-    dimensions: list[Factors] = []
-    for factors, size in zip(layout, shape, strict=True):
-        if _size(factors) == size:
-            dimensions.append(factors)
-        elif _has_units(factors):
-            return None
-        else:
-            dimensions.append(_plain(size))
-    return tuple(dimensions)
+    return _changed(layout, shape, lambda factors, size: None if _has_units(factors) else _plain(size))
 
 
 def without(layout: Layout | None, axes: Iterable[int], *, keep: bool = False) -> Layout | None:
@@ -244,6 +209,35 @@ def unit_axes(layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
                 axes.append(len(shape))
             shape.append(count)
     return tuple(shape), tuple(axes)
+
+
+def _changed(
+    layout: Layout | None, shape: Sequence[int], change: Callable[[Factors, int], Factors | None]
+) -> Layout | None:
+    """Lay out a tensor of as many axes; `change` gives the factors of a dimension that has another size than before."""
+    if layout is None or len(layout) != len(shape):
+        return None
+    dimensions: list[Factors] = []
+    for factors, size in zip(layout, shape, strict=True):
+        now = factors if _size(factors) == size else change(factors, size)
+        if now is None:
+            return None
+        dimensions.append(now)
+    return tuple(dimensions)
+
+
+def _repeated(factors: Factors, size: int) -> Factors | None:
+    before = _size(factors)
+    if not before or size % before:
+        return None
+    return _merged([*factors, (size, False)] if before == 1 else [(size // before, False), *factors])
+
+
+def _part(factors: Factors, size: int) -> Factors | None:
+    if len(factors) < 2:
+        return ((size, True),) if _has_units(factors) else _plain(size)
+    rest = _size(factors[1:])
+    return ((size // rest, factors[0][1]), *factors[1:]) if rest and size % rest == 0 else None
 
 
 def _plain(size: int) -> Factors:

@@ -69,10 +69,7 @@ def diagnose_command(
     image_std: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Then divide the pixels by this. (default: 1)")
     ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Memory that a compressed .npz file may take, unpacked. (default: 2GiB)"),
-    ] = None,
+    max_memory: options.MaxMemory = None,
 ) -> None:
     """Run data through a model and report which of its units are silent or always on, and what to do about it.
 

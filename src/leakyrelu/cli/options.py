@@ -1,10 +1,12 @@
-"""Values of options, read from their text: shares, sizes, numbers a channel, bytes."""
+"""Options of several commands, and values of options, read from their text: shares, sizes, numbers a channel, bytes."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import typer
 
 from leakyrelu._array_files import MAX_MEMORY
 from leakyrelu.cli.errors import CommandError
@@ -14,6 +16,11 @@ KINDS = ("silent", "always-on", "saturated", "nan")
 
 _UNITS = {"": 1, "B": 1, **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}{rest}": 1000**power for power, letter in enumerate("KMGT", 1) for rest in ("B", "")}
+
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Memory that a compressed .npz file may take, unpacked. (default: 2GiB)"),
+]
 
 
 class Limit(NamedTuple):

@@ -11,7 +11,7 @@ import typer
 
 from leakyrelu._text import printable
 from leakyrelu.cli.errors import CommandError
-from leakyrelu.cli.options import memory_size
+from leakyrelu.cli.options import MaxMemory, memory_size
 from leakyrelu.cli.outputs import check_outputs, write_outputs
 from leakyrelu.cli.printing import warnings_as_lines
 
@@ -42,10 +42,7 @@ def study_command(
             "scikit-learn)"
         ),
     ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Memory that a compressed .npz file may take, unpacked. (default: 2GiB)"),
-    ] = None,
+    max_memory: MaxMemory = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with charts and the table to this file.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every number to this file.")] = None,
     png: Annotated[Path | None, typer.Option(help="Write a picture of the comparison to this file.")] = None,

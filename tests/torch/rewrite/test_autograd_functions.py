@@ -1,7 +1,9 @@
 """A ReLU inside a `torch.autograd.Function` stays one: its hand-written backward would not fit another forward."""
 
 import functools
+import gc
 import inspect
+import weakref
 
 import pytest
 import torch
@@ -233,3 +235,18 @@ def test_a_method_is_known_from_its_first_call_on():
     model.apply = apply_new
     for _ in range(2):
         assert model(torch.tensor([-2.0, 3.0])).tolist() == [0.0, 3.0]
+
+
+def test_code_that_a_model_makes_is_not_kept():
+    class Model(nn.Module):
+        def forward(self, x):
+            made = {"F": F}
+            exec("def apply(x): return F.relu(x)", made)
+            self.code = weakref.ref(made["apply"].__code__)
+            return made["apply"](x)
+
+    model = Model()
+    replace_relu(model, SLOPE)
+    assert model(torch.tensor([-2.0, 3.0])).tolist() == pytest.approx([-2.0 * SLOPE, 3.0])
+    gc.collect()
+    assert model.code() is None

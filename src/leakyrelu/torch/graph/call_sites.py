@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from weakref import ref
 
 from torch import nn
 from torch.autograd import Function
@@ -13,6 +14,7 @@ from leakyrelu.torch._compat import CALLING_MODULES, autograd_state, call_frame
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import CodeType, FrameType
+    from weakref import ReferenceType
 
 
 Boundary = Literal["none", "module", "torch.utils.checkpoint", "torch.autograd.Function"]
@@ -43,16 +45,19 @@ def boundary(state: tuple[bool, int]) -> Boundary:
 
 _MODULE_CALL = nn.Module.__call__.__code__
 _FUNCTION_METHODS = ("forward", "setup_context", "backward", "vjp", "jvp", "vmap")
-# By the address of a code object, which is kept: its hash would be computed from all that it holds.
-_is_method: dict[int, tuple[CodeType, bool]] = {}
+# By the address of a code object, as long as there is one: its hash would be computed from all that it holds.
+_is_method: dict[int, tuple[ReferenceType[CodeType], bool]] = {}
 
 
 def _is_function_method(code: CodeType) -> bool:
     """Whether this is the code of a method of any `torch.autograd.Function` that there is."""
-    known = _is_method.get(id(code))
+    address = id(code)
+    known = _is_method.get(address)
     if known is None:
         methods = (getattr(each, name, None) for each in _subclasses(Function) for name in _FUNCTION_METHODS)
-        known = _is_method[id(code)] = code, any(code is each for method in methods for each in _codes(method))
+        is_method = any(code is each for method in methods for each in _codes(method))
+        forget = _is_method.pop  # bound here: at the end of the program there may be no global names
+        known = _is_method[address] = ref(code, lambda _: forget(address, None)), is_method
     return known[1]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from leakyrelu._extras import extra_of, missing
 from leakyrelu._text import first_line, printable, type_and_first_line
 from leakyrelu.cli.errors import CommandError
+from leakyrelu.cli.interrupts import INTERRUPTED, print_interrupted
 from leakyrelu.cli.printing import print_line
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(printable(line), file=sys.stderr)
         print_line(_message(error))
         return 2
-    if status == 130:  # newer versions of Typer return this after KeyboardInterrupt
+    if status == INTERRUPTED:  # newer versions of Typer return this after KeyboardInterrupt
         return _interrupted()
     return status if isinstance(status, int) else 0
 
@@ -66,5 +67,5 @@ def _message(error: Exception) -> str:
 
 
 def _interrupted() -> int:
-    print("leakyrelu: interrupted", file=sys.stderr)
-    return 130
+    print_interrupted()
+    return INTERRUPTED

@@ -13,6 +13,7 @@ from leakyrelu._extras import require
 from leakyrelu._text import type_and_first_line, with_article
 from leakyrelu.cli.checkpoints import error_without_program
 from leakyrelu.cli.errors import CommandError
+from leakyrelu.cli.interrupts import ended_by_signal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,7 +81,8 @@ def load_scripted(target: str) -> tuple[nn.Module, dict[str, int]]:
     from leakyrelu.torch.diagnosis.torchscript import rectifiers_as_modules
 
     try:
-        program = load(target)
+        with ended_by_signal():  # PyTorch runs methods of the file meanwhile
+            program = load(target)
     except ValueError as error:
         raise CommandError(str(error)) from None
     return rectifiers_as_modules(program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from leakyrelu._text import type_and_first_line
 from leakyrelu.cli.checkpoints import load_checkpoint
 from leakyrelu.cli.datasets import Images, the_array
 from leakyrelu.cli.errors import CommandError
+from leakyrelu.cli.interrupts import interruptible
 from leakyrelu.cli.models import build_model, load_exported, load_scripted
 from leakyrelu.cli.printing import progress_bar
 
@@ -47,17 +49,18 @@ def report_on(
     if kind != "model" and checkpoint is not None:
         in_file = "an ONNX file" if kind == "onnx" else "a program in a file"
         raise CommandError(f"--checkpoint is for MODULE:FACTORY; {in_file} has its weights")
-    if kind == "onnx":
-        report = _onnx(target, source, data, batch_size, unit_axis)
-    else:
-        if kind == "model":
-            model = build_model(target, ", or the name of an .onnx, .pt2 or TorchScript file")
-            if checkpoint is not None:
-                load_checkpoint(model, checkpoint)
+    with nullcontext() if kind == "model" else interruptible():
+        if kind == "onnx":
+            report = _onnx(target, source, data, batch_size, unit_axis)
         else:
-            model, found = (load_exported if kind == "exported" else load_scripted)(target)
-            unit_axis = {**found, **unit_axis}
-        report = _torch(target, model, unit_axis, source, data, batch_size)
+            if kind == "model":
+                model = build_model(target, ", or the name of an .onnx, .pt2 or TorchScript file")
+                if checkpoint is not None:
+                    load_checkpoint(model, checkpoint)
+            else:
+                model, found = (load_exported if kind == "exported" else load_scripted)(target)
+                unit_axis = {**found, **unit_axis}
+            report = _torch(target, model, unit_axis, source, data, batch_size)
     return replace(report, source=kind, command=command)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -109,6 +111,18 @@ def test_a_full_disk_leaves_the_old_file_and_no_other():
     with full_disk(), pytest.raises(OSError, match="File too large"):
         write_file("kept.txt", "x" * 5000)
     assert (read("kept.txt"), names()) == ("mine", ["kept.txt"])
+
+
+def test_a_killed_process_leaves_the_old_file_and_a_temporary_one_that_names_its_program():
+    write_file("kept.txt", "mine")
+    code = (
+        "import os, signal; from leakyrelu._files import write_file; "
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); write_file('kept.txt', 'other')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    left, kept = names()
+    assert fnmatch.fnmatch(left, ".leakyrelu-*.tmp")
+    assert (kept, read(kept), read(left)) == ("kept.txt", "mine", "other")
 
 
 def test_devices_and_pipes_are_written_directly():

@@ -18,7 +18,8 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     The content goes into a temporary file in the same folder, which then replaces the old one and has its permissions.
     A symbolic link stays one. Devices and pipes are written directly, and so is a file in whose folder no other can be
     made, or that cannot be replaced because it is mounted. Text is UTF-8, a lone surrogate the six characters of its
-    escape sequence.
+    escape sequence. A process that is killed meanwhile leaves the temporary file, ``.leakyrelu-*.tmp``, which may be
+    deleted: no other run looks at it.
 
     Raises
     ------

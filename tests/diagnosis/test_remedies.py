@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import os
 import re
 from collections import OrderedDict
 from dataclasses import replace
@@ -141,9 +142,11 @@ def frozen(source, tmp_path):
     """The names that the code for a kind of file uses."""
     model, data = network().eval(), torch.randn(50, 8)
     if source == "torchscript":
-        return {"program": torch.jit.trace(model, data), "data": data}
+        torch.jit.save(torch.jit.trace(model, data), tmp_path / "net.pt")
+        return {"path": tmp_path / "net.pt", "data": data}
     if source == "exported":
-        return {"program": torch.export.export(model, (data,)), "data": data}
+        torch.export.save(torch.export.export(model, (data,)), tmp_path / "net.pt2")
+        return {"path": tmp_path / "net.pt2", "data": data}
     weight = numpy_helper.from_array(np.ones((8, 4), np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"], name="act")],
@@ -166,6 +169,13 @@ def test_the_code_for_frozen_programs_runs(source, tmp_path):
     (name,) = (one.name for one in scope["report"])
     exec(remedies.count_again(source, {name: 1}), scope)
     assert [one.name for one in scope["report"]] == [name]
+
+
+@pytest.mark.parametrize("source", SOURCES[1:])
+def test_the_code_for_frozen_programs_looks_at_the_file_first(source, tmp_path):
+    torch.save(os.getcwd, tmp_path / "net")  # to load it, PyTorch would call a function that it names
+    with pytest.raises(ValueError, match=r"net is (not a file of torch\.|no ONNX model)"):
+        exec(remedies.count_again(source), {"path": tmp_path / "net", "data": torch.randn(50, 8)})
 
 
 @pytest.mark.parametrize(

@@ -93,15 +93,17 @@ from leakyrelu.torch import diagnose
 report = diagnose(model, data{unit_axis})"""
 _PROGRAM = """\
 from leakyrelu.torch import diagnose
+from leakyrelu.torch.diagnosis.{reader} import load
 from leakyrelu.torch.diagnosis.{module} import rectifiers_as_modules
 
-# program: what {load} gave; data: that of this report
-model, unit_axis = rectifiers_as_modules(program)
+# path, data: the file and the data of this report
+# load refuses a file that could do harm; {unguarded} does not look
+model, unit_axis = rectifiers_as_modules(load(path))
 report = diagnose(model, data, unit_axis=unit_axis{unit_axis})"""
 
 _PROGRAMS: Final = {
-    "torchscript": ("torchscript", "torch.jit.load"),
-    "exported": ("exported_program", "torch.export.load"),
+    "torchscript": ("script_file", "torchscript", "torch.jit.load"),
+    "exported": ("export_file", "exported_program", "torch.export.load"),
 }
 
 
@@ -164,8 +166,9 @@ def count_again(source: str, unit_axis: Mapping[str, int] | None = None) -> str:
     if "\n" in axes or len(axes) > _LITERAL - 10:
         axes = "".join(["{\n", *(f"    {entry},\n" for entry in entries), "}"])
     if source in _PROGRAMS:
-        module, load = _PROGRAMS[source]
-        return _PROGRAM.format(module=module, load=load, unit_axis=f" | {axes}" if entries else "")
+        reader, module, unguarded = _PROGRAMS[source]
+        more = f" | {axes}" if entries else ""
+        return _PROGRAM.format(reader=reader, module=module, unguarded=unguarded, unit_axis=more)
     return (_MODEL if source == "model" else _ONNX).format(unit_axis=f", unit_axis={axes}" if entries else "")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import pathlib
 import pickle
 import random
 import re
 import struct
+import threading
 import zipfile
 
 import numpy as np
@@ -296,6 +299,30 @@ def test_an_archive_that_grows_beyond_bounds_is_not_read(here, capsys):
     with zipfile.ZipFile(here / "bomb.pt2", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("m/models/model.json", bytes(2**28 + 2**20))
     check_refused(here / "bomb.pt2", "its records would have 269,484,032 bytes", capsys)
+
+
+def test_threads_load_one_after_another(made, monkeypatch):
+    """What forbids pickles is a variable of the environment, which the first one to end would take from the other."""
+    name, inside, found = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", threading.Event(), []
+    monkeypatch.delenv(name, raising=False)
+
+    def pause(path):
+        if threading.current_thread() is first:
+            second.start()
+            inside.wait(0.5)  # for the second one, if it may come in
+        else:
+            inside.set()
+            first.join()
+        found.append(os.environ.get(name))
+
+    monkeypatch.setattr(torch.export, "load", pause)
+    first, second = (threading.Thread(target=export_file.load, args=[made / "m.pt2"]) for _ in range(2))
+    first.start()
+    first.join()
+    second.join()
+    assert found == ["1", "1"]
+    assert name not in os.environ
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 @pytest.mark.parametrize("kind", ["m.pt", "m.pt2"])

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
+_LOADING = threading.Lock()
 _CONTAINERS = ("in_spec", "out_spec", "spec")  # JSON as text: the containers of inputs and outputs
 _LONGEST_EXPRESSION = 10_000
 _NAME = re.compile(r"[\w.\-+@/ ]*")  # of a node, an input, a weight, a type
@@ -102,18 +104,23 @@ def load(path: str | os.PathLike[str]) -> torch.export.ExportedProgram:
 
 @contextlib.contextmanager
 def _without_pickles() -> Iterator[None]:
-    """Have `torch.load` read weights alone whatever its caller says, and log nothing: the error says what is wrong."""
+    """Have `torch.load` read weights alone whatever its caller says, and log nothing: the error says what is wrong.
+
+    PyTorch has a variable of the environment for this, and no argument. So it holds for the whole process meanwhile,
+    and threads load one after another: the first one to end would take it from the others.
+    """
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
-    before = {name: os.environ.pop(name, None) for name in names}
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    os.environ[names[0]] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[names[0]]
-        os.environ.update({name: value for name, value in before.items() if value is not None})
-        logging.disable(level)
+    with _LOADING:
+        before = {name: os.environ.pop(name, None) for name in names}
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        os.environ[names[0]] = "1"
+        try:
+            yield
+        finally:
+            del os.environ[names[0]]
+            os.environ.update({name: value for name, value in before.items() if value is not None})
+            logging.disable(level)
 
 
 def _check_json(archive: Archive, name: str, content: bytes) -> None:

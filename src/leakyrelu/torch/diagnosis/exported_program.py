@@ -28,7 +28,8 @@ def rectifiers_as_modules(program: torch.export.ExportedProgram) -> tuple[nn.Mod
     Parameters
     ----------
     program
-        What `torch.export.export` or ``torch.export.load`` gave.
+        What `torch.export.export` gave; of a file, what `leakyrelu.torch.diagnosis.export_file.load` gave:
+        ``torch.export.load`` runs what a hostile file holds.
 
     Returns
     -------

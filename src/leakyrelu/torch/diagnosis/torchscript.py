@@ -47,8 +47,9 @@ def rectifiers_as_modules(program: torch.jit.ScriptModule) -> tuple[nn.Module, d
     ``relu(), call 2``, and so on.
 
     The program itself is not changed; ``train()`` and ``eval()`` of the module reach it. Parameters and returned values
-    are those of `leakyrelu.torch.diagnosis.exported_program.rectifiers_as_modules`, for what `torch.jit.script`,
-    `torch.jit.trace` or `torch.jit.load` gave.
+    are those of `leakyrelu.torch.diagnosis.exported_program.rectifiers_as_modules`, for what `torch.jit.script` or
+    `torch.jit.trace` gave; of a file, what `leakyrelu.torch.diagnosis.script_file.load` gave: `torch.jit.load` does not
+    look at what a hostile file would do.
 
     Warns
     -----

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from leakyrelu.torch.graph.call_arguments import reduced_axes
 from leakyrelu.torch.graph.calls import Call, Value
-from leakyrelu.torch.revival.operations import PRODUCTS, SUMS, keeps_channels
+from leakyrelu.torch.revival.operations import PRODUCTS, SUMS, NotRevivableError, computed, keeps_channels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from torch import nn
 
@@ -57,12 +57,16 @@ class Taken(NamedTuple):
 class Means:
     """Means along one axis of a tensor, over all data of the report, as far as they are known.
 
-    They end at the activations of the report, and at the input of the network.
+    They end at the activations of the report, and at the input of the network. `absent` are calls that count as 0; with
+    them, what is not known is 0 where a layer takes it.
     """
 
-    def __init__(self, layers: Mapping[Call, Layer], rows: Mapping[Call, diagnosis.Layer]) -> None:
+    def __init__(
+        self, layers: Mapping[Call, Layer], rows: Mapping[Call, diagnosis.Layer], absent: Collection[Call] = ()
+    ) -> None:
         self._layers = layers
         self._rows = rows
+        self._absent = absent
         self._known: dict[tuple[Call, int], Tensor | None] = {}
         self._estimated: set[Call | Value] = set()
         self._depth = 0
@@ -71,10 +75,11 @@ class Means:
         """Return what a layer is called on."""
         layer = self._layers[call]
         axis = layer.axis(len(layer.data.shape))
-        means = self._of(layer.data, axis)
+        means = self.of(layer.data, axis)
         return Taken(layer.data.shape, axis, means, layer.data not in self._estimated)
 
-    def _of(self, value: Call | Value, axis: int) -> Tensor | None:
+    def of(self, value: Call | Value, axis: int) -> Tensor | None:
+        """Return the means along an axis of a tensor; None where they are not known."""
         if not isinstance(value, Call) or value.is_weight or axis >= len(value.shape) or self._depth > _DEEPEST:
             return None
         if (value, axis) not in self._known:
@@ -89,6 +94,8 @@ class Means:
         return self._known[value, axis]
 
     def _found(self, value: Call, axis: int) -> Tensor | None:
+        if value in self._absent:
+            return torch.zeros(value.shape[axis], dtype=torch.float64)
         if value.key is not None:
             row = self._rows.get(value)
             known = row is not None and row.axis is not None and row.axis.axes == (axis,)
@@ -99,6 +106,8 @@ class Means:
 
     def _made(self, call: Call, layer: Layer) -> Tensor | None:
         taken = self.taken(call)
+        if taken.means is None and self._absent:
+            taken = taken._replace(means=torch.zeros(taken.shape[taken.axis], dtype=torch.float64))
         module = layer.module if isinstance(call.function, type) and not layer.computed else None
         if layer.kind in ("linear", "convolution", "transposed"):
             return taken.made(module)[0] if module is not None and taken.means is not None else None
@@ -109,23 +118,25 @@ class Means:
         means = torch.zeros(call.shape[layer.axis(len(call.shape))], dtype=torch.float64)
         if mean is not None and variance is not None and taken.means is not None:
             means = (taken.means - mean) / (variance + layer.eps).sqrt() * (1.0 if weight is None else weight)
-        return None if layer.is_mixing else means if bias is None else means + bias
+        return None if layer.is_mixing and not self._absent else means if bias is None else means + bias
 
     def _passed(self, call: Call, axis: int) -> Tensor | None:
         """Return the means behind a call that keeps or joins channels."""
         inputs = [each for each in call.inputs if not each.is_weight]
         if call.name in SUMS and len(inputs) == 2 == len(call.inputs) and call.name.endswith("add"):
-            first, second = (self._of(each, axis) if each.shape == call.shape else None for each in inputs)
+            first, second = (self.of(each, axis) if each.shape == call.shape else None for each in inputs)
             return first + second if first is not None and second is not None else None
         if call.name in PRODUCTS and len(inputs) == 2:  # with a gate, which changes no sign
             gated = [each for each in inputs if each.shape == call.shape]
-            return next((means for each in gated if (means := self._of(each, axis)) is not None), None)
+            return next((means for each in gated if (means := self.of(each, axis)) is not None), None)
+        if call.name in PRODUCTS | SUMS and len(call.inputs) == 1 and (means := self.of(inputs[0], axis)) is not None:
+            return computed(call, None, means, NotRevivableError(""))  # with a number
         if call.name in ("cat", "concat", "concatenate"):
             place: Any = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else 0)
-            parts = [means for each in inputs if (means := self._of(each, axis)) is not None]
+            parts = [means for each in inputs if (means := self.of(each, axis)) is not None]
             joined = place % len(call.shape) == axis and len(parts) == len(inputs)
             return torch.cat(parts) if joined else None
-        if len(call.inputs) != 1 or (means := self._of(inputs[0], axis)) is None:
+        if len(call.inputs) != 1 or (means := self.of(inputs[0], axis)) is None:
             return None
         if keeps_channels(call.name) or (call.name == "mean" and min(reduced_axes(call) or (0,)) > axis):
             return means

@@ -12,11 +12,11 @@ from leakyrelu.torch.graph.call_arguments import reduced_axes
 from leakyrelu.torch.graph.calls import Call, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-Way = Literal["zero", "linear", "own"]
-"""What is asked of the calls that units pass: that silent units stay constant, that they are linear in each unit, or
-only that each unit stays apart from the others."""
+Way = Literal["zero", "linear", "own", "joined"]
+"""What is asked of the calls that units pass: that silent units stay constant, that they are linear in each unit, only
+that each unit stays apart from the others, or not even from other branches that a sum joins with it."""
 
 
 OTHER = -1.0
@@ -24,7 +24,15 @@ OTHER = -1.0
 
 
 class NotRevivableError(Exception):
-    """The reason why the units of a layer are left."""
+    """The reason why units of a layer are left: those of these numbers, or all without."""
+
+    def __init__(self, reason: str, units: Iterable[int] = ()) -> None:
+        super().__init__(reason)
+        self.units = frozenset(units)
+
+
+class ApartError(NotRevivableError):
+    """The reason why some units are left, unless they are followed apart from the others."""
 
 
 class CarrierNeededError(NotRevivableError):
@@ -35,11 +43,24 @@ class Marks(NamedTuple):
     """Where units lie in a tensor, and what they give out there.
 
     `labels` has the shape of the tensor: 1 + the number of the unit, `OTHER` for other data, 0 where padding put 0.
-    `constants` holds a number for each unit.
+    `constants` holds a number for each unit. `scale` is what numbers multiplied them by. `summed` is the reason to
+    leave them, if a sum with another branch goes into anything but silent units; `chained` is whether it went there.
     """
 
     labels: Tensor
     constants: Tensor
+    scale: float = 1.0
+    summed: str = ""
+    chained: bool = False
+
+    @property
+    def units(self) -> frozenset[int]:
+        """Numbers of the units that lie there."""
+        labels = self.labels
+        for axis in range(labels.ndim):
+            if labels.stride(axis) == 0 and labels.shape[axis]:
+                labels = labels.narrow(axis, 0, 1)
+        return frozenset(int(label) - 1 for label in set(labels.flatten().tolist()) if label > 0)
 
 
 def _names(words: str) -> frozenset[str]:
@@ -95,42 +116,48 @@ def passed(
     `module` is the layer that was called, for one that was not looked into; `in_front` is whether the call stands in
     front of the activation.
     """
-    found = [each for each in dict.fromkeys(call.inputs) if each in marks]
-    first = marks[found[0]]
+    before = [marks[each] for each in dict.fromkeys(call.inputs) if each in marks]
+    first = before[0]._replace(
+        summed=next((each.summed for each in before if each.summed), ""),
+        chained=any(each.chained for each in before),
+    )
     where = described(call)
     refusal = NotRevivableError(
         f"they come out of {where}, not out of a layer" if in_front else f"their output goes into {where}"
     )
     name = call.name
     constants = first.constants
-    if any(not torch.equal(marks[each].constants, constants) for each in found):
+    if any(not torch.equal(each.constants, constants) for each in before):
         raise refusal
     if name in _MOVES:
-        return Marks(_moved(call, marks, module, refusal), constants)
+        return first._replace(labels=_moved(call, marks, module, refusal))
     if name in _SAME:
         return first
     kind = name.partition("_with")[0].rstrip("123d")
     if kind in _WINDOWS or name in _RESIZED:
         if call.output:  # the places of maxima
             raise refusal
-        if kind in _WINDOWS and not (way == "own" or kind in _LINEAR_WINDOWS[2:] or not bool(constants.any())):
+        folds = way in ("own", "joined") or kind in _LINEAR_WINDOWS[2:] or not bool(constants.any())
+        if kind in _WINDOWS and not folds:
             raise NotRevivableError(f"the mean cannot be folded through {where}")
         if way == "linear" and kind in _WINDOWS and kind not in _LINEAR_WINDOWS:
             raise NotRevivableError(f"between them and their weights stands {where}, which is not linear")
         dimensions = int(name.partition("d_with")[0].rstrip("d")[-1]) if kind in _WINDOWS else len(call.shape) - 2
         labels = _one_place(first.labels, range(len(call.shape) - dimensions, len(call.shape)), where)
-        return Marks(labels.expand(call.shape), constants)
+        return first._replace(labels=labels.expand(call.shape))
     if name in _REDUCTIONS and len(call.inputs) == 1 and not call.output:
         axes = reduced_axes(call)
         if axes is None or (way == "linear" and name not in _MEANS) or (name != "mean" and bool(constants.any())):
             raise refusal
         labels = _one_place(first.labels, axes, where)
-        return Marks(labels.reshape(call.shape), constants)
+        return first._replace(labels=labels.reshape(call.shape))
     numbers = len(call.inputs) == 1
     if name in PRODUCTS | SUMS and len(call.inputs) == 2:
-        return Marks(_joined(call, marks, way, in_front, refusal), constants)
+        labels, summed = _joined(call, marks, way, in_front, refusal)
+        return first._replace(labels=labels, summed=first.summed or summed)
     if name in PRODUCTS and numbers:
-        return Marks(first.labels, _computed(call, module, constants, refusal))
+        factor = computed(call, None, torch.ones(1, dtype=torch.float64), refusal).item() if in_front else 1.0
+        return first._replace(constants=computed(call, module, constants, refusal), scale=first.scale * factor)
     rectifies = call.key is not None or name == "prelu"
     if (name in _ALONE or name in SUMS or rectifies) and call.shape == tuple(first.labels.shape):
         if way == "linear" and name not in ("neg", "negative"):
@@ -138,14 +165,14 @@ def passed(
         if rectifies and not numbers and bool(constants.any()) and way == "zero":
             raise refusal
         exact = numbers and way == "zero"
-        return Marks(first.labels, _computed(call, module, constants, refusal) if exact else constants)
+        return first._replace(constants=computed(call, module, constants, refusal)) if exact else first
     raise refusal
 
 
 def _joined(
     call: Call, marks: Mapping[Call | Value, Marks], way: Way, in_front: bool, refusal: NotRevivableError
-) -> Tensor:
-    """Follow units through a sum or product of two tensors."""
+) -> tuple[Tensor, str]:
+    """Follow units through a sum or product of two tensors; return where they lie, and what joined another branch."""
     both = [marks[each].labels.broadcast_to(call.shape) for each in call.inputs if each in marks]
     other = next((each for each in call.inputs if each not in marks), None)
     if call.name in PRODUCTS:
@@ -155,12 +182,12 @@ def _joined(
             raise refusal  # they divide
         if bool(marks[next(each for each in call.inputs if each in marks)].constants.any()):
             raise refusal
-        return both[0]
+        return both[0], ""
     if other is None and torch.equal(*both) and not bool(marks[call.inputs[0]].constants.any()):
-        return both[0]
-    if other is not None and other.is_weight and way == "own":
-        return both[0]
+        return both[0], ""
     what = f"{call.name}()" + (f" in {call.module}" if call.module else "")
+    if other is not None and (way == "joined" or (other.is_weight and way == "own")):
+        return both[0], "" if other.is_weight else what
     if in_front:
         branches = " and ".join(dict.fromkeys(origin(each) for each in call.inputs))
         raise NotRevivableError(f"they come out of a sum of {branches} ({what}), so they are units of both branches")
@@ -169,7 +196,11 @@ def _joined(
             f"{other.weight_name} is added to their output ({what}), so that they give out a constant"
         )
     beside = origin(other) if other is not None else "itself"
-    raise NotRevivableError(f"their output goes into a sum with {beside} ({what}), so they are units of both branches")
+    reason = f"their output goes into a sum with {beside} ({what}), so they are units of both branches"
+    units = marks[next(each for each in call.inputs if each in marks)]
+    if other is None or way != "zero" or bool(units.constants.any()):
+        raise NotRevivableError(reason)
+    return both[0], reason
 
 
 def _one_place(labels: Tensor, axes: Any, where: str) -> Tensor:
@@ -249,7 +280,7 @@ def pools(name: str) -> bool:
     return name.rstrip("123d") in _WINDOWS
 
 
-def _computed(call: Call, module: nn.Module | None, constants: Tensor, refusal: NotRevivableError) -> Tensor:
+def computed(call: Call, module: nn.Module | None, constants: Tensor, refusal: NotRevivableError) -> Tensor:
     """Compute what a function of each number alone makes of the constants."""
     if not bool(constants.any()) and (call.name in PRODUCTS or "prelu" in call.name):
         return constants

@@ -13,7 +13,7 @@ from leakyrelu.torch.revival.layers import TRANSPOSED
 from leakyrelu.torch.revival.operations import CarrierNeededError, NotRevivableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from leakyrelu.torch.revival.layers import Layer
     from leakyrelu.torch.revival.means import Taken
@@ -43,6 +43,7 @@ class Plan:
     centered: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)  # running mean of a norm, labels
     reset_to: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)
     turned: list[tuple[Layer, Tensor, Taken]] = field(default_factory=list)
+    shifted: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # bias, labels, values by unit
     carried: list[tuple[Tensor, int, int, Tensor, Tensor]] = field(default_factory=list)  # as `_carry` takes them
     cut: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
@@ -77,6 +78,13 @@ class Plan:
     def reset_affine(self, layer: Layer, channels: Tensor, taken: Taken) -> None:
         """Set the weights of a normalization alone, so that units fire where they never did."""
         self.turned.append((layer, channels, taken))
+
+    def shift(self, layer: Layer, channels: Tensor, others: Mapping[int, float]) -> None:
+        """Make up for what a sum adds to the units in the mean, by number of the unit."""
+        if "bias" in layer.tensors:
+            values = torch.tensor([-others.get(unit, 0.0) for unit in range(max(others) + 1)], dtype=torch.float64)
+            labels = torch.where(channels <= len(values), channels, 0.0)
+            self.shifted.append((layer.tensors["bias"], labels, values))
 
     # Layers that take them
 
@@ -218,6 +226,8 @@ def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] 
             if "bias" in layer.tensors:
                 layer.tensors["bias"][mask] = 0.0
                 changed.append((layer.tensors["bias"], mask))
+        for bias, labels, values in plan.shifted:
+            bias += _by_unit(labels, values, bias)
     for tensor, mask in _cut(plans):
         tensor[mask] = 0.0
         changed.append((tensor, mask))

@@ -22,7 +22,7 @@ from leakyrelu.torch.revival.traced import traced_program
 from leakyrelu.torch.revival.unit_graph import UnitGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Revival", "revive"]
 
@@ -170,10 +170,14 @@ def revive(
     with torch.no_grad():
         changed = carry_out(plans, initializer)
     words = reset_state(optimizer, changed) if optimizer is not None else ()
-    revived: dict[str, tuple[int, ...]] = {}
+    return Revival(_units(plans), tuple(left), tuple(words), _units(plan for plan in plans if plan.flips))
+
+
+def _units(plans: Iterable[Plan]) -> dict[str, tuple[int, ...]]:
+    units: dict[str, tuple[int, ...]] = {}
     for plan in plans:
-        revived[plan.name] = tuple(sorted((*revived.get(plan.name, ()), *plan.units)))
-    return Revival(revived, tuple(left), tuple(words), {plan.name: plan.units for plan in plans if plan.flips})
+        units[plan.name] = tuple(sorted((*units.get(plan.name, ()), *plan.units)))
+    return units
 
 
 def _graph(model: nn.Module, report: Report) -> UnitGraph:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from leakyrelu.diagnosis.layout import unit_axes
 from leakyrelu.torch.graph.calls import Call, Value
-from leakyrelu.torch.revival.call_graph import CallGraph
+from leakyrelu.torch.revival.call_graph import CallGraph, pairs, unit_labels
 from leakyrelu.torch.revival.layers import NORMS, Layer
 from leakyrelu.torch.revival.means import Means
-from leakyrelu.torch.revival.operations import OTHER, CarrierNeededError, Marks, NotRevivableError, along, described
+from leakyrelu.torch.revival.operations import (
+    OTHER,
+    ApartError,
+    CarrierNeededError,
+    Marks,
+    NotRevivableError,
+    along,
+    described,
+)
 from leakyrelu.torch.revival.reinitialize import Plan
 
 if TYPE_CHECKING:
@@ -28,27 +36,70 @@ if TYPE_CHECKING:
     Labels = Mapping[Call, Tensor]  # where the units lie in what a call is made of, or in its result
 
 
+@dataclass
+class _Producer:
+    """A layer that makes units: the channels that they are, labeled, and what a sum adds to them in the mean.
+
+    `beside` labels the units in other activations, which are silent there. `refusal` is why some are not in `channels`.
+    """
+
+    group: Sequence[Call]
+    channels: Tensor
+    beside: dict[Call, Tensor] = field(default_factory=dict)
+    refusal: NotRevivableError | None = None
+    branch: dict[int, float] = field(default_factory=dict)  # the mean of its branch, by unit
+    others: dict[int, float] = field(default_factory=dict)  # that of the others, in its own scale
+
+    @property
+    def units(self) -> frozenset[int]:
+        """Numbers of the units."""
+        return frozenset(int(label) - 1 for label in self.channels.tolist() if label > 0)
+
+    def of(self, units: frozenset[int], labels: Tensor | None = None) -> Tensor:
+        """Keep the labels of these units, of the channels or of another tensor."""
+        labels = self.channels if labels is None else labels
+        kept = torch.tensor([unit + 1.0 for unit in units])
+        return torch.where(torch.isin(labels, kept), labels, 0.0)
+
+
+def _lowest(producers: Sequence[_Producer], missing: frozenset[int]) -> tuple[_Producer, frozenset[int]]:
+    """Return the first producer, and the units that it makes and for which no other gives out less in the mean."""
+    first, *rest = producers
+    return first, frozenset(
+        unit
+        for unit in first.units & missing
+        if all(first.branch.get(unit, 0.0) <= each.branch.get(unit, 0.0) for each in rest if unit in each.units)
+    )
+
+
 class UnitGraph(CallGraph):
     """The calls of a model, with the producers and consumers of its units."""
 
     def __init__(self, model: nn.Module, program: Program, rows: Iterable[diagnosis.Layer]) -> None:
-        super().__init__(model, program)
-        self.means = Means(self.layers, {call: row for row in rows for call in self.rows.get(row.name, ())})
+        super().__init__(model, program, rows)
+        self.means = Means(self.layers, self.counted)
 
     def plans(self, row: diagnosis.Layer, units: tuple[int, ...], fold_mean: bool) -> Iterable[Plan | tuple[Any, str]]:
         """Plan how to revive units: those with a slope, and those without; a plan of them, or they and a reason."""
         slopes = torch.as_tensor(row.negative_slope, dtype=torch.float64).expand(row.units)
         for sloped in (False, True):
-            some = tuple(unit for unit in units if bool(slopes[unit] != 0) is sloped)
-            if not some:
-                continue
-            try:
-                yield self._plan(row, some, slopes, fold_mean)
-            except NotRevivableError as reason:
-                if isinstance(reason, CarrierNeededError) and not fold_mean:
-                    yield from self._carried(row, some, slopes, reason)
-                else:
-                    yield some, str(reason)
+            pending = [tuple(unit for unit in units if bool(slopes[unit] != 0) is sloped)]
+            while pending:
+                some = pending.pop()
+                if not some:
+                    continue
+                try:
+                    yield self._plan(row, some, slopes, fold_mean)
+                except NotRevivableError as reason:
+                    if isinstance(reason, CarrierNeededError) and not fold_mean:
+                        yield from self._carried(row, some, slopes, reason)
+                        continue
+                    told = tuple(unit for unit in some if unit in reason.units) or some
+                    pending.append(tuple(unit for unit in some if unit not in told))
+                    if isinstance(reason, ApartError) and told != some:
+                        pending.append(told)
+                    else:
+                        yield told, str(reason)
 
     def _carried(
         self, row: diagnosis.Layer, units: tuple[int, ...], slopes: Tensor, reason: NotRevivableError
@@ -98,39 +149,65 @@ class UnitGraph(CallGraph):
                     "or call revive with fold_mean=True"
                 )
             constants[list(units)] = means[list(units)]
-        labels = {call: _labels(call, row, units) for call in calls}
+        labels = {call: unit_labels(call, row, units) for call in calls}
+        taken = {call: unit_labels(call, row, (carrier, *units)) for call in calls} if carrier is not None else labels
+        starts = {call: Marks(each, constants) for call, each in taken.items()}
+        self._take(starts, slopes, Plan(row.name, units, flips, carrier))  # what takes them is the better reason
         plan = Plan(row.name, units, flips, carrier)
-        self._make(labels, frozenset(units), plan, flips)
-        if carrier is not None:
-            labels = {call: _labels(call, row, (carrier, *units)) for call in calls}
-        self._take({call: Marks(each, constants) for call, each in labels.items()}, slopes, plan)
+        beside = self._make(labels, frozenset(units), plan, flips)
+        zero = torch.zeros_like(constants)
+        self._take({**{call: Marks(each, zero, chained=True) for call, each in beside.items()}, **starts}, slopes, plan)
         return plan
 
     # Producers
 
-    def _make(self, targets: Labels, units: frozenset[int], plan: Plan, flips: bool) -> None:
-        """Plan what happens to the layers that make the units which these calls are called on."""
-        missing = units
+    def _make(
+        self, targets: Labels, units: frozenset[int], plan: Plan, flips: bool, joined: bool = True
+    ) -> dict[Call, Tensor]:
+        """Plan what happens to the layers that make the units which these calls are called on.
+
+        Where `joined`, they may be a branch of a sum. Returned are other activations of theirs, where they are silent.
+        """
+        way: Way = "linear" if flips else "joined" if joined else "own"
         reason: NotRevivableError | None = None
+        found: list[_Producer] = []
         keys, between = self._feeding(targets)
         for key in keys:
             group = self.groups[key]
-            layer = self.layers[group[0]]
             try:
-                self._check(layer, group)
-                channels, covered = self._channels(group, targets, missing, "linear" if flips else "own", between)
-                if covered:
-                    if layer.kind in NORMS:
-                        self._make_norm(layer, group, channels, covered, plan, flips)
-                    elif flips:
-                        plan.scale_rows(layer, channels)
-                    else:
-                        plan.renew(layer, channels, self.means.taken(group[0]))
-                    missing -= covered
+                self._check(self.layers[group[0]], group)
+                found.append(self._producer(group, targets, units, way, between))
+                reason = reason or found[-1].refusal
             except NotRevivableError as error:
                 reason = reason or error
+        beside: dict[Call, Tensor] = {}
+        missing = units
+        while found:
+            producer, covered = _lowest(found, missing)
+            found.remove(producer)
+            if not covered:
+                continue
+            layer, channels = self.layers[producer.group[0]], producer.of(covered)
+            try:
+                if layer.kind in NORMS:
+                    self._make_norm(layer, producer.group, channels, covered, plan, flips)
+                elif flips:
+                    plan.scale_rows(layer, channels)
+                else:
+                    plan.renew(layer, channels, self.means.taken(producer.group[0]))
+            except NotRevivableError as error:
+                reason = reason or error
+                continue
+            if producer.others:
+                plan.shift(layer, channels, producer.others)
+            missing -= covered
+            for call, labels in producer.beside.items():
+                labels = torch.where(producer.of(covered, labels) > 0, labels, OTHER)
+                beside[call] = torch.maximum(labels, beside[call]) if call in beside else labels
         if missing:
-            raise reason or NotRevivableError(f"they come out of {self._origin(targets)}, not out of a layer")
+            reason = reason or NotRevivableError(f"they come out of {self._origin(targets)}, not out of a layer")
+            raise NotRevivableError(str(reason), missing)
+        return beside
 
     def _make_norm(
         self, layer: Layer, group: Sequence[Call], channels: Tensor, units: frozenset[int], plan: Plan, flips: bool
@@ -146,7 +223,8 @@ class UnitGraph(CallGraph):
             targets = {call: _spread_over(channels, layer, self.layers[call].data.shape) for call in group}
             deeper = Plan(plan.name, plan.units, flips)
             try:
-                self._make(targets, units, deeper, flips)
+                if self._make(targets, units, deeper, flips, joined=weight is None):
+                    raise reason  # they are units of other activations, too
                 plan.extend(deeper)
             except NotRevivableError as error:
                 reason = error
@@ -181,15 +259,15 @@ class UnitGraph(CallGraph):
     def _origin(self, targets: Labels) -> str:
         return described(self._data(next(iter(targets))))
 
-    def _channels(
+    def _producer(
         self,
         group: Sequence[Call],
         targets: Labels,
         units: frozenset[int],
         way: Way,
         between: set[Call | Value],
-    ) -> tuple[Tensor, frozenset[int]]:
-        """Label the channels of a layer with the units that they are, and say which units these are."""
+    ) -> _Producer:
+        """Find which units the channels of a layer are, and where else these channels go."""
         name = self.layers[group[0]].name
         count = 0
         starts = {}
@@ -197,29 +275,53 @@ class UnitGraph(CallGraph):
             numbers = self.layers[call].channels(call.shape)
             count = numbers.shape[self.layers[call].axis(len(call.shape))]
             starts[call] = Marks(numbers, torch.zeros(1, dtype=torch.float64))
-        others = (
+        others = NotRevivableError(
             f"{name} is used in several places"
             if len(group) > 1
             else f"their producer, {name}, has other consumers too"
         )
-        ends = self.follow(starts, way, between, others)
-        if any(call not in targets for call in ends):
-            raise NotRevivableError(others)
-        if len(ends) < len(targets):
+        ends = self.follow(starts, way, between, str(others))
+        aims = {call: marks for call, marks in ends.items() if call in targets}
+        if any(call not in aims and (way != "joined" or call in self.layers) for call in ends):
+            raise others
+        if len(aims) < len(targets):
             raise NotRevivableError(f"{name} feeds the activation in one call of {len(targets)}")
         found: set[tuple[int, int]] = set()
-        for call, marks in ends.items():
-            found |= _pairs(marks.labels, targets[call])
+        for call, marks in aims.items():
+            found |= pairs(marks.labels, targets[call])
         of_unit, of_channel = Counter(unit for _, unit in found), Counter(channel for channel, _ in found)
-        channels = torch.zeros(count)
-        covered = set()
+        producer = _Producer(group, torch.zeros(count))
         for channel, unit in found:
             if unit - 1 in units and channel > 0:
                 if of_unit[unit] > 1 or of_channel[channel] > 1:
                     raise NotRevivableError(f"they are not the units of {name}, which come apart or together behind it")
-                channels[channel - 1] = unit
-                covered.add(unit - 1)
-        return channels, frozenset(covered)
+                producer.channels[channel - 1] = unit
+        for call in ends.keys() - aims.keys():
+            labels = torch.cat([torch.full((1,), OTHER), producer.channels])[ends[call].labels.clamp(min=0).long()]
+            marks = Marks(torch.where(labels > 0, labels, OTHER), ends[call].constants)
+            alive = marks.units - self.silent(call, marks)
+            producer.beside[call] = marks.labels
+            if alive:
+                producer.channels = producer.of(producer.units - alive)
+                producer.refusal = others
+        for call, marks in aims.items():
+            if marks.summed:
+                self._note_others(producer, call, marks, targets[call])
+        return producer
+
+    def _note_others(self, producer: _Producer, call: Call, marks: Marks, labels: Tensor) -> None:
+        """Note the mean of what a sum adds to the channels of a producer, as far as it is known."""
+        axes = [axis for axis in range(labels.ndim) if labels.stride(axis) and labels.shape[axis] > 1]
+        if len(axes) != 1 or not marks.scale:
+            return
+        others = Means(self.layers, self.counted, producer.group).of(self._data(call), axes[0])
+        total = Means(self.layers, self.counted, (call,)).of(self._data(call), axes[0])
+        if others is None or total is None:
+            return
+        for place, label in enumerate(along(labels, axes[0], "").tolist()):
+            if int(label) - 1 in producer.units:
+                producer.branch[int(label) - 1] = float(total[place] - others[place])
+                producer.others[int(label) - 1] = float(others[place]) / marks.scale
 
     def _check(self, layer: Layer, group: Sequence[Call]) -> None:
         """Raise for a layer whose weights cannot be set for these calls alone."""
@@ -246,13 +348,13 @@ class UnitGraph(CallGraph):
         for key in dict.fromkeys(self.layers[call].key for call in ends):
             group = self.groups[key]
             layer = self.layers[group[0]]
+            self._check(layer, group)
             if any(call not in ends for call in group):
                 raise NotRevivableError(f"{layer.name} is used in several places")
             if layer.kind in NORMS and layer.is_mixing:
                 raise NotRevivableError(
                     f"their output goes into {layer.name}, whose statistics are of several units together"
                 )
-            self._check(layer, group)
             vectors, constants = [], [ends[call].constants for call in group]
             for call in group:
                 labels = ends[call].labels
@@ -271,39 +373,8 @@ class UnitGraph(CallGraph):
                 plan.take(layer, units, constants[0], slopes, padded)
 
 
-def _labels(call: Call, row: diagnosis.Layer, units: Sequence[int]) -> Tensor:
-    """Label the output of an activation: 1 + its number for each of these units, `OTHER` for the rest."""
-    labels = torch.full((row.units,), OTHER)
-    labels[list(units)] = torch.tensor(units) + 1.0
-    shape = call.shape
-    layout = call.inputs[0].layout or call.layout
-    split, axes = unit_axes(layout) if layout is not None else ((), ())
-    if row.axis is not None and len(row.axis.axes) == 1 and len(row.axis.shape) == len(shape):
-        (axis,) = row.axis.axes
-        if axis < len(shape) and shape[axis] == row.units:
-            split, axes = shape, row.axis.axes
-    sizes = [split[axis] for axis in axes]
-    if not axes or torch.Size(sizes).numel() != row.units:
-        raise NotRevivableError("where they lie in the input of the activation is not recorded")
-    if list(axes) != sorted(axes):
-        raise NotRevivableError("they lie on several axes of the input of the activation")
-    return (
-        labels.reshape([split[axis] if axis in axes else 1 for axis in range(len(split))]).expand(split).reshape(shape)
-    )
-
-
 def _spread_over(channels: Tensor, layer: Layer, shape: tuple[int, ...]) -> Tensor:
     """Label a tensor whose channels are labeled in a vector; the channels of no unit are `OTHER`."""
     axis = layer.axis(len(shape))
     labels = torch.where(channels > 0, channels, OTHER)
     return labels.reshape([-1 if place == axis else 1 for place in range(len(shape))]).expand(shape)
-
-
-def _pairs(channels: Tensor, units: Tensor) -> set[tuple[int, int]]:
-    """Return which labels of two tensors stand in the same place."""
-    channels = channels.expand(units.shape)
-    for axis in range(units.ndim):
-        if channels.stride(axis) == units.stride(axis) == 0 and units.shape[axis]:
-            channels, units = channels.narrow(axis, 0, 1), units.narrow(axis, 0, 1)
-    codes = (channels.long() << 32) + (units.long() + 1)
-    return {(int(code) >> 32, (int(code) & 0xFFFFFFFF) - 1) for code in set(codes.flatten().tolist())}

@@ -80,3 +80,12 @@ def test_slope_refuses_a_depth_without_any_solution(capsys):
 def test_slope_does_not_wait_for_pytorch():
     run = python("import sys; from leakyrelu.cli import main; main(['slope']); print('torch' in sys.modules)")
     assert run.stdout.splitlines()[-1] == "False", run.stderr
+
+
+@pytest.mark.parametrize("depth", [10**6, 10**9, 2**63 - 1])
+def test_slope_answers_at_any_depth(capsys, depth):
+    """Layer after layer, the deepest would never end."""
+    assert main(["slope", "--depth", str(depth)]) == 0
+    out = capsys.readouterr().out
+    assert f"depth {depth} " in out
+    assert f"LeakyReLU({slope.tailored(depth)!r})" in out

@@ -95,8 +95,9 @@ def revive(
     columns of the layers that take it. A normalization that takes units together in front, or whose input others take
     too, is set alone: its weight and bias. A batch or instance norm behind takes the place of the columns: its weight
     becomes 0. The calls in between are those that were recorded while the report was made; a report that was read from
-    a file has none, and the model is traced by `torch.fx` with the shapes of the report. Left, with the reason: units
-    that a sum joins with those of another branch, that are the network's output, or that a normalization or pooling
+    a file has none, and the model is traced by `torch.fx` with the shapes of the report. Units in front of a sum are drawn
+    again in one branch of it, and sums whose units are silent are followed. Left, with the reason: units that a sum
+    behind joins with a branch that fires, that are the network's output, or that a normalization or pooling
     takes together behind the activation; layers used in several places or tied, and weights that are computed.
 
     Parameters

@@ -13,7 +13,7 @@ from leakyrelu.torch.graph.calls import Call, Value
 from leakyrelu.torch.revival.operations import NotRevivableError, described
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -69,6 +69,8 @@ class Layer(NamedTuple):
         Of a convolution or group norm.
     eps, padded
         Of a normalization; whether a convolution pads.
+    effective
+        Computes the weights, if they are computed of the `weight` of `tensors`.
     """
 
     kind: str
@@ -80,6 +82,7 @@ class Layer(NamedTuple):
     groups: int
     eps: float
     padded: bool
+    effective: Callable[[], Tensor] | None = None
 
     @property
     def key(self) -> int:
@@ -115,7 +118,9 @@ class Layer(NamedTuple):
             grouped = units.reshape(self.groups, 1, outputs).expand(-1, inputs // self.groups, -1)
             found["weight"] = _labels(grouped.reshape(inputs, outputs), self.tensors["weight"])
         elif self.kind not in NORMS:
-            found["weight"] = _labels(units[:, None], self.tensors["weight"])
+            for name in ("weight", "gain"):
+                if name in found:
+                    found[name] = _labels(units[:, None], self.tensors[name])
         return found
 
     def columns(self, units: Tensor) -> Tensor:
@@ -180,6 +185,17 @@ class Tensors(NamedTuple):
             return None
         return _of_module("batch_norm", scaled, self.modules[call.module]) if self.is_frozen_scale(scaled) else None
 
+    def evaluated(self, value: Any) -> Any:
+        """Compute a tensor that was computed of weights alone, of the present ones."""
+        if isinstance(value, tuple):
+            return tuple(self.evaluated(each) for each in value)
+        if isinstance(value, Value):
+            return self.tensors[value.name]
+        if not isinstance(value, Call):
+            return value
+        result = value.function(*self.evaluated(value.args), **{k: self.evaluated(v) for k, v in value.kwargs.items()})
+        return result if value.output is None else result[value.output]
+
     def _of_function(self, kind: str, call: Call) -> Layer | None:
         if getattr(F, call.name) is call.function and inspect.isfunction(call.function):
             names = list(inspect.signature(call.function).parameters)
@@ -207,6 +223,17 @@ class Tensors(NamedTuple):
         module = self.modules.get(holder) if "weight" in tensors and not computed else None
         if module is not None and not any(tensors["weight"] is each for each in module.parameters(recurse=False)):
             module = None
+        owner, weight = self.modules.get(call.module), given.get("weight")
+        if computed and kind not in NORMS and isinstance(weight, Call) and "bias" not in computed:
+            raw: Any = getattr(owner, "weight", None)
+            gain: Any = getattr(owner, "gain", None)
+            both = isinstance(raw, nn.Parameter) and isinstance(gain, nn.Parameter)
+            if both and tuple(raw.shape) == weight.shape and gain.numel() == raw.shape[0]:
+                tensors |= {"weight": raw, "gain": gain}
+                return Layer(
+                    *(kind, call.module, given["input"], owner, tensors, computed, given.get("groups", 1), 0.0, False),
+                    effective=lambda: self.evaluated(weight),
+                )
         path = holder or call.module or call.name
         if kind not in NORMS and "weight" not in tensors:
             return None

@@ -108,7 +108,8 @@ class Means:
         taken = self.taken(call)
         if taken.means is None and self._absent:
             taken = taken._replace(means=torch.zeros(taken.shape[taken.axis], dtype=torch.float64))
-        module = layer.module if isinstance(call.function, type) and not layer.computed else None
+        plain = isinstance(call.function, type) and not layer.computed
+        module = layer.module if plain or layer.effective is not None else None
         if layer.kind in ("linear", "convolution", "transposed"):
             return taken.made(module)[0] if module is not None and taken.means is not None else None
         weight, bias, mean, variance = (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from leakyrelu.torch.revival.layers import TRANSPOSED
 from leakyrelu.torch.revival.operations import CarrierNeededError, NotRevivableError
+from leakyrelu.torch.revival.standardized import balance_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,6 +47,7 @@ class Plan:
     shifted: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # bias, labels, values by unit
     carried: list[tuple[Tensor, int, int, Tensor, Tensor]] = field(default_factory=list)  # as `_carry` takes them
     cut: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    balanced: list[tuple[Layer, Tensor]] = field(default_factory=list)  # layers with standardized weights, units
 
     def extend(self, other: Plan) -> None:
         """Add what is done to layers in front of a normalization."""
@@ -91,6 +93,11 @@ class Plan:
     def take(self, layer: Layer, units: Tensor, constants: Tensor, slopes: Tensor, padded: bool) -> None:
         """Make every weight zero that takes the units, or scale it by what a change of sign takes."""
         columns = layer.columns(units)
+        if layer.effective is not None:
+            if self.flips or bool(constants.any()):
+                raise NotRevivableError(f"the weights of {layer.name}, which takes them, are {layer.computed}")
+            self.balanced.append((layer, units))
+            return
         if self.flips:
             self.scaled.append((layer.tensors["weight"], columns, -slopes))
             return
@@ -164,8 +171,10 @@ class Plan:
             self.reset_to += [(mean, units, 0.0), (variance, units, 1.0)]
 
 
-def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] | None) -> list[Entries]:
-    """Change the model as planned; return the entries that were set.
+def carry_out(
+    plans: Iterable[Plan], initializer: Callable[[nn.Module], object] | None, carrying: Mapping[int, Tensor]
+) -> list[Entries]:
+    """Change the model as planned; return the entries that were set. `carrying` is as for `balance_all`.
 
     What holds the present output goes first, and zero columns last: a revived unit may be an input of another.
     """
@@ -201,7 +210,7 @@ def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] 
                 means[channels[here].long() - 1] = torch.where(centered, made, 0.0)[here]
                 if initializer is None:
                     _scale_rows(layer, fresh, torch.where(centered | (made >= 0), 1.0, -1.0))
-            for name in ("weight", "bias"):
+            for name in ("weight", "bias", "gain"):
                 if name in rows:
                     mask = _mask(rows[name], layer.tensors[name])
                     layer.tensors[name][mask] = getattr(fresh, name)[mask]
@@ -231,6 +240,7 @@ def carry_out(plans: Iterable[Plan], initializer: Callable[[nn.Module], object] 
     for tensor, mask in _cut(plans):
         tensor[mask] = 0.0
         changed.append((tensor, mask))
+    changed += balance_all(plans, carrying)
     return changed
 
 
@@ -255,6 +265,8 @@ def _cut(plans: Iterable[Plan]) -> Iterable[Entries]:
 def _scale_rows(layer: Layer, module: Any, factors: Tensor) -> None:
     """Multiply what a module like that of a layer makes, by channel."""
     for name, labels in layer.rows(torch.arange(1, len(factors) + 1, device="cpu")).items():
+        if name == "gain":
+            continue
         getattr(module, name).mul_(_by_unit(labels, factors, getattr(module, name)))
 
 

@@ -18,11 +18,14 @@ from leakyrelu.torch._checks import require_module, trains
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.revival.operations import NotRevivableError
 from leakyrelu.torch.revival.reinitialize import Plan, carry_out, reset_state
+from leakyrelu.torch.revival.standardized import carriers, columns_of
 from leakyrelu.torch.revival.traced import traced_program
 from leakyrelu.torch.revival.unit_graph import UnitGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from leakyrelu.diagnosis.layer import Layer
 
 __all__ = ["Revival", "revive"]
 
@@ -95,8 +98,9 @@ def revive(
     columns of the layers that take it. A normalization that takes units together in front, or whose input others take
     too, is set alone: its weight and bias. A batch or instance norm behind takes the place of the columns: its weight
     becomes 0. The calls in between are those that were recorded while the report was made; a report that was read from
-    a file has none, and the model is traced by `torch.fx` with the shapes of the report. Units in front of a sum are drawn
-    again in one branch of it, and sums whose units are silent are followed. Left, with the reason: units that a sum
+    a file has none, and the model is traced by `torch.fx` with the shapes of the report. Units in front of a sum are
+    drawn again in one branch of it, and sums whose units are silent are followed. In front of weights that are
+    standardized by row, with a gain, one unit stays silent for the others. Left, with the reason: units that a sum
     behind joins with a branch that fires, that are the network's output, or that a normalization or pooling
     takes together behind the activation; layers used in several places or tied, and weights that are computed.
 
@@ -155,23 +159,46 @@ def revive(
     silent = [(layer, tuple(layer.silent_units.tolist())) for layer in report.layers if len(layer.silent_units)]
     if not silent:
         return Revival({}, (), ())
-    left: list[tuple[str, tuple[int, ...], str]] = []
-    plans: list[Plan] = []
     try:
         graph = _graph(model, report)
     except NotRevivableError as reason:
         return Revival({}, tuple((layer.name, units, str(reason)) for layer, units in silent), ())
     with torch.device("cpu"):  # labels are made there, whatever device is the default
-        for layer, units in silent:
-            for plan in graph.plans(layer, units, fold_mean):
-                if isinstance(plan, Plan):
-                    plans.append(plan)
-                else:
-                    left.append((layer.name, *plan))
+        plans, left = _planned(graph, silent, fold_mean)
+        carrying = columns_of(plans)
+        if blocked := carriers(plans):  # no unit is planned that was not, so that these stay silent
+            rest = {
+                name: tuple(each for each in units if each not in blocked.get(name, ()))
+                for name, units in _units(plans).items()
+            }
+            plans, more = _planned(
+                graph, [(layer, rest[layer.name]) for layer, _ in silent if layer.name in rest], fold_mean
+            )
+            left += [*more, *((name, tuple(sorted(units)), _CARRIES) for name, units in blocked.items())]
     with torch.no_grad():
-        changed = carry_out(plans, initializer)
+        changed = carry_out(plans, initializer, carrying)
     words = reset_state(optimizer, changed) if optimizer is not None else ()
     return Revival(_units(plans), tuple(left), tuple(words), _units(plan for plan in plans if plan.flips))
+
+
+_CARRIES = (
+    "the next weights are standardized, so that no column of them becomes 0 unless another holds what it held of the "
+    "mean: this unit stays silent for that"
+)
+
+
+def _planned(
+    graph: UnitGraph, silent: Iterable[tuple[Layer, tuple[int, ...]]], fold_mean: bool
+) -> tuple[list[Plan], list[tuple[str, tuple[int, ...], str]]]:
+    plans: list[Plan] = []
+    left: list[tuple[str, tuple[int, ...], str]] = []
+    for layer, units in silent:
+        for plan in graph.plans(layer, units, fold_mean):
+            if isinstance(plan, Plan):
+                plans.append(plan)
+            else:
+                left.append((layer.name, *plan))
+    return plans, left
 
 
 def _units(plans: Iterable[Plan]) -> dict[str, tuple[int, ...]]:

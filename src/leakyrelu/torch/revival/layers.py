@@ -70,7 +70,9 @@ class Layer(NamedTuple):
     eps, padded
         Of a normalization; whether a convolution pads.
     effective
-        Computes the weights, if they are computed of the `weight` of `tensors`.
+        Computes the weights, if they are computed of the `weight` and `gain` of `tensors`.
+    centered
+        Whether the mean of each row is taken off then; otherwise they are those of a weight norm.
     """
 
     kind: str
@@ -83,6 +85,7 @@ class Layer(NamedTuple):
     eps: float
     padded: bool
     effective: Callable[[], Tensor] | None = None
+    centered: bool = True
 
     @property
     def key(self) -> int:
@@ -185,6 +188,17 @@ class Tensors(NamedTuple):
             return None
         return _of_module("batch_norm", scaled, self.modules[call.module]) if self.is_frozen_scale(scaled) else None
 
+    def _own(self, weight: Call, name: str) -> dict[str, Tensor] | None:
+        """Return the weight and gain of a module of which weights of rows with a gain are computed."""
+        owner = self.modules.get(name)
+        raw: Any = getattr(owner, "weight", None)
+        gain: Any = getattr(owner, "gain", None)
+        if weight.name == "weight_norm" and weight.args[2:] in ((), (0,)):
+            raw, gain = (self.tensors.get(getattr(each, "name", "")) for each in weight.args[:2])
+        both = isinstance(raw, nn.Parameter) and isinstance(gain, nn.Parameter)
+        fits = both and tuple(raw.shape) == weight.shape and gain.numel() == raw.shape[0]
+        return {"weight": raw, "gain": gain} if fits else None
+
     def evaluated(self, value: Any) -> Any:
         """Compute a tensor that was computed of weights alone, of the present ones."""
         if isinstance(value, tuple):
@@ -223,16 +237,12 @@ class Tensors(NamedTuple):
         module = self.modules.get(holder) if "weight" in tensors and not computed else None
         if module is not None and not any(tensors["weight"] is each for each in module.parameters(recurse=False)):
             module = None
-        owner, weight = self.modules.get(call.module), given.get("weight")
-        if computed and kind not in NORMS and isinstance(weight, Call) and "bias" not in computed:
-            raw: Any = getattr(owner, "weight", None)
-            gain: Any = getattr(owner, "gain", None)
-            both = isinstance(raw, nn.Parameter) and isinstance(gain, nn.Parameter)
-            if both and tuple(raw.shape) == weight.shape and gain.numel() == raw.shape[0]:
-                tensors |= {"weight": raw, "gain": gain}
+        if isinstance(weight := given.get("weight"), Call) and (own := self._own(weight, call.module)) is not None:
+            tensors |= own
+            if kind in ("linear", "convolution") and not any(tensor.is_meta for tensor in tensors.values()):
                 return Layer(
-                    *(kind, call.module, given["input"], owner, tensors, computed, given.get("groups", 1), 0.0, False),
-                    effective=lambda: self.evaluated(weight),
+                    *(kind, call.module, given["input"], self.modules[call.module], tensors, computed),
+                    *(given.get("groups", 1), 0.0, False, lambda: self.evaluated(weight), weight.name != "weight_norm"),
                 )
         path = holder or call.module or call.name
         if kind not in NORMS and "weight" not in tensors:
@@ -261,6 +271,13 @@ def _of_module(kind: str, call: Call, module: Any) -> Layer:
         computed = "parametrized"
     groups = getattr(module, "groups", 1)
     data = call.inputs[0]
+    raw, gain = getattr(module, "weight_v", None), getattr(module, "weight_g", None)
+    if kind in ("linear", "convolution") and raw is not None and gain is not None and gain.numel() == raw.shape[0]:
+        tensors |= {"weight": raw, "gain": gain}
+        return Layer(
+            *(kind, call.module, data, module, tensors, computed, groups, 0.0, False),
+            *(lambda: gain * raw / raw.flatten(1).norm(dim=1).reshape(gain.shape), False),
+        )
     if kind == "group_norm":
         groups = _apart(module.num_groups, data.shape)
     padding = getattr(module, "padding", 0)

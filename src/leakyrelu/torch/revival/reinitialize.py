@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from leakyrelu.torch.revival.layers import TRANSPOSED
+from leakyrelu.torch.revival.normalized_weights import balance_all
 from leakyrelu.torch.revival.operations import CarrierNeededError, NotRevivableError
-from leakyrelu.torch.revival.standardized import balance_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -200,7 +201,7 @@ def carry_out(
     for plan in plans:
         means = torch.zeros(max(plan.units) + 1, dtype=torch.float64, device="cpu")  # of the new units, by unit
         for layer, channels, taken in plan.renewed:
-            fresh: Any = copy.deepcopy(layer.module)
+            fresh = _plain_copy(layer.module)
             fresh.reset_parameters() if initializer is None else initializer(fresh)
             rows = layer.rows(channels)
             if taken.shape:  # a trace knows none of the network's input
@@ -213,7 +214,10 @@ def carry_out(
             for name in ("weight", "bias", "gain"):
                 if name in rows:
                     mask = _mask(rows[name], layer.tensors[name])
-                    layer.tensors[name][mask] = getattr(fresh, name)[mask]
+                    value = getattr(fresh, name, None)
+                    if value is None:  # the gain of a weight norm
+                        value = fresh.weight.flatten(1).norm(dim=1).reshape(layer.tensors[name].shape)
+                    layer.tensors[name][mask] = value[mask]
                     changed.append((layer.tensors[name], mask))
         for tensor, labels, value in plan.reset_to:
             mask = _mask(labels, tensor)
@@ -242,6 +246,19 @@ def carry_out(
         changed.append((tensor, mask))
     changed += balance_all(plans, carrying)
     return changed
+
+
+def _plain_copy(module: Any) -> Any:
+    """Copy a layer, with weights of its own where a weight norm computes them."""
+    weight = module.weight
+    fresh = copy.deepcopy(module, {} if isinstance(weight, nn.Parameter) else {id(weight): weight.detach()})
+    if parametrize.is_parametrized(fresh, "weight"):
+        del fresh.parametrizations  # `remove_parametrizations` would change the class, which the layer shares
+        fresh.__class__ = type(module).__bases__[0]
+        fresh.weight = nn.Parameter(weight.detach().clone())
+    elif hasattr(fresh, "weight_g"):
+        nn.utils.remove_weight_norm(fresh)
+    return fresh
 
 
 def _cut(plans: Iterable[Plan]) -> Iterable[Entries]:

@@ -16,9 +16,9 @@ from leakyrelu._text import counted
 from leakyrelu.diagnosis.report import Report
 from leakyrelu.torch._checks import require_module, trains
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
+from leakyrelu.torch.revival.normalized_weights import carriers, columns_of
 from leakyrelu.torch.revival.operations import NotRevivableError
 from leakyrelu.torch.revival.reinitialize import Plan, carry_out, reset_state
-from leakyrelu.torch.revival.standardized import carriers, columns_of
 from leakyrelu.torch.revival.traced import traced_program
 from leakyrelu.torch.revival.unit_graph import UnitGraph
 
@@ -102,7 +102,8 @@ def revive(
     drawn again in one branch of it, and sums whose units are silent are followed. In front of weights that are
     standardized by row, with a gain, one unit stays silent for the others. Left, with the reason: units that a sum
     behind joins with a branch that fires, that are the network's output, or that a normalization or pooling
-    takes together behind the activation; layers used in several places or tied, and weights that are computed.
+    takes together behind the activation; layers used in several places or tied, and other
+    weights that are computed.
 
     Parameters
     ----------

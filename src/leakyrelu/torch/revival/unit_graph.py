@@ -13,6 +13,7 @@ from leakyrelu.torch.graph.calls import Call, Value
 from leakyrelu.torch.revival.call_graph import CallGraph, pairs, unit_labels
 from leakyrelu.torch.revival.layers import NORMS, Layer
 from leakyrelu.torch.revival.means import Means
+from leakyrelu.torch.revival.normalized_weights import is_normalized
 from leakyrelu.torch.revival.operations import (
     OTHER,
     ApartError,
@@ -23,7 +24,6 @@ from leakyrelu.torch.revival.operations import (
     described,
 )
 from leakyrelu.torch.revival.reinitialize import Plan
-from leakyrelu.torch.revival.standardized import is_standardized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ class UnitGraph(CallGraph):
     def __init__(self, model: nn.Module, program: Program, rows: Iterable[diagnosis.Layer]) -> None:
         super().__init__(model, program, rows)
         self.means = Means(self.layers, self.counted)
-        self._standardized: dict[int, bool] = {}
+        self._normalized: dict[int, bool] = {}
 
     def plans(self, row: diagnosis.Layer, units: tuple[int, ...], fold_mean: bool) -> Iterable[Plan | tuple[Any, str]]:
         """Plan how to revive units: those with a slope, and those without; a plan of them, or they and a reason."""
@@ -327,7 +327,7 @@ class UnitGraph(CallGraph):
 
     def _check(self, layer: Layer, group: Sequence[Call]) -> None:
         """Raise for a layer whose weights cannot be set for these calls alone."""
-        if layer.computed and not self._is_standardized(layer):
+        if layer.computed and not self._is_normalized(layer):
             raise NotRevivableError(f"the weights of {layer.name} are {layer.computed}")
         if layer.kind == "layer_norm" and any(each.ndim > 1 for each in layer.tensors.values()):
             raise NotRevivableError(f"{layer.name} has a weight for each position")
@@ -340,10 +340,10 @@ class UnitGraph(CallGraph):
             if not self.using[id(tensor)] <= set(group):
                 raise NotRevivableError(f"{layer.name} is used in several places")
 
-    def _is_standardized(self, layer: Layer) -> bool:
-        if layer.key not in self._standardized:
-            self._standardized[layer.key] = is_standardized(layer)
-        return self._standardized[layer.key]
+    def _is_normalized(self, layer: Layer) -> bool:
+        if layer.key not in self._normalized:
+            self._normalized[layer.key] = is_normalized(layer)
+        return self._normalized[layer.key]
 
     # Consumers
 

@@ -1,8 +1,9 @@
-"""Weights that are standardized row by row, with a gain: how units that a layer with such weights takes are cut off.
+"""Weights that are normalized row by row, with a gain: how units that a layer with such weights takes are cut off.
 
 The weights of a row are ``gain * k * (w - mean(w))``, with k of the row's variance. Columns that become 0 change the
 mean of the others, so a column of units that stay silent, the carrier, takes what they held of the sum: the others keep
-their deviation from the mean, and the gain makes up for the variance.
+their deviation from the mean, and the gain makes up for the variance. A weight norm, ``gain * w / norm(w)``, needs no
+carrier.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from leakyrelu.torch.revival.reinitialize import Entries, Plan
 
 
-def is_standardized(layer: Layer) -> bool:
-    """Whether the weights of a layer are standardized by row and multiplied by a gain, which is found by trial."""
+def is_normalized(layer: Layer) -> bool:
+    """Whether the weights of a layer are normalized by row and multiplied by a gain, which is found by trial."""
     weight, gain = layer.tensors["weight"], layer.tensors.get("gain")
+    if not layer.centered:
+        return True
     if layer.effective is None or gain is None or layer.kind not in ("linear", "convolution"):
         return False
     kept = weight.detach().clone(), gain.detach().clone()
@@ -53,6 +56,8 @@ def carriers(plans: Iterable[Plan]) -> dict[str, set[int]]:
     layers: dict[int, Layer] = {}
     for plan in plans:
         for layer, units in plan.balanced:
+            if not layer.centered:
+                continue
             layers[layer.key] = layer
             for column in (units > 0).nonzero().flatten().tolist():
                 columns[layer.key][column].add((plan.name, int(units[column]) - 1))
@@ -74,15 +79,17 @@ def balance(layer: Layer, columns: Tensor, carrying: Tensor) -> Entries:
     effective = layer.effective
     assert effective is not None
     cut, carry = ((layer.columns(each.double()) > 0).to(weight.device) for each in (columns, carrying))
-    kept = ~(cut | carry)
+    kept = ~(cut | (carry & layer.centered))
     before = effective().double()
     rows = weight.double().flatten(1)
-    rows = (rows - rows.mean(1, keepdim=True)).reshape(weight.shape)
+    if layer.centered:
+        rows = rows - rows.mean(1, keepdim=True)
+    rows = rows.reshape(weight.shape)
     sums = torch.where(kept, rows, 0.0).flatten(1).sum(1)
     shares = -sums / carry.flatten(1).sum(1).clamp(min=1)
     shares = shares.reshape(-1, *(1,) * (weight.ndim - 1)).expand(weight.shape)
     touched = cut.flatten(1).any(1)
-    new = torch.where(cut, 0.0, torch.where(carry, shares, rows))
+    new = torch.where(cut, 0.0, torch.where(carry & layer.centered, shares, rows))
     weight[touched] = new[touched].to(weight)
     after = torch.where(kept, effective().double(), 0.0).flatten(1)
     before = torch.where(kept, before, 0.0).flatten(1)

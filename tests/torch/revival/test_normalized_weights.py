@@ -1,4 +1,4 @@
-"""Units in front of and behind weights that are standardized, as in networks without normalization."""
+"""Units in front of and behind weights that are normalized by row: standardized, or by a weight norm."""
 
 from __future__ import annotations
 
@@ -134,3 +134,43 @@ def test_outputs_stay_and_each_group_keeps_one_silent_unit(dead, groups, how, se
     silent = [layer.silent_units.tolist() for layer in report.layers]
     kept = len({unit // (WIDTH // groups) for unit in silent[0]}) + bool(silent[1])
     assert done.units == report.silent - kept
+
+
+WEIGHT_NORMS = {
+    "parametrization": nn.utils.parametrizations.weight_norm,
+    "hook": nn.utils.weight_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize("how", WEIGHT_NORMS)
+@pytest.mark.parametrize("grad", [False, True])
+def test_units_between_weights_of_a_weight_norm(how, grad):
+    norm = WEIGHT_NORMS[how]
+    layers = [norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), norm(nn.Conv2d(8, 8, 3, groups=2)), nn.ReLU(), nn.Flatten()]
+    model = nn.Sequential(*layers, norm(nn.Linear(8 * 9, 4))).double().eval()
+    x = torch.randn(4, 3, 7, 7).double()
+    with torch.no_grad():
+        model[0].bias[[1, 4, 5]] = -100.0
+        model[2].bias[[2, 3]] = -100.0
+    if grad:
+        model(x).sum().backward()
+    with torch.no_grad():
+        report, done, after = check(model, x)
+    assert done.units == report.silent >= 5
+    assert not done.left
+    assert after.silent == 0
+    with torch.no_grad():
+        assert bool((model[2].weight[:4, 1] == 0).all())
+        assert bool((model[5].weight.reshape(4, 8, 9)[:, [2, 3]] == 0).all())
+
+
+@torch.no_grad()
+def test_a_spectral_norm_is_left():
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.utils.parametrizations.spectral_norm(nn.Linear(6, 2))).eval()
+    model[0].bias[[1, 4]] = -100.0
+    x = torch.randn(40, 6)
+    before = model(x)
+    ((_, _, reason),) = revive(model, diagnose(model, x)).left
+    assert reason == "the weights of 2 are parametrized"
+    assert torch.equal(model(x), before)

@@ -243,3 +243,55 @@ def test_a_constant_behind_a_sum_is_left():
     reasons = {name: reason for name, _, reason in done.left}
     assert reasons[first] == "shift is added behind a sum that they go into (add())"
     assert done.revived == {second: tuple(DEAD[1:])}  # one of them gives out the constant
+
+
+class Rectified(nn.Module):
+    """The activation behind a sum takes what other activations made, as in a V-Net."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.conv, self.out = (
+            nn.Conv2d(3, WIDTH, 3),
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+            nn.Linear(WIDTH, 3),
+        )
+
+    def forward(self, x):
+        down = F.relu(self.down(x))
+        return self.out(torch.relu(F.relu(self.conv(down)) + down).mean((2, 3)))
+
+
+@pytest.mark.parametrize("fires", [False, True])
+@torch.no_grad()
+def test_an_activation_behind_silent_activations(fires):
+    model, x = Rectified().double(), torch.randn(8, 3, 9, 9).double()
+    constant(model.down, [1, 4, 5, 7] if fires else DEAD, -1.0), constant(model.conv, DEAD, -1.0)
+    if fires:
+        constant(model.conv, 7, 1.0)
+    report, done, after = check(model, x)
+    silent = [tuple(layer.silent_units) for layer in report.layers]
+    assert silent == [(1, 4, 5, 7) if fires else tuple(DEAD), tuple(DEAD), tuple(DEAD)]
+    assert [done.revived[layer.name] for layer in report.layers] == [tuple(DEAD)] * 3
+    assert [units for _, units, _ in done.left] == ([(7,)] if fires else [])
+    assert after.silent == len(done.left)
+
+
+class Exchanged(Rectified):
+    """A stream whose second activation takes it with the units exchanged."""
+
+    def forward(self, x):
+        down = self.down(x)
+        return self.out((torch.relu(F.relu(down) + F.relu(self.conv(x)).roll(1, 1))).mean((2, 3)))
+
+
+@torch.no_grad()
+def test_units_that_arrive_at_others_keep_the_outputs():
+    model, x = Exchanged().double(), torch.randn(8, 3, 9, 9).double()
+    model.conv = nn.Conv2d(3, WIDTH, 3).double()
+    for layer in (model.down, model.conv):
+        constant(layer, DEAD, -1.0)
+    report, done, after = check(model, x)
+    first, second, _ = (layer.name for layer in report.layers)
+    assert done.revived[first] == (5,)  # unit 4 of the other is added to it
+    assert done.revived[second] == (4,)
+    assert after.silent == report.silent - done.units

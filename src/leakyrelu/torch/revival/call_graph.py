@@ -158,6 +158,14 @@ class CallGraph:
             elif in_front and call.key is not None:
                 ends[call] = marks[call.inputs[0]]
                 continue
+            elif call in starts and starts[call].chained != any(marks[e].chained for e in call.inputs if e in marks):
+                self._silenced(call, marks)
+                arriving = next(marks[each] for each in call.inputs if each in marks).labels
+                if arriving.shape != starts[call].labels.shape or bool(
+                    ((arriving > 0) & (starts[call].labels <= 0)).any()
+                ):
+                    raise NotRevivableError(f"{described(call)} takes them in other places than its own units")
+                continue
             elif call in starts:
                 raise NotRevivableError(f"{described(call)} is called on its own output")
             elif (silenced := self._silenced(call, marks)) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +22,7 @@ from leakyrelu.torch.revival.operations import (
     along,
     described,
 )
+from leakyrelu.torch.revival.producers import Producer, lowest
 from leakyrelu.torch.revival.reinitialize import Plan
 
 if TYPE_CHECKING:
@@ -35,42 +35,6 @@ if TYPE_CHECKING:
     from leakyrelu.torch.revival.operations import Way
 
     Labels = Mapping[Call, Tensor]  # where the units lie in what a call is made of, or in its result
-
-
-@dataclass
-class _Producer:
-    """A layer that makes units: the channels that they are, labeled, and what a sum adds to them in the mean.
-
-    `beside` labels the units in other activations, which are silent there. `refusal` is why some are not in `channels`.
-    """
-
-    group: Sequence[Call]
-    channels: Tensor
-    beside: dict[Call, Tensor] = field(default_factory=dict)
-    refusal: NotRevivableError | None = None
-    branch: dict[int, float] = field(default_factory=dict)  # the mean of its branch, by unit
-    others: dict[int, float] = field(default_factory=dict)  # that of the others, in its own scale
-
-    @property
-    def units(self) -> frozenset[int]:
-        """Numbers of the units."""
-        return frozenset(int(label) - 1 for label in self.channels.tolist() if label > 0)
-
-    def of(self, units: frozenset[int], labels: Tensor | None = None) -> Tensor:
-        """Keep the labels of these units, of the channels or of another tensor."""
-        labels = self.channels if labels is None else labels
-        kept = torch.tensor([unit + 1.0 for unit in units])
-        return torch.where(torch.isin(labels, kept), labels, 0.0)
-
-
-def _lowest(producers: Sequence[_Producer], missing: frozenset[int]) -> tuple[_Producer, frozenset[int]]:
-    """Return the first producer, and the units that it makes and for which no other gives out less in the mean."""
-    first, *rest = producers
-    return first, frozenset(
-        unit
-        for unit in first.units & missing
-        if all(first.branch.get(unit, 0.0) <= each.branch.get(unit, 0.0) for each in rest if unit in each.units)
-    )
 
 
 class UnitGraph(CallGraph):
@@ -172,7 +136,7 @@ class UnitGraph(CallGraph):
         """
         way: Way = "linear" if flips else "joined" if joined else "own"
         reason: NotRevivableError | None = None
-        found: list[_Producer] = []
+        found: list[Producer] = []
         keys, between = self._feeding(targets)
         for key in keys:
             group = self.groups[key]
@@ -185,7 +149,7 @@ class UnitGraph(CallGraph):
         beside: dict[Call, Tensor] = {}
         missing = units
         while found:
-            producer, covered = _lowest(found, missing)
+            producer, covered = lowest(found, missing)
             found.remove(producer)
             if not covered:
                 continue
@@ -206,6 +170,15 @@ class UnitGraph(CallGraph):
             for call, labels in producer.beside.items():
                 labels = torch.where(producer.of(covered, labels) > 0, labels, OTHER)
                 beside[call] = torch.maximum(labels, beside[call]) if call in beside else labels
+        for inner in self._activations(targets) if missing and joined and not flips else ():
+            try:
+                labels = self._inside(inner, targets, missing, between)
+                beside |= self._make({inner: labels}, missing, plan, flips)
+            except NotRevivableError as error:
+                reason = error if reason is None or not keys else reason
+                continue
+            beside[inner] = labels
+            return beside
         if missing:
             reason = reason or NotRevivableError(f"they come out of {self._origin(targets)}, not out of a layer")
             raise NotRevivableError(str(reason), missing)
@@ -255,6 +228,39 @@ class UnitGraph(CallGraph):
             pending += new
         return keys, seen | set(targets)
 
+    def _activations(self, targets: Labels) -> list[Call]:
+        """Return the activations whose output reaches these calls before that of any layer does."""
+        pending = [self._data(call) for call in targets]
+        found: dict[Call, None] = {}
+        for value in pending:  # which grows
+            if not isinstance(value, Call) or value.is_weight or value in self.layers:
+                continue
+            if value.key is not None:
+                found[value] = None
+            else:
+                pending += [each for each in value.inputs if each not in pending]
+        return list(found)
+
+    def _inside(self, inner: Call, targets: Labels, units: frozenset[int], between: set[Call | Value]) -> Tensor:
+        """Label the output of a silent activation with the units that it makes of another one."""
+        row = self.counted.get(inner)
+        refusal = NotRevivableError(f"they come out of {self._origin(targets)}, not out of a layer")
+        if row is None or len(targets) > 1:
+            raise refusal
+        own = Marks(unit_labels(inner, row, range(row.units)), torch.zeros(1, dtype=torch.float64))
+        ((target, wanted),) = targets.items()
+        marks = self.follow({inner: own}, "joined", between, str(refusal)).get(target)
+        found = [(a, b) for a, b in pairs(marks.labels, wanted) if b > 0] if marks is not None else []
+        names = dict(found)
+        if len(names) < len(found) or {unit - 1 for unit in names.values()} != units or len(names) != len(units):
+            raise refusal
+        table = torch.full((row.units + 1,), OTHER)
+        table[list(names)] = torch.tensor([float(unit) for unit in names.values()])
+        labels = table[own.labels.long()]
+        if units - self.silent(inner, Marks(labels, own.constants)):
+            raise refusal
+        return labels
+
     def _data(self, call: Call) -> Call | Value:
         return self.layers[call].data if call in self.layers else call.inputs[0]
 
@@ -268,7 +274,7 @@ class UnitGraph(CallGraph):
         units: frozenset[int],
         way: Way,
         between: set[Call | Value],
-    ) -> _Producer:
+    ) -> Producer:
         """Find which units the channels of a layer are, and where else these channels go."""
         name = self.layers[group[0]].name
         count = 0
@@ -286,13 +292,15 @@ class UnitGraph(CallGraph):
         aims = {call: marks for call, marks in ends.items() if call in targets}
         if any(call not in aims and (way != "joined" or call in self.layers) for call in ends):
             raise others
+        if not aims:
+            raise NotRevivableError(f"they come out of {self._origin(targets)}, not out of a layer")
         if len(aims) < len(targets):
             raise NotRevivableError(f"{name} feeds the activation in one call of {len(targets)}")
         found: set[tuple[int, int]] = set()
         for call, marks in aims.items():
             found |= pairs(marks.labels, targets[call])
         of_unit, of_channel = Counter(unit for _, unit in found), Counter(channel for channel, _ in found)
-        producer = _Producer(group, torch.zeros(count))
+        producer = Producer(group, torch.zeros(count))
         for channel, unit in found:
             if unit - 1 in units and channel > 0:
                 if of_unit[unit] > 1 or of_channel[channel] > 1:
@@ -311,7 +319,7 @@ class UnitGraph(CallGraph):
                 self._note_others(producer, call, marks, targets[call])
         return producer
 
-    def _note_others(self, producer: _Producer, call: Call, marks: Marks, labels: Tensor) -> None:
+    def _note_others(self, producer: Producer, call: Call, marks: Marks, labels: Tensor) -> None:
         """Note the mean of what a sum adds to the channels of a producer, as far as it is known."""
         axes = [axis for axis in range(labels.ndim) if labels.stride(axis) and labels.shape[axis] > 1]
         if len(axes) != 1 or not marks.scale:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.revived_networks import DEAD
 from torch import nn
 
+from leakyrelu.diagnosis import Report
 from leakyrelu.torch import diagnose, revive
 
 WIDTH = 8
@@ -150,6 +151,19 @@ def test_a_chain_of_sums_is_revived_where_all_of_it_is_silent(stages, norm, data
     assert found == expected
     left = {name: reason for name, _, reason in done.left}
     assert all("goes into a sum" in reason and name.endswith("act2") for name, reason in left.items()), left
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@torch.no_grad()
+def test_a_report_that_was_read_back(norm):
+    model, x = Net([2, 2], norm).double().eval(), torch.randn(8, 3, 9, 9).double()
+    for stage in model.stages:
+        for block in stage:
+            constant(last(block, norm), DEAD, -50.0)
+    before, report = model(x), diagnose(model, x)
+    done = revive(model, Report.from_json(report.to_json()))
+    torch.testing.assert_close(model(x), before, rtol=1e-12, atol=1e-12)
+    assert all(done.revived[f"stages.1.{place}.act2"] == tuple(DEAD) for place in (0, 1)), done
 
 
 class Stream(nn.Module):

@@ -213,7 +213,7 @@ class CallGraph:
 
     def _zeros(self, value: Call | Value) -> Tensor | None:
         """Label where a tensor is 0 on all data, as silent units are and what is made of them alone."""
-        if not isinstance(value, Call) or value.is_weight or value in self.layers:
+        if not isinstance(value, Call) or value.is_weight or value in self.layers or not value.shape:
             return None
         if value not in self._known_zeros:
             self._known_zeros[value] = None  # of a loop

@@ -289,4 +289,4 @@ def _of_module(kind: str, call: Call, module: Any) -> Layer:
 
 def _apart(groups: int, shape: tuple[int, ...]) -> int:
     """Return the groups of a group norm where each is one channel, otherwise 0."""
-    return groups if groups == shape[1] else 0
+    return groups if shape[1:2] == (groups,) else 0

@@ -97,6 +97,7 @@ class _Converter:
     ) -> None:
         self.model = model
         self.modules = modules
+        self.dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
         self.nodes = list(graph.nodes)
         self.rows = rows
         self.values: dict[fx.Node, Any] = {}  # tensors without numbers, and what is computed of their shapes
@@ -162,7 +163,7 @@ class _Converter:
     def _seed(self) -> None:
         for node, layer in self.rows.items():
             if layer.axis is not None:
-                self.values[node] = torch.empty(layer.axis.shape, device="meta")
+                self.values[node] = torch.empty(layer.axis.shape, device="meta", dtype=self.dtype)
         for node in reversed(self.nodes):
             shape = getattr(self.values.get(node), "shape", None)
             before = node.args[0] if node.args else None
@@ -170,14 +171,15 @@ class _Converter:
                 continue
             name = self._row_name(node)
             if node in self.rows or keeps_shape(name):
-                self.values[before] = torch.empty(shape, device="meta")
+                self.values[before] = torch.empty(shape, device="meta", dtype=self.dtype)
             elif pools(name):
                 self._seed_pooled(node, before, tuple(shape))
 
     def _seed_pooled(self, node: fx.Node, before: fx.Node, shape: tuple[int, ...]) -> None:
         """Find an input that is pooled to this shape."""
         for size in range(max(shape[2:], default=1), _LARGEST * max(shape[2:], default=1) + _LARGEST):
-            self.values[before] = torch.empty(*shape[:2], *(size for _ in shape[2:]), device="meta")
+            sizes = (*shape[:2], *(size for _ in shape[2:]))
+            self.values[before] = torch.empty(sizes, device="meta", dtype=self.dtype)
             result = self._run(node)
             if isinstance(result, Tensor) and result.shape == shape:
                 return

@@ -280,6 +280,8 @@ class UnitGraph(CallGraph):
         count = 0
         starts = {}
         for call in group:
+            if not call.shape:  # in a trace
+                raise NotRevivableError(f"the report holds no shape of what {name} makes: diagnose the model again")
             numbers = self.layers[call].channels(call.shape)
             count = numbers.shape[self.layers[call].axis(len(call.shape))]
             starts[call] = Marks(numbers, torch.zeros(1, dtype=torch.float64))

@@ -6,8 +6,7 @@ prelu     learned slopes with PyTorch
 census    what diagnose and watch cost beside the network that they count in
 peers     planted dead units, found by this package and by others
 watch     what diagnose costs on networks that others wrote
-units     whether the units of those networks are read along the right axis, beside an oracle
-revive    how many silent units of those networks are revived, and what it changes
+units     whether the units of those networks are read along the right axis, beside an oracle; how many are revived
 compare   two installed versions of leakyrelu, in turn
 figures   write the figures of README, docs and result tables from the committed results
 study     shorten the results of a study for docs/study.json
@@ -29,7 +28,6 @@ BENCHMARKS = {
     "peers": "benchmarks.peers.main",
     "watch": "benchmarks.units.cost",
     "units": "benchmarks.units.main",
-    "revive": "benchmarks.units.revival",
     "compare": "benchmarks.compare",
     "figures": "benchmarks.figures",
     "study": "benchmarks.study",

@@ -16,14 +16,14 @@ from benchmarks.arrays import table as arrays
 from benchmarks.peers import table as peers
 from benchmarks.training import prelu
 from benchmarks.training import table as training
-from benchmarks.units import cost
+from benchmarks.units import cost, revival
 from benchmarks.units import main as units
 
 if TYPE_CHECKING:
     import pathlib
 
 MACHINE = "amd-epyc-25-17-x2"
-# Stem of the stored results, and the module that knows their table and their figures.
+# Stem of the table, and the module that writes it and knows the figures of the results, which have the same stem.
 BENCHMARKS: dict[str, Any] = {
     "arrays": arrays,
     "training": training,
@@ -33,7 +33,10 @@ BENCHMARKS: dict[str, Any] = {
     "compare": compare,
     "watch": cost,
     "units": units,
+    "revive": revival,
 }
+SOURCES = {"revive": "units"}
+"""Tables of the results of another name."""
 FIGURE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- /figure -->)", re.DOTALL)
 
 
@@ -42,12 +45,16 @@ def pages() -> list[pathlib.Path]:
     return [storage.ROOT / "README.md", *sorted((storage.ROOT / "docs").rglob("*.md"))]
 
 
+def _source(folder: pathlib.Path, stem: str) -> pathlib.Path:
+    return folder / f"{SOURCES.get(stem, stem)}.json"
+
+
 def quoted(folder: pathlib.Path) -> dict[str, str]:
     """Every figure of the results in a folder, by name."""
     found: dict[str, str] = {}
     for stem, module in BENCHMARKS.items():
-        if (folder / f"{stem}.json").exists():
-            found |= module.figures(storage.load(folder / f"{stem}.json"))
+        if (source := _source(folder, stem)).exists():
+            found |= module.figures(storage.load(source))
     return found
 
 
@@ -69,8 +76,8 @@ def expected() -> dict[pathlib.Path, str]:
     found = {}
     for folder in sorted(storage.RESULTS.iterdir()):
         for stem, module in BENCHMARKS.items():
-            if (folder / f"{stem}.json").exists():
-                found[folder / f"{stem}.md"] = module.render(storage.load(folder / f"{stem}.json"))
+            if (source := _source(folder, stem)).exists():
+                found[folder / f"{stem}.md"] = module.render(storage.load(source))
     figures = quoted(storage.RESULTS / MACHINE)
     for page in pages():
         found[page] = fill(page.read_text(encoding="utf-8"), figures, page.name)

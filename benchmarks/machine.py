@@ -33,7 +33,9 @@ def _version(package: str) -> str:
 
 def _commit() -> str:
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    code = ("src", "core", "benchmarks", ":!benchmarks/results")
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], capture_output=True, check=False)
+    return (done.stdout.strip() or "unknown") + (" with changes" if changed.returncode == 1 else "")
 
 
 def describe() -> dict[str, Any]:

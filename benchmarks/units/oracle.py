@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _ANY_ARGUMENTS = ("relu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu_with_noise", "threshold")
 _FROM_ZERO = ("clamp", "clamp_min", "hardtanh")
+STRONG = 0.3
+"""Share of the largest difference from which on a difference counts, where the channels are mixed."""
 NEAREST = 24
 """How many of the layers that ran last before a rectifier are tried."""
 DEAD = -100.0
@@ -93,7 +95,7 @@ class Oracle:
         self.channels = {name: found for name, module in model.named_modules() if (found := _channels(module))}
         self.inputs: list[Tensor] = []
         self.calls = self._record()
-        self._effects: dict[tuple[str, int], list[list[Tensor] | None]] = {}
+        self._effects: dict[tuple[str, int, float], list[list[Tensor] | None]] = {}
 
     def _record(self) -> list[Call]:
         """Run the model, and note its calls and which layers ran before each."""
@@ -151,48 +153,47 @@ class Oracle:
     def find_feeders(self) -> None:
         """Find the layer that feeds each call, where the channels of one stand apart in its input."""
         for index, call in enumerate(self.calls):
-            for name in call.before:
-                axes = self._axes(name, index)
-                if axes:
-                    call.feeder = Feeder(name, axes)
-                    break
+            for share in (0.0, STRONG):
+                found = ((name, self._axes(name, index, share)) for name in call.before)
+                call.feeder = call.feeder or next((Feeder(name, axes) for name, axes in found if axes), None)
 
-    def _axes(self, name: str, index: int) -> tuple[int, ...]:
+    def _axes(self, name: str, index: int, share: float) -> tuple[int, ...]:
         """Return the axes of the input of a call that hold the channels of a layer; none where they are mixed."""
         count = self.channels[name]
         shape = self.calls[index].shape
         tried = [0, count // 2, count - 1]
-        effects = [self._effect(name, channel, index) for channel in tried]
+        effects = [self._effect(name, channel, index, share) for channel in tried]
         apart = [effect is not None and any(len(each) == 1 for each in effect) for effect in effects]
         if not all(apart):
-            if None not in effects:
+            if share or None not in effects:
                 return ()
             # Some channels lead nowhere, such as those of the values; the first of each head are not enough.
             tried += [
                 min(each, count - 1) for each in (1, count // 6, count // 3 + 1, 2 * count // 3, 5 * count // 6 + 1)
             ]
-        found: dict[int, list[int]] = {}
-        confined: set[int] | None = None
+        found: list[dict[int, int]] = []
         for channel in tried:
-            effect = self._effect(name, channel, index)
+            effect = self._effect(name, channel, index, share)
             if effect is None:
                 continue
             alone = {axis for axis, each in enumerate(effect) if len(each) == 1 and shape[axis] > 1}
             if not alone:
                 continue
-            confined = alone if confined is None else confined & alone
-            for axis in alone:
-                found.setdefault(axis, []).append(int(effect[axis][0]))
-        return tuple(sorted(axis for axis in confined or () if len(set(found[axis])) > 1))
+            found.append({axis: int(effect[axis][0]) for axis in alone})
+        confined = sorted(set.intersection(*map(set, found))) if found else []
+        axes = tuple(axis for axis in confined if len({places[axis] for places in found}) > 1)
+        # Where all mix, a few elements may still change along one index by chance.
+        apart_by_channel = len({tuple(places[axis] for axis in axes) for places in found}) == len(found)
+        return axes if apart_by_channel else ()
 
-    def _effect(self, name: str, channel: int, index: int) -> list[Tensor] | None:
+    def _effect(self, name: str, channel: int, index: int, share: float) -> list[Tensor] | None:
         """Return the indices along each axis of the input of a call where it follows a channel of a layer."""
-        known = self._effects.get((name, channel), [])
+        known = self._effects.get((name, channel, share), [])
         if index >= len(known):
-            known = self._effects[name, channel] = self._effects_until(name, channel, index + 2)
+            known = self._effects[name, channel, share] = self._effects_until(name, channel, index + 2, share)
         return known[index] if index < len(known) else None
 
-    def _effects_until(self, name: str, channel: int, last: int) -> list[list[Tensor] | None]:
+    def _effects_until(self, name: str, channel: int, last: int, share: float) -> list[list[Tensor] | None]:
         effects: list[list[Tensor] | None] = []
 
         def on_call(x: Tensor) -> None:
@@ -200,7 +201,8 @@ class Oracle:
             if before.shape != x.shape or torch.equal(before, x):
                 effects.append(None)
             else:
-                places = (before != x).nonzero()
+                differences = (before - x).abs().nan_to_num()
+                places = (differences > share * differences.max()).nonzero()
                 effects.append([torch.unique(places[:, axis]) for axis in range(x.ndim)])
             if len(effects) > last or len(effects) == len(self.inputs):
                 raise _EnoughError
@@ -266,6 +268,7 @@ def _of_channels(module: nn.Module, count: int) -> list[tuple[Tensor, int]]:
 def scatter(model: nn.Module, generator: torch.Generator) -> None:
     """Give parameters and statistics that are constant random values, so that no branch is switched off by a zero."""
     with torch.no_grad():
-        for tensor in [*model.parameters(), *model.buffers()]:
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.is_floating_point() and tensor.numel() > 1 and bool((tensor == tensor.reshape(-1)[0]).all()):
-                tensor.add_(torch.rand(tensor.shape, generator=generator).to(tensor) * 0.2 + 0.05)
+                change = torch.rand(tensor.shape, generator=generator).to(tensor) * 0.2 + 0.05
+                tensor.add_(-change if name.endswith("running_mean") else change)  # a mean is subtracted

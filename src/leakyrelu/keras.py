@@ -122,7 +122,7 @@ def watch_callback(*, every: int = 50, **options: Any) -> Any:
 
 def _watch_class(keras: Any) -> Any:
     """Return the subclass of `leakyrelu.torch.watch` that reads Keras layers."""
-    from leakyrelu.torch.diagnosis.observer import Framework
+    from leakyrelu.torch.diagnosis.framework import Framework
     from leakyrelu.torch.diagnosis.rectifiers import Rectifier
     from leakyrelu.torch.diagnosis.watcher import watch as torch_watch
 

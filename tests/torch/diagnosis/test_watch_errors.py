@@ -57,7 +57,7 @@ def test_memory_does_not_grow_with_the_batches():
                 model(x)
             sizes.append(tensors())
     assert sizes[0] == sizes[1] == sizes[2]
-    (counts,) = census._counts.values()
+    (counts,) = census._counts._step.values()
     held_tensors = [value for value in vars(counts).values() if isinstance(value, torch.Tensor)]
     assert [tuple(value.shape) for value in held_tensors] == [(5, 8), (4, 8)]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch.overrides import TorchFunctionMode
 
+    from leakyrelu.torch.diagnosis.rectifiers import Rectifier
     from leakyrelu.torch.graph.call_sites import CallSite
 
 
@@ -133,8 +134,9 @@ def may_choose_weights(
 
 
 class PassObserver(Protocol):
-    """What hooks ask of the observer that they belong to."""
+    """What hooks and the mode ask of the observer that they belong to."""
 
+    model: nn.Module
     thread: ThreadState
 
     def begin(self, thread: ThreadState, signature: Any = None) -> None:
@@ -150,3 +152,9 @@ class PassObserver(Protocol):
         self, thread: ThreadState, call_site: CallSite, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Count the input of a rectifier module."""
+
+    def call_site(self, thread: ThreadState, kind: str) -> CallSite:
+        """Return where the function of this kind is called that is under way."""
+
+    def count(self, thread: ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> Any:
+        """Count the input of a rectifier; return what identifies the row that counts it, None where nothing does."""

@@ -111,7 +111,7 @@ def diagnose(model: nn.Module, data: Any, *, unit_axis: Mapping[str, int] | None
             "data holds no batch: an empty loader, or a generator that was used up before? "
             "Give a list of batches or a DataLoader, or make the generator again"
         )
-    if not census._counts:
+    if not census._counts.rectifiers:
         kinds = ", ".join(f"nn.{kind.__name__}" for kind in RECTIFIERS[:-1])
         raise NoRectifierError(
             f"no rectifier was called in {type(model).__name__}: neither {kinds}, a layer of leakyrelu.torch or a "

@@ -16,24 +16,21 @@ State is kept for each thread, since `DataParallel` runs replicas of the model i
 from __future__ import annotations
 
 import threading
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from leakyrelu.torch._compat import (
     DisableTorchFunction,
     are_transforms_active,
-    count_function_modes,
-    function_mode,
     has_forward_hooks,
     in_backward_pass,
 )
-from leakyrelu.torch.activations.eager import TRANSPARENT
-from leakyrelu.torch.activations.functional import leaky_relu
+from leakyrelu.torch.diagnosis.call_mode import CallMode
 from leakyrelu.torch.diagnosis.forward_pass import ModuleInfo, Row, ThreadState, may_choose_weights
+from leakyrelu.torch.diagnosis.framework import is_plain, is_plain_rectifier
 from leakyrelu.torch.diagnosis.module_hooks import (
     CountInput,
     EnterModule,
@@ -42,27 +39,19 @@ from leakyrelu.torch.diagnosis.module_hooks import (
     RecordOutput,
     RecordRectifier,
 )
-from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rectifier, rectifier_of
 from leakyrelu.torch.diagnosis.rectifying_code import can_call_rectifier
-from leakyrelu.torch.diagnosis.unit_axes import CONTAINERS, PLAIN_MODULES, PRODUCER_MODULES, RECURRENT
+from leakyrelu.torch.diagnosis.unit_axes import CONTAINERS
 from leakyrelu.torch.graph.call_sites import CallSite, caller_frame, position
-from leakyrelu.torch.graph.layout_rules import rule_name
 from leakyrelu.torch.graph.recording import Recording, names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import CodeType
 
     from torch.utils.hooks import RemovableHandle
 
-
-class Framework(NamedTuple):
-    """How the modules of a framework are read: PyTorch's own, or those of one that runs on it."""
-
-    named_modules: Callable[[nn.Module], Iterable[tuple[str, nn.Module]]]
-    is_rectifier: Callable[[nn.Module], bool]
-    output_axis: Callable[[nn.Module], int | None]  # where its output holds units, of layers that are not looked into
-    rectifier_of: Callable[[nn.Module], Rectifier | None]
+    from leakyrelu.torch.diagnosis.framework import Framework
+    from leakyrelu.torch.diagnosis.rectifiers import Rectifier
 
 
 _MOST_PASSES = 16  # with inputs of different shapes, that are remembered
@@ -140,7 +129,7 @@ class CallObserver:
                 self._detach()
 
     def _attach(self) -> None:
-        plain = self._plain = {name for name, (module, _) in self.modules.items() if _is_plain(module)}
+        plain = self._plain = {name for name, (module, _) in self.modules.items() if is_plain(module)}
         self._hooked = any(has_forward_hooks(module) for module, _ in self.modules.values())
         self._bare = bare = all(
             name in plain or (info.is_rectifier and next(module.children(), None) is None)
@@ -153,7 +142,7 @@ class CallObserver:
                 if not bare:
                     self._handles.append(module.register_forward_pre_hook(PauseMode(self, info)))
                 self._handles.append(module.register_forward_hook(RecordOutput(self, info), always_call=not bare))
-            elif name != "" and (bare or _is_plain_rectifier(module)):
+            elif name != "" and (bare or is_plain_rectifier(module)):
                 self._handles.append(module.register_forward_pre_hook(CountInput(self, info), with_kwargs=True))
                 self._handles.append(
                     module.register_forward_hook(RecordRectifier(self, info), with_kwargs=True, always_call=not bare)
@@ -254,9 +243,10 @@ class CallObserver:
         x = args[0] if args else next(iter(kwargs.values()), None)
         # For anything but a tensor, the activation's own error is clearer.
         if isinstance(x, Tensor) and (rectifier := self.framework.rectifier_of(module)) is not None:
-            thread.key = self._count(thread, call_site, rectifier, x)
+            thread.key = self.count(thread, call_site, rectifier, x)
 
-    def _call_site(self, thread: ThreadState, kind: str) -> CallSite:
+    def call_site(self, thread: ThreadState, kind: str) -> CallSite:
+        """Return where the function of this kind is called that is under way."""
         frame = caller_frame()
         code = frame.f_code
         # The address identifies a code object as long as it is kept; its hash would be computed from all that it holds.
@@ -266,7 +256,8 @@ class CallObserver:
             known = self._call_sites[key] = CallSite(_path(thread, kind), position(frame)), code
         return known[0]
 
-    def _count(self, thread: ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> Any:
+    def count(self, thread: ThreadState, call_site: CallSite, rectifier: Rectifier, x: Tensor) -> Any:
+        """Count the input of a rectifier; return what identifies the row that counts it, None where nothing does."""
         if are_transforms_active():
             raise RuntimeError(
                 f"{call_site.name!r} is called under a transform of torch.func (vmap, grad, ...), where a batch has no "
@@ -288,100 +279,6 @@ class CallObserver:
                 self.on_repeat(row, rectifier, x)
             thread.follow(row)
             return row.key
-
-
-@cache
-def _known(function: Any) -> tuple[str, Any]:
-    """Return the name that rules know a function by, and the reader of its arguments if it can rectify."""
-    return rule_name(function), FUNCTIONS.get(function)
-
-
-class CallMode(TorchFunctionMode):
-    """Mode that observes calls of functions while a module of the model runs."""
-
-    def __init__(self, observer: CallObserver, thread: ThreadState) -> None:
-        super().__init__()
-        self.observer = observer
-        self.thread = thread
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        thread = self.thread
-        name, reader = _known(func)
-        if not name or thread.rectifiers or not thread.stack or (reader is None and thread.earlier is not None):
-            return func(*args, **kwargs)
-        if reader is not None:
-            x = args[0] if args else kwargs.get("input", kwargs.get("self"))
-            if isinstance(x, Tensor) and (rectifier := reader(args, kwargs)) is not None:
-                call_site, key = self._observe(rectifier, x)
-                result = func(*args, **kwargs)
-                if thread.earlier is None:
-                    thread.recording.add_rectifier(func, rectifier.kind, call_site.name, key, args, kwargs, result)
-                return result
-        result = func(*args, **kwargs)
-        if thread.earlier is None:
-            thread.recording.add(func, name, thread.stack[-1].name, args, kwargs, result)
-        return result
-
-    def _observe(self, rectifier: Rectifier, x: Tensor) -> tuple[CallSite, Any]:
-        call_site = self.observer._call_site(self.thread, rectifier.kind)
-        return call_site, self.observer._count(self.thread, call_site, rectifier, x)
-
-    def observe_leaky_relu(self, x: Tensor, slope: float) -> Callable[[Tensor], None]:
-        """Count a call of `leakyrelu.torch.leaky_relu`; what is returned records its result."""
-        thread = self.thread
-        if thread.rectifiers or not thread.stack:
-            return lambda result: None
-        call_site, key = self._observe(Rectifier("leaky_relu", slope), x)
-        if thread.earlier is not None:
-            return lambda result: None
-        arguments = (thread.recording.what_made(x), slope)  # before the result takes its place
-        return lambda result: thread.recording.add_rectifier(
-            leaky_relu, "leaky_relu", call_site.name, key, arguments, {}, result
-        )
-
-
-TRANSPARENT.add(CallMode)
-
-
-def recordings_of(model: nn.Module) -> Callable[[], Iterable[Recording]] | None:
-    """Return what gives the recordings of the pass of a model that is under way; None where nothing observes it.
-
-    It is for a model whose calls no mode for functions sees.
-    """
-    modes = [function_mode(number) for number in range(count_function_modes())]
-    observed = [mode for mode in modes if isinstance(mode, CallMode) and model in mode.observer.model.modules()]
-    threads = [mode.thread for mode in observed if mode.thread.counting]
-    return (lambda: (each.recording for each in threads if each.earlier is None)) if threads else None
-
-
-def _output_axis(module: nn.Module) -> int | None:
-    """Return the axis of the units in the output of a layer; of a subclass only where all of them keep to it.
-
-    Within a subclass of another layer the functions that it calls show where the units are: a channels-first layer
-    norm may be a subclass of `nn.LayerNorm`.
-    """
-    if isinstance(module, RECURRENT):
-        return -1
-    return next((axis for kinds, axis in PRODUCER_MODULES if type(module) in kinds), None)
-
-
-PYTORCH = Framework(nn.Module.named_modules, lambda module: isinstance(module, RECTIFIERS), _output_axis, rectifier_of)
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether this is a layer of PyTorch, unchanged, that calls no rectifier."""
-    return type(module) in PLAIN_MODULES and _is_unchanged(module)
-
-
-def _is_plain_rectifier(module: nn.Module) -> bool:
-    """Whether this is a rectifier of PyTorch or of this package, unchanged."""
-    own = type(module).__module__.startswith("leakyrelu.torch.")
-    return isinstance(module, RECTIFIERS) and (own or type(module) in RECTIFIERS) and _is_unchanged(module)
-
-
-def _is_unchanged(module: nn.Module) -> bool:
-    return "forward" not in module.__dict__ and not has_forward_hooks(module)
 
 
 def _path(thread: ThreadState, function: Any) -> str:

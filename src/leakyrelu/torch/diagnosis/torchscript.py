@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from leakyrelu.torch._compat import DisableTorchFunction, TorchDispatchMode, script_function
+from leakyrelu.torch.diagnosis.call_mode import recordings_of
 from leakyrelu.torch.diagnosis.exported_program import put_probe, source_of
-from leakyrelu.torch.diagnosis.observer import recordings_of
 from leakyrelu.torch.diagnosis.rectifiers import KINDS, READERS, InputProbe, Rectifier
 from leakyrelu.torch.graph.call_sites import row_name
 from leakyrelu.torch.graph.layout_rules import rule_name

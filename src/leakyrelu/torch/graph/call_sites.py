@@ -82,7 +82,8 @@ REDIRECTED: set[CodeType] = set()
 """Code of the forward methods that `replace_relu` makes; filled by the module that defines them."""
 
 _NOT_CALLERS = frozenset(
-    {__name__, "leakyrelu.torch.diagnosis.observer", "leakyrelu.torch.rewrite.function_calls"}
+    {__name__, "leakyrelu.torch.rewrite.function_calls"}
+    | {"leakyrelu.torch.diagnosis.observer", "leakyrelu.torch.diagnosis.call_mode"}
     | {"leakyrelu.torch.activations.functional", "leakyrelu.torch.activations.eager"}
     | CALLING_MODULES
 )

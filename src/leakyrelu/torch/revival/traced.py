@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leakyrelu._text import type_and_first_line
-from leakyrelu.torch.diagnosis.observer import PYTORCH
+from leakyrelu.torch.diagnosis.framework import PYTORCH
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS
 from leakyrelu.torch.graph.calls import Call, Value
 from leakyrelu.torch.graph.functions import is_in_place

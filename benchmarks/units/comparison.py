@@ -83,7 +83,8 @@ def _calls_of(layer: Layer, left: list[Call]) -> list[Call]:
     by_feeder: dict[Any, list[Call]] = {}
     for call in of_units:
         by_feeder.setdefault(call.feeder if count > 1 else None, []).append(call)
-    for group in by_feeder.values():
+    # Where the same weights take what they made before, no layer may stand apart in the later calls.
+    for group in [*by_feeder.values(), of_units]:
         for chosen in itertools.islice(itertools.combinations(group, count), _MOST_TRIED):
             counts = [call.counts(axis.axes) for call in chosen]
             if [sum(each) for each in zip(*counts, strict=True)] == wanted:
@@ -97,8 +98,9 @@ def _silent(calls: list[Call], axes: tuple[int, ...]) -> set[int]:
 
 
 def _judge(verdict: Verdict, layer: Layer, calls: list[Call]) -> None:
-    axis, call = layer.axis, calls[0]
+    axis = layer.axis
     assert axis is not None
+    call = next((each for each in calls if each.feeder is not None), calls[0])
     if call.feeder is None:
         verdict.open += 1
         return

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _ANY_ARGUMENTS = ("relu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu_with_noise", "threshold")
 _FROM_ZERO = ("clamp", "clamp_min", "hardtanh")
+REVISION = 2
+"""Number of this oracle; of another, what was found before counts no more."""
 STRONG = 0.3
 """Share of the largest difference from which on a difference counts, where the channels are mixed."""
 NEAREST = 24
@@ -169,7 +171,9 @@ class Oracle:
                 return ()
             # Some channels lead nowhere, such as those of the values; the first of each head are not enough.
             tried += [
-                min(each, count - 1) for each in (1, count // 6, count // 3 + 1, 2 * count // 3, 5 * count // 6 + 1)
+                min(each, count - 1)
+                for third in (0, count // 3, 2 * count // 3)
+                for each in (third + 1, third + 2, third + count // 6 + 1)
             ]
         found: list[dict[int, int]] = []
         for channel in tried:

@@ -1,22 +1,20 @@
 """Networks with planted dead channels, and the oracle that found where to plant them.
 
-What the oracle finds takes most of the time and depends on nothing of this package: it is kept in `KEPT`, in files
-named after its source, and the next run reads it there.
+What the oracle finds takes most of the time and depends on nothing of this package: it is kept in `KEPT`, in a file
+for each network, and the next run reads it there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pathlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import storage
-from benchmarks.units import oracle as source
-from benchmarks.units.oracle import Feeder, Oracle, scatter
+from benchmarks.units.oracle import REVISION, Feeder, Oracle, scatter
 
 if TYPE_CHECKING:
     from benchmarks.zoo.network import Network
@@ -50,7 +48,7 @@ def run(model: nn.Module, batch: Any) -> Any:
 
 def _find_feeders(name: str, oracle: Oracle) -> None:
     """Let the oracle find the layers, or read what it found before on this network."""
-    text = f"{name} {torch.__version__} {pathlib.Path(source.__file__).read_text(encoding='utf-8')}"
+    text = f"{name} {torch.__version__} {REVISION}"
     path = KEPT / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not path.exists():
         oracle.find_feeders()

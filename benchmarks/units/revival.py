@@ -51,6 +51,7 @@ KINDS = {
     "take them together": "pooled along the units",
     "takes them together": "pooled along the units",
     "is added to their output": "a weight that is added behind them",
+    "standardized": "the next weights are standardized, and no unit is left to make up for it",
     "not linear": "a slope, and a maximum or the like in between",
 }
 """Reasons by a part of their text."""
@@ -102,7 +103,7 @@ COLUMNS = {"silent": "silent units", "revived": "revived", "firing": "of these f
 IMPOSSIBLE = frozenset(
     {"their output goes into a sum of branches", "they come out of a sum of branches", "they are the network's output"}
     | {"a normalization of several units together", "what makes them has other consumers", "pooled along the units"}
-    | {"a layer is used in several places", "weights that are computed"}
+    | {"a layer is used in several places"}
 )
 """Reasons for which no weights can be found that leave the outputs as they are."""
 
@@ -131,12 +132,13 @@ def render(results: dict[str, Any]) -> str:
         "`IMPOSSIBLE` of benchmarks/units/revival.py. The difference is the largest of any output, relative to the "
         "largest output.",
         "",
-        f"| | {head} | share | largest difference |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| | {head} | of all | share | largest difference |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, each in [*((key, sums[key]) for key in [*sorted({*sums} - {"all"}), "all"]), *networks.items()]:
         numbers = " | ".join(str(getattr(each, column)) for column in COLUMNS)
-        lines.append(f"| {name} | {numbers} | {_share(each)} | {each.difference:.0e} |")
+        of_all = f"{each.revived / each.silent:.1%}" if each.silent else ""
+        lines.append(f"| {name} | {numbers} | {of_all} | {_share(each)} | {each.difference:.0e} |")
     lines += ["", "| left because | units |", "|---|---:|"]
     for kind, count in Counter(sums["all"].left).most_common():
         lines.append(f"| {kind} | {count} |")
@@ -151,5 +153,6 @@ def figures(results: dict[str, Any]) -> dict[str, str]:
         total += outcome
     found = {f"revive, {name}": f"{getattr(total, name):,}" for name in ("silent", "revived", "firing", "flipped")}
     found |= {"revive, networks": str(len(outcomes)), "revive, share": _share(total)}
+    found["revive, of all"] = f"{total.revived / total.silent:.1%}"
     found["revive, firing share"] = f"{total.firing / total.revived:.0%}"
     return found

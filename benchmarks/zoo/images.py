@@ -29,14 +29,15 @@ _PYTORCHCV: dict[int, str] = {
     """,
     64: """
         airnet50_1x64d_r2 bagnet9 bam_resnet18 cbam_resnet18 channelnet darts diracnet18v2 dla34
-        dpn68 drnc26 espnetv2_wd2 fbnet_cb fdmobilenet_wd4 fishnet99 ghostnet hardnet39ds hrnetv2_w18 ibn_resnet50
+        drnc26 espnetv2_wd2 fbnet_cb fdmobilenet_wd4 fishnet99 ghostnet hardnet39ds hrnetv2_w18 ibn_resnet50
         igcv3_wd4 irevnet301 isqrtcovresnet18 menet108_8x1_g3 mixnet_s mnasnet_small
         mobilenet_wd4 mobilenetv2_wd4 mobilenetv3_small_w7d20 octresnet10_ad2 peleenet preresnet18 proxylessnas_cpu
-        pyramidnet101_a360 regnetx002 regnety002 resnesta18 resnet18 resnetd50b revnet38 scnet50 selecsls42b
+        pyramidnet101_a360 regnetx002 regnety002 resnesta18 resnet18 resnetd50b revnet38 selecsls42b
         senet16 sepreresnet18 seresnet18 sharesnet18 shufflenet_g1_wd4 shufflenetv2_wd2 sknet50 sparsenet121
-        spnasnet sqnxt23_w1 squeezenet_v1_1 squeezeresnet_v1_1 vgg11 vovnet27s zfnet
+        spnasnet sqnxt23_w1 vovnet27s
     """,
-    96: "inceptionv3 bninception xception simplepose_resnet18_coco resattnet56 dicenet_wd5 condensenet74_c4_g4",
+    224: "dpn68 scnet50 squeezenet_v1_1 squeezeresnet_v1_1 vgg11 zfnet xception",
+    96: "inceptionv3 bninception simplepose_resnet18_coco resattnet56 dicenet_wd5 condensenet74_c4_g4",
 }
 
 _SEGMENTATION = {
@@ -79,7 +80,7 @@ class _Detector(nn.Module):
 
 def _pytorchcv(name: str) -> nn.Module:
     model: Any = load("pytorchcv.model_provider", "get_model")(name, pretrained=False)
-    if isinstance(getattr(model.features, "final_pool", None), nn.AvgPool2d):
+    if isinstance(getattr(getattr(model, "features", None), "final_pool", None), nn.AvgPool2d):
         model.features.final_pool = nn.AdaptiveAvgPool2d(1)  # of the whole image, whatever its size
     return model  # type: ignore[no-any-return]
 

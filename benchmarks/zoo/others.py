@@ -17,22 +17,22 @@ _CHANNELS = {"channels": (8, 16, 32), "strides": (2, 2)}
 _SMALL = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2}
 _MONAI: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "UNet 2-D": ("UNet", {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, **_CHANNELS}, (1, 64, 64)),
-    "UNet 3-D": ("UNet", {**_SMALL, **_CHANNELS, "num_res_units": 2, "norm": "BATCH"}, (1, 32, 32, 32)),
-    "UNet 3-D, ReLU": ("UNet", {**_SMALL, **_CHANNELS, "act": "RELU", "adn_ordering": "AN"}, (1, 32, 32, 32)),
+    "UNet 3-D": ("UNet", {**_SMALL, **_CHANNELS, "num_res_units": 2, "norm": "BATCH"}, (1, 16, 16, 16)),
+    "UNet 3-D, ReLU": ("UNet", {**_SMALL, **_CHANNELS, "act": "RELU", "adn_ordering": "AN"}, (1, 16, 16, 16)),
     "BasicUNet": ("BasicUNet", {"features": (8, 8, 16, 32, 64, 8)}, (1, 32, 32, 32)),
     "BasicUNetPlusPlus": ("BasicUNetPlusPlus", {"features": (8, 8, 16, 32, 64, 8)}, (1, 32, 32, 32)),
-    "AttentionUnet": ("AttentionUnet", {**_SMALL, **_CHANNELS}, (1, 32, 32, 32)),
+    "AttentionUnet": ("AttentionUnet", {**_SMALL, **_CHANNELS}, (1, 16, 16, 16)),
     "DynUNet": (
         "DynUNet",
         {**_SMALL, "kernel_size": [3] * 4, "strides": [1, 2, 2, 2], "upsample_kernel_size": [2] * 3}
         | {"filters": [8, 16, 32, 64], "res_block": True},
-        (1, 32, 32, 32),
+        (1, 16, 16, 16),
     ),
-    "SegResNet": ("SegResNet", {}, (1, 32, 32, 32)),
-    "SegResNetDS": ("SegResNetDS", {"init_filters": 8, "norm": "instance"}, (1, 32, 32, 32)),
-    "VNet": ("VNet", {"act": ("relu", {"inplace": True})}, (1, 32, 32, 32)),
-    "HighResNet": ("HighResNet", {}, (1, 24, 24, 24)),
-    "DenseNet121 3-D": ("DenseNet121", _SMALL, (1, 64, 64, 64)),
+    "SegResNet": ("SegResNet", {}, (1, 16, 16, 16)),
+    "SegResNetDS": ("SegResNetDS", {"init_filters": 8, "norm": "instance"}, (1, 16, 16, 16)),
+    "VNet": ("VNet", {"act": ("relu", {"inplace": True})}, (1, 16, 16, 16)),
+    "HighResNet": ("HighResNet", {}, (1, 12, 12, 12)),
+    "DenseNet121 3-D": ("DenseNet121", _SMALL, (1, 32, 32, 32)),
     "SEResNet50 2-D": ("SEResNet50", {"spatial_dims": 2, "in_channels": 3, "num_classes": 2}, (3, 64, 64)),
     "UNETR": (
         "UNETR",
@@ -42,7 +42,7 @@ _MONAI: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "Classifier": ("Classifier", {"in_shape": (1, 32, 32), "classes": 2, **_CHANNELS, "act": "RELU"}, (1, 32, 32)),
     "Regressor": ("Regressor", {"in_shape": (1, 32, 32), "out_shape": (1,), **_CHANNELS}, (1, 32, 32)),
     "RegUNet": ("RegUNet", {"spatial_dims": 2, "in_channels": 1, "num_channel_initial": 8, "depth": 2}, (1, 32, 32)),
-    "resnet10 3-D": ("resnet10", {"spatial_dims": 3, "n_input_channels": 1, "num_classes": 2}, (1, 32, 32, 32)),
+    "resnet10 3-D": ("resnet10", {"spatial_dims": 3, "n_input_channels": 1, "num_classes": 2}, (1, 16, 16, 16)),
     "Quicknat": ("Quicknat", {"num_filters": 8}, (1, 64, 64)),
     "PatchDiscriminator": ("PatchDiscriminator", {"spatial_dims": 2, "channels": 8, "in_channels": 1}, (1, 64, 64)),
     "VQVAE": (

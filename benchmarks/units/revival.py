@@ -52,9 +52,16 @@ KINDS = {
     "takes them together": "pooled along the units",
     "is added to their output": "a weight that is added behind them",
     "standardized": "the next weights are standardized, and no unit is left to make up for it",
+    "goes into matmul()": "no weights take them: a product of attention",
+    "goes into bmm()": "no weights take them: a product of attention",
+    "goes into mul()": "no weights take them: a gate",
+    "goes into conv2d()": "no weights take them: those of the convolution are made of data",
+    "goes into": "no weights take them: another function",
+    "not out of a layer": "no layer makes them: they come out of another function",
+    "come apart or together": "they are not the units of one layer",
     "not linear": "a slope, and a maximum or the like in between",
 }
-"""Reasons by a part of their text."""
+"""Reasons by a part of their text; the first that fits counts."""
 
 
 def revived(model: Any, batch: Any) -> Outcome:
@@ -103,7 +110,9 @@ COLUMNS = {"silent": "silent units", "revived": "revived", "firing": "of these f
 IMPOSSIBLE = frozenset(
     {"their output goes into a sum of branches", "they come out of a sum of branches", "they are the network's output"}
     | {"a normalization of several units together", "what makes them has other consumers", "pooled along the units"}
-    | {"a layer is used in several places"}
+    | {"no weights take them: a product of attention", "no weights take them: a gate"}
+    | {"no weights take them: those of the convolution are made of data", "no weights take them: another function"}
+    | {"no layer makes them: they come out of another function", "a layer is used in several places"}
 )
 """Reasons for which no weights can be found that leave the outputs as they are."""
 

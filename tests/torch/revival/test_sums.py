@@ -309,3 +309,30 @@ def test_units_that_arrive_at_others_keep_the_outputs():
     assert done.revived[first] == (5,)  # unit 4 of the other is added to it
     assert done.revived[second] == (4,)
     assert after.silent == report.silent - done.units
+
+
+class Octave(nn.Conv1d):
+    """As an octave convolution: two tensors out of one parameter, by functions, in a forward method of its own."""
+
+    def forward(self, x):
+        return F.conv1d(x, self.weight, self.bias), F.conv1d(F.avg_pool1d(x, 2), self.weight, self.bias)
+
+
+class Octaves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = Octave(2, 4, 1), nn.Conv1d(4, 1, 1)
+
+    def forward(self, x):
+        return self.last(F.relu(self.first(x)[0]))
+
+
+def test_a_layer_with_a_forward_method_of_its_own():
+    model, x = Octaves().double(), torch.randn(8, 2, 6, dtype=torch.float64)
+    with torch.no_grad():
+        model.first.weight[1], model.first.bias[1] = 0.0, -1.0
+        expected = model(x)
+        done = revive(model, diagnose(model, x))
+        assert done.left == ()
+        torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
+    assert 1 not in diagnose(model, x).layers[0].silent_units

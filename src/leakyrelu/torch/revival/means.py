@@ -55,7 +55,8 @@ class Taken(NamedTuple):
         if not isinstance(y, Tensor):  # a subclass whose forward method calls several layers of its weights
             plain: Any = next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn."))
             y = plain.forward(module, x)
-        return y.detach().double().cpu().movedim(self.axis, 0).flatten(1).mean(1)
+        made: Tensor = y.detach().double().cpu().movedim(self.axis, 0).flatten(1).mean(1)
+        return made
 
 
 class Means:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from leakyrelu.torch.revival.layers import Layer
-    from leakyrelu.torch.revival.reinitialize import Entries, Plan
+    from leakyrelu.torch.revival.unit_plan import Entries, Plan
 
 
 def is_normalized(layer: Layer) -> bool:

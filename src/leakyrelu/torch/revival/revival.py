@@ -18,9 +18,10 @@ from leakyrelu.torch._checks import require_module, trains
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.revival.normalized_weights import carriers, columns_of
 from leakyrelu.torch.revival.operations import NotRevivableError
-from leakyrelu.torch.revival.reinitialize import Plan, carry_out, reset_state
+from leakyrelu.torch.revival.reinitialize import carry_out, reset_state
 from leakyrelu.torch.revival.traced import traced_program
 from leakyrelu.torch.revival.unit_graph import UnitGraph
+from leakyrelu.torch.revival.unit_plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

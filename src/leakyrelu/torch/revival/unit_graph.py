@@ -23,7 +23,7 @@ from leakyrelu.torch.revival.operations import (
     described,
 )
 from leakyrelu.torch.revival.producers import Producer, lowest
-from leakyrelu.torch.revival.reinitialize import Plan
+from leakyrelu.torch.revival.unit_plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -52,8 +52,8 @@ KINDS = {
     "takes them together": "pooled along the units",
     "is added to their output": "a weight that is added behind them",
     "standardized": "the next weights are standardized, and no unit is left to make up for it",
-    "goes into matmul()": "no weights take them: a product of attention",
-    "goes into bmm()": "no weights take them: a product of attention",
+    "goes into matmul()": "no weights take them: a product with other data",
+    "goes into bmm()": "no weights take them: a product with other data",
     "goes into mul()": "no weights take them: a gate",
     "goes into conv2d()": "no weights take them: those of the convolution are made of data",
     "goes into": "no weights take them: another function",
@@ -77,7 +77,7 @@ def revived(model: Any, batch: Any) -> Outcome:
     silent = {layer.name: set(layer.silent_units.tolist()) for layer in now.layers}
     left: Counter[str] = Counter()
     for _, units, reason in done.left:
-        left[next((kind for part, kind in KINDS.items() if part in reason), reason)] += len(units)
+        left[_kind(reason)] += len(units)
     return Outcome(
         report.silent,
         done.units,
@@ -108,17 +108,24 @@ def _difference(before: Tensor, after: Tensor) -> float:
 
 COLUMNS = {"silent": "silent units", "revived": "revived", "firing": "of these fire", "flipped": "sign changed"}
 IMPOSSIBLE = frozenset(
-    {"their output goes into a sum of branches", "they come out of a sum of branches", "they are the network's output"}
+    {"their output goes into a sum of branches", "they are the network's output"}
     | {"a normalization of several units together", "what makes them has other consumers", "pooled along the units"}
-    | {"no weights take them: a product of attention", "no weights take them: a gate"}
+    | {"no weights take them: a product with other data", "no weights take them: a gate"}
     | {"no weights take them: those of the convolution are made of data", "no weights take them: another function"}
     | {"no layer makes them: they come out of another function", "a layer is used in several places"}
 )
 """Reasons for which no weights can be found that leave the outputs as they are."""
 
 
+def _kind(reason: str) -> str:
+    """Return the kind of a reason, which older results hold as text."""
+    if reason in KINDS.values():
+        return reason
+    return next((kind for part, kind in KINDS.items() if part in reason), reason)
+
+
 def _share(outcome: Outcome) -> str:
-    possible = outcome.silent - sum(count for kind, count in outcome.left.items() if kind in IMPOSSIBLE)
+    possible = outcome.silent - sum(count for kind, count in outcome.left.items() if _kind(kind) in IMPOSSIBLE)
     return f"{outcome.revived / possible:.1%}" if possible else ""
 
 
@@ -148,9 +155,12 @@ def render(results: dict[str, Any]) -> str:
         numbers = " | ".join(str(getattr(each, column)) for column in COLUMNS)
         of_all = f"{each.revived / each.silent:.1%}" if each.silent else ""
         lines.append(f"| {name} | {numbers} | {of_all} | {_share(each)} | {each.difference:.0e} |")
-    lines += ["", "| left because | units |", "|---|---:|"]
-    for kind, count in Counter(sums["all"].left).most_common():
-        lines.append(f"| {kind} | {count} |")
+    lines += ["", "| left because | units | counts against the share |", "|---|---:|---|"]
+    by_kind: Counter[str] = Counter()
+    for reason, count in sums["all"].left.items():
+        by_kind[_kind(reason)] += count
+    for kind, count in by_kind.most_common():
+        lines.append(f"| {kind} | {count} | {'' if kind in IMPOSSIBLE else 'yes'} |")
     return "\n".join([*lines, ""])
 
 

@@ -36,7 +36,8 @@ _PYTORCHCV: dict[int, str] = {
         senet16 sepreresnet18 seresnet18 sharesnet18 shufflenet_g1_wd4 shufflenetv2_wd2 sknet50 sparsenet121
         spnasnet sqnxt23_w1 vovnet27s
     """,
-    224: "dpn68 scnet50 squeezenet_v1_1 squeezeresnet_v1_1 vgg11 zfnet xception",
+    224: "dpn68 scnet50 squeezenet_v1_1 squeezeresnet_v1_1 vgg11 zfnet",
+    299: "xception",
     96: "inceptionv3 bninception simplepose_resnet18_coco resattnet56 dicenet_wd5 condensenet74_c4_g4",
 }
 

@@ -336,3 +336,24 @@ def test_a_layer_with_a_forward_method_of_its_own():
         assert done.left == ()
         torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     assert 1 not in diagnose(model, x).layers[0].silent_units
+
+
+class Positions(nn.Module):
+    """As in transformers: a table of positions is read and added, and a layer takes the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.first, self.last = nn.Parameter(torch.randn(7, 3)), nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(F.relu(self.first(x.sin() + self.table.narrow(0, 1, 5).contiguous())))
+
+
+def test_what_is_made_of_weights_alone_has_no_mean_of_the_data():
+    model, x = Positions().double(), torch.randn(8, 5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        model.first.weight[2], model.first.bias[2] = 0.0, -1.0
+        expected = model(x)
+        assert revive(model, diagnose(model, x)).left == ()
+        torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
+    assert diagnose(model, x).silent == 0

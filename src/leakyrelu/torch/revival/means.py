@@ -142,7 +142,7 @@ class Means:
             parts = [means for each in inputs if (means := self.of(each, axis)) is not None]
             joined = place % len(call.shape) == axis and len(parts) == len(inputs)
             return torch.cat(parts) if joined else None
-        if len(call.inputs) != 1 or (means := self.of(inputs[0], axis)) is None:
+        if not inputs or len(call.inputs) != 1 or (means := self.of(inputs[0], axis)) is None:
             return None
         if keeps_channels(call.name) or (call.name == "mean" and min(reduced_axes(call) or (0,)) > axis):
             return means

@@ -339,14 +339,15 @@ def test_a_layer_with_a_forward_method_of_its_own():
 
 
 class Positions(nn.Module):
-    """As in transformers: a table of positions is read and added, and a layer takes the sum."""
+    """As in transformers: a table is read at positions that are a buffer, and a layer takes the sum."""
 
     def __init__(self):
         super().__init__()
-        self.table, self.first, self.last = nn.Parameter(torch.randn(7, 3)), nn.Linear(3, 4), nn.Linear(4, 1)
+        self.table, self.first, self.last = nn.Embedding(7, 3), nn.Linear(3, 4), nn.Linear(4, 1)
+        self.register_buffer("positions", torch.arange(5).repeat(8, 1))
 
     def forward(self, x):
-        return self.last(F.relu(self.first(x.sin() + self.table.narrow(0, 1, 5).expand(len(x), 5, 3))))
+        return self.last(F.relu(self.first(x.sin() + self.table(self.positions))))
 
 
 def test_what_is_made_of_weights_alone_has_no_mean_of_the_data():

@@ -129,6 +129,8 @@ class Means:
     def _passed(self, call: Call, axis: int) -> Tensor | None:
         """Return the means behind a call that keeps or joins channels."""
         inputs = [each for each in call.inputs if not each.is_weight]
+        if not inputs:  # a layer that is called on weights, such as a table of positions
+            return None
         if call.name in SUMS and len(inputs) == 2 == len(call.inputs) and call.name.endswith("add"):
             first, second = (self.of(each, axis) if each.shape == call.shape else None for each in inputs)
             return first + second if first is not None and second is not None else None
@@ -142,7 +144,7 @@ class Means:
             parts = [means for each in inputs if (means := self.of(each, axis)) is not None]
             joined = place % len(call.shape) == axis and len(parts) == len(inputs)
             return torch.cat(parts) if joined else None
-        if not inputs or len(call.inputs) != 1 or (means := self.of(inputs[0], axis)) is None:
+        if len(call.inputs) != 1 or (means := self.of(inputs[0], axis)) is None:
             return None
         if keeps_channels(call.name) or (call.name == "mean" and min(reduced_axes(call) or (0,)) > axis):
             return means

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ANY_ARGUMENTS = ("relu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu_with_noise", "threshold")
 _FROM_ZERO = ("clamp", "clamp_min", "hardtanh")
-REVISION = 2
+REVISION = 3
 """Number of this oracle; of another, what was found before counts no more."""
 STRONG = 0.3
 """Share of the largest difference from which on a difference counts, where the channels are mixed."""
@@ -176,7 +176,7 @@ class Oracle:
                 for each in (third + 1, third + 2, third + count // 6 + 1)
             ]
         found: list[dict[int, int]] = []
-        for channel in tried:
+        for channel in dict.fromkeys(tried):
             effect = self._effect(name, channel, index, share)
             if effect is None:
                 continue

@@ -59,6 +59,7 @@ KINDS = {
     "goes into": "no weights take them: another function",
     "not out of a layer": "no layer makes them: they come out of another function",
     "come apart or together": "they are not the units of one layer",
+    "draw them again": "a layer of a library, of which nothing is known about its initial weights",
     "not linear": "a slope, and a maximum or the like in between",
 }
 """Reasons by a part of their text; the first that fits counts."""
@@ -77,7 +78,7 @@ def revived(model: Any, batch: Any) -> Outcome:
     silent = {layer.name: set(layer.silent_units.tolist()) for layer in now.layers}
     left: Counter[str] = Counter()
     for _, units, reason in done.left:
-        left[_kind(reason)] += len(units)
+        left[next((kind for part, kind in KINDS.items() if part in reason), reason)] += len(units)
     return Outcome(
         report.silent,
         done.units,
@@ -117,15 +118,8 @@ IMPOSSIBLE = frozenset(
 """Reasons for which no weights can be found that leave the outputs as they are."""
 
 
-def _kind(reason: str) -> str:
-    """Return the kind of a reason, which older results hold as text."""
-    if reason in KINDS.values():
-        return reason
-    return next((kind for part, kind in KINDS.items() if part in reason), reason)
-
-
 def _share(outcome: Outcome) -> str:
-    possible = outcome.silent - sum(count for kind, count in outcome.left.items() if _kind(kind) in IMPOSSIBLE)
+    possible = outcome.silent - sum(count for kind, count in outcome.left.items() if kind in IMPOSSIBLE)
     return f"{outcome.revived / possible:.1%}" if possible else ""
 
 
@@ -156,10 +150,7 @@ def render(results: dict[str, Any]) -> str:
         of_all = f"{each.revived / each.silent:.1%}" if each.silent else ""
         lines.append(f"| {name} | {numbers} | {of_all} | {_share(each)} | {each.difference:.0e} |")
     lines += ["", "| left because | units | counts against the share |", "|---|---:|---|"]
-    by_kind: Counter[str] = Counter()
-    for reason, count in sums["all"].left.items():
-        by_kind[_kind(reason)] += count
-    for kind, count in by_kind.most_common():
+    for kind, count in Counter(sums["all"].left).most_common():
         lines.append(f"| {kind} | {count} | {'' if kind in IMPOSSIBLE else 'yes'} |")
     return "\n".join([*lines, ""])
 

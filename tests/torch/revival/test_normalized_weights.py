@@ -174,3 +174,13 @@ def test_a_spectral_norm_is_left():
     ((_, _, reason),) = revive(model, diagnose(model, x)).left
     assert reason == "the weights of 2 are parametrized"
     assert torch.equal(model(x), before)
+
+
+@torch.no_grad()
+def test_finding_out_what_weights_are_writes_nothing_into_the_model():
+    model, x = network("not by row"), torch.randn(4, 3, 8, 8).double()
+    plant(model[0], [1, 4])
+    report = diagnose(model, x)
+    written = {name: parameter._version for name, parameter in model.named_parameters()}
+    assert revive(model, report).units == 0
+    assert {name: parameter._version for name, parameter in model.named_parameters()} == written

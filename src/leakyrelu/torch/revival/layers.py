@@ -70,7 +70,7 @@ class Layer(NamedTuple):
     eps, padded
         Of a normalization; whether a convolution pads.
     effective
-        Computes the weights, if they are computed of the `weight` and `gain` of `tensors`.
+        Computes the weights of such tensors, if they are computed of the `weight` and `gain` of `tensors`.
     centered
         Whether the mean of each row is taken off then; otherwise they are those of a weight norm.
     """
@@ -84,7 +84,7 @@ class Layer(NamedTuple):
     groups: int
     eps: float
     padded: bool
-    effective: Callable[[], Tensor] | None = None
+    effective: Callable[[Tensor, Tensor], Tensor] | None = None
     centered: bool = True
 
     @property
@@ -199,15 +199,19 @@ class Tensors(NamedTuple):
         fits = both and tuple(raw.shape) == weight.shape and gain.numel() == raw.shape[0]
         return {"weight": raw, "gain": gain} if fits else None
 
-    def evaluated(self, value: Any) -> Any:
-        """Compute a tensor that was computed of weights alone, of the present ones."""
+    def evaluated(self, value: Any, given: Mapping[int, Tensor]) -> Any:
+        """Compute a tensor that was computed of weights alone, of the present ones or those given in their place.
+
+        `given` is by identity of the tensor.
+        """
         if isinstance(value, tuple):
-            return tuple(self.evaluated(each) for each in value)
+            return tuple(self.evaluated(each, given) for each in value)
         if isinstance(value, Value):
-            return self.tensors[value.name]
+            return given.get(id(self.tensors[value.name]), self.tensors[value.name])
         if not isinstance(value, Call):
             return value
-        result = value.function(*self.evaluated(value.args), **{k: self.evaluated(v) for k, v in value.kwargs.items()})
+        kwargs = {name: self.evaluated(each, given) for name, each in value.kwargs.items()}
+        result = value.function(*self.evaluated(value.args, given), **kwargs)
         return result if value.output is None else result[value.output]
 
     def _of_function(self, kind: str, call: Call) -> Layer | None:
@@ -240,9 +244,12 @@ class Tensors(NamedTuple):
         if isinstance(weight := given.get("weight"), Call) and (own := self._own(weight, call.module)) is not None:
             tensors |= own
             if kind in ("linear", "convolution") and not any(tensor.is_meta for tensor in tensors.values()):
+                keys = id(own["weight"]), id(own["gain"])
                 return Layer(
                     *(kind, call.module, given["input"], self.modules[call.module], tensors, computed),
-                    *(given.get("groups", 1), 0.0, False, lambda: self.evaluated(weight), weight.name != "weight_norm"),
+                    *(given.get("groups", 1), 0.0, False),
+                    effective=lambda *both: self.evaluated(weight, dict(zip(keys, both, strict=True))),
+                    centered=weight.name != "weight_norm",
                 )
         path = holder or call.module or call.name
         if kind not in NORMS and "weight" not in tensors:
@@ -276,7 +283,8 @@ def _of_module(kind: str, call: Call, module: Any) -> Layer:
         tensors |= {"weight": raw, "gain": gain}
         return Layer(
             *(kind, call.module, data, module, tensors, computed, groups, 0.0, False),
-            *(lambda: gain * raw / raw.flatten(1).norm(dim=1).reshape(gain.shape), False),
+            effective=lambda weight, gain: gain * weight / weight.flatten(1).norm(dim=1).reshape(gain.shape),
+            centered=False,
         )
     if kind == "group_norm":
         groups = _apart(module.num_groups, data.shape)

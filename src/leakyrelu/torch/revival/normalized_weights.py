@@ -28,22 +28,17 @@ def is_normalized(layer: Layer) -> bool:
         return True
     if layer.effective is None or gain is None or layer.kind not in ("linear", "convolution"):
         return False
-    kept = weight.detach().clone(), gain.detach().clone()
     tolerance = 100 * torch.finfo(weight.dtype).eps ** 0.5
-    try:
-        with torch.no_grad():
-            probe = torch.linspace(-1.0, 1.0, weight.numel(), device="cpu").sin().add(0.3).reshape(weight.shape)
-            probe = (probe * torch.linspace(7.0, 90.0, weight.numel(), device="cpu").reshape(weight.shape).cos()).to(
-                weight
-            )
-            weight.copy_(probe), gain.fill_(1.0)
-            first = layer.effective().flatten(1)
-            weight[0] *= -3.0
-            gain *= 2.0
-            second = layer.effective().flatten(1)
-    finally:
-        with torch.no_grad():
-            weight.copy_(kept[0]), gain.copy_(kept[1])
+    count = weight.numel()
+    waves = (
+        torch.linspace(-1.0, 1.0, count, device="cpu").sin().add(0.3)
+        * torch.linspace(7.0, 90.0, count, device="cpu").cos()
+    )
+    probe, ones = waves.reshape(weight.shape).to(weight), torch.ones_like(gain)
+    other = torch.cat([-3.0 * probe[:1], probe[1:]])
+    with torch.no_grad():
+        first = layer.effective(probe, ones).flatten(1)
+        second = layer.effective(other, 2.0 * ones).flatten(1)
     centered = probe.flatten(1) - probe.flatten(1).mean(1, keepdim=True)
     factor = (first * centered).sum(1, keepdim=True) / centered.square().sum(1, keepdim=True)
     by_row = torch.allclose(first, factor * centered, rtol=tolerance, atol=tolerance * float(first.abs().max()))
@@ -80,7 +75,7 @@ def balance(layer: Layer, columns: Tensor, carrying: Tensor) -> Entries:
     assert effective is not None
     cut, carry = ((layer.columns(each.double()) > 0).to(weight.device) for each in (columns, carrying))
     kept = ~(cut | (carry & layer.centered))
-    before = effective().double()
+    before = effective(weight, gain).double()
     rows = weight.double().flatten(1)
     if layer.centered:
         rows = rows - rows.mean(1, keepdim=True)
@@ -91,7 +86,7 @@ def balance(layer: Layer, columns: Tensor, carrying: Tensor) -> Entries:
     touched = cut.flatten(1).any(1)
     new = torch.where(cut, 0.0, torch.where(carry & layer.centered, shares, rows))
     weight[touched] = new[touched].to(weight)
-    after = torch.where(kept, effective().double(), 0.0).flatten(1)
+    after = torch.where(kept, effective(weight, gain).double(), 0.0).flatten(1)
     before = torch.where(kept, before, 0.0).flatten(1)
     ratio = (before * before).sum(1) / (before * after).sum(1)
     ratio = torch.where(touched & ratio.isfinite(), ratio, 1.0)

@@ -44,8 +44,7 @@ class Producer:
 def lowest(producers: Sequence[Producer], missing: frozenset[int]) -> tuple[Producer, frozenset[int]]:
     """Return the first producer, and the units that it makes and for which no other gives out less in the mean."""
     first, *rest = producers
-    return first, frozenset(
-        unit
-        for unit in first.units & missing
-        if all(first.branch.get(unit, 0.0) <= each.branch.get(unit, 0.0) for each in rest if unit in each.units)
-    )
+    covered = set(first.units & missing)
+    for each in rest:
+        covered -= {unit for unit in covered & each.units if each.branch.get(unit, 0.0) < first.branch.get(unit, 0.0)}
+    return first, frozenset(covered)

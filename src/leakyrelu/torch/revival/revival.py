@@ -102,9 +102,8 @@ def revive(
     a file has none, and the model is traced by `torch.fx` with the shapes of the report. Units in front of a sum are
     drawn again in one branch of it, and sums whose units are silent are followed. In front of weights that are
     standardized by row, with a gain, one unit stays silent for the others. Left, with the reason: units that a sum
-    behind joins with a branch that fires, that are the network's output, or that a normalization or pooling
-    takes together behind the activation; layers used in several places or tied, and other
-    weights that are computed.
+    behind joins with a branch that fires, that are the network's output, or that a normalization or pooling takes
+    together behind the activation; layers used in several places or tied, and other weights that are computed.
 
     Parameters
     ----------

@@ -330,10 +330,12 @@ class UnitGraph(CallGraph):
         total = Means(self.layers, self.counted, (call,)).of(self._data(call), axes[0])
         if others is None or total is None:
             return
+        units = producer.units
         for place, label in enumerate(along(labels, axes[0], "").tolist()):
-            if int(label) - 1 in producer.units:
-                producer.branch[int(label) - 1] = float(total[place] - others[place])
-                producer.others[int(label) - 1] = float(others[place]) / marks.scale
+            unit = int(label) - 1
+            if unit in units:
+                producer.branch[unit] = float(total[place] - others[place])
+                producer.others[unit] = float(others[place]) / marks.scale
 
     def _check(self, layer: Layer, group: Sequence[Call]) -> None:
         """Raise for a layer whose weights cannot be set for these calls alone."""

@@ -38,6 +38,9 @@ try:
     is_tracing: Callable[[], bool] = torch._C._is_tracing
     # Hides calls from all modes; the public `torch.overrides` has this for code within one mode only.
     DisableTorchFunction: Any = torch._C.DisableTorchFunction
+    # Hides a call from tensor subclasses alone, and makes one without memory: what defines a subclass in public copies.
+    DisableTorchFunctionSubclass: Any = torch._C.DisableTorchFunctionSubclass
+    wrapper_tensor: Callable[..., Any] = torch.Tensor._make_wrapper_subclass
     # The function without Python around it, which takes as long as the kernel of a small tensor.
     fast_leaky_relu: Callable[..., Tensor] = getattr(torch._C._nn, "leaky_relu", nn.functional.leaky_relu)
     # The number of the backward pass under way; hooks on tensors would only know that of their own graph.

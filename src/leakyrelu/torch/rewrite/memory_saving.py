@@ -22,7 +22,8 @@ from leakyrelu.torch._compat import share_parameters, tree_leaves
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
 from leakyrelu.torch.graph.neighbors import Neighbors, hooks_obstacle
 from leakyrelu.torch.graph.tracing import call_model, preserved_random_state
-from leakyrelu.torch.normalization.layer import NORMS, NormLeakyReLU
+from leakyrelu.torch.normalization.kinds import NORMS
+from leakyrelu.torch.normalization.layer import NormLeakyReLU
 
 __all__ = ["Saving", "restore", "save_memory"]
 

@@ -18,7 +18,7 @@ from leakyrelu.torch._compat import count_hooks
 from leakyrelu.torch.activations.layers import LeakyReLU
 from leakyrelu.torch.graph.functions import RELUS, relu_call
 from leakyrelu.torch.graph.neighbors import UNKNOWN, Neighbors
-from leakyrelu.torch.normalization.layer import NORMS
+from leakyrelu.torch.normalization.kinds import NORMS
 from leakyrelu.torch.rewrite.function_calls import Callers, LeakyFunction, exempt, redirect
 
 if TYPE_CHECKING:

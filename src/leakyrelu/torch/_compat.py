@@ -117,6 +117,11 @@ def is_view(x: Tensor) -> bool:
     return x._is_view()
 
 
+def version_of(x: Tensor) -> int:
+    """Return how often a tensor was changed in place; autograd checks it, and says nothing until the backward pass."""
+    return x._version
+
+
 def sparse_parts(x: Tensor) -> list[Tensor]:
     """Return the tensors that a sparse COO tensor holds; the public ones exist once it is coalesced, in a copy."""
     return [x._indices(), x._values()]

@@ -1,4 +1,8 @@
-"""Neighbors of a module: which module is called after which, as symbolic tracing shows."""
+"""Neighbors of a module: which module is called after which, as symbolic tracing shows.
+
+What hands its input on, in the same shape or another (an identity, a dropout of probability 0, a reshape), is passed
+over: neither a neighbor nor an obstacle.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,9 @@ UNKNOWN = "something else"
 
 # Activations that, or whose pairs, keep their output.
 _KEEPING = (nn.LeakyReLU, nn.PReLU)
+_RESHAPES = frozenset(
+    ("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "movedim")
+) | {"contiguous"}
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -44,12 +51,18 @@ class Neighbors:
     after, before
         What each module's output goes into, and what its input comes from.
     overwritten
-        Activations whose output a later call changes in place, and the name of that call.
+        Activations whose output a later call changes in place, and what feeds them, with the name of that call.
     seen
         Modules whose calls are noted.
+    is_layer
+        Whether a module that has others inside is one call.
+    activates
+        Whether a layer has an activation inside, so that it keeps its output.
     """
 
     as_module: Callable[[fx.Node, dict[str, nn.Module]], nn.Module | None] | None = None
+    is_layer: Callable[[nn.Module], bool] = lambda module: False
+    activates: Callable[[nn.Module], bool] = lambda module: False
     after: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
     before: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
     overwritten: dict[nn.Module, str] = field(default_factory=dict)
@@ -57,11 +70,11 @@ class Neighbors:
 
     def visit(self, module: nn.Module) -> None:
         """Note the calls within a module, as a whole if it can be traced, else child by child."""
-        if module in self.seen or _has_no_children(module):
+        if module in self.seen or _has_no_children(module) or self.is_layer(module):
             return
         self.seen.add(module)
         try:
-            graphs = [trace(module, _is_leaf, training) for training in (True, False)]
+            graphs = [trace(module, self._is_leaf, training) for training in (True, False)]
         except Exception as error:  # user code may raise anything under symbolic tracing
             self._by_structure(module, error)
             return
@@ -73,13 +86,21 @@ class Neighbors:
             if (called := self._called(node, inside)) is not None
         ]
         # Hooks on a container see its input and output: it is one call here, and its own calls are noted separately.
-        hooked = {called for _, called, _ in calls if not _has_no_children(called) and hooks_obstacle(called)}
+        hooked = {
+            called
+            for _, called, _ in calls
+            if not (_has_no_children(called) or self.is_layer(called)) and hooks_obstacle(called)
+        }
         self.seen.update(inside.values())
         self.seen.difference_update(each for container in hooked for each in container.modules())
         for node, called, training in calls:
-            self._note(node, called, inside)
-            if isinstance(called, _KEEPING) and (by := _overwriter(node, inside, training)) is not None:
+            self._note(node, called, inside, training)
+            keeps = isinstance(called, _KEEPING) or self.activates(called)
+            if keeps and (by := _overwriter(node, inside, training)) is not None:
                 self.overwritten[called] = by
+                source = self._called(_source(node, inside, training), inside)
+                if source is not None:
+                    self.overwritten[source] = by
         for container in hooked:
             self.visit(container)
 
@@ -90,8 +111,14 @@ class Neighbors:
             return None
         return self.as_module(node, inside)
 
-    def _note(self, node: fx.Node, module: nn.Module, inside: dict[str, nn.Module]) -> None:
-        users = list(node.users)
+    def _is_leaf(self, module: nn.Module) -> bool:
+        return _has_no_children(module) or self.is_layer(module) or hooks_obstacle(module) is not None
+
+    def _note(self, node: fx.Node, module: nn.Module, inside: dict[str, nn.Module], training: bool) -> None:
+        last = node
+        while len(last.users) == 1 and _hands_on(user := next(iter(last.users)), inside, training):
+            last = user
+        users = list(last.users)
         successor: nn.Module | str | None = f"its output is used {len(users)} times"
         if len(users) == 1:
             successor = self._called(users[0], inside)
@@ -99,23 +126,24 @@ class Neighbors:
             successor = (
                 "its output leaves the part of the model that could be traced, or is the model's own"
                 if users[0].op == "output"
-                else f"a call of {name_of(users[0].target)} comes after it, not a module{_remedy(users[0])}"
+                else f"a call of {name_of(users[0].target)} comes after it, not a module"
             )
         self.after.setdefault(module, []).append(successor)
-        source = self._called(node.args[0], inside) if node.args else None
-        self.before.setdefault(module, []).append(source or UNKNOWN)
+        self.before.setdefault(module, []).append(self._called(_source(node, inside, training), inside) or UNKNOWN)
 
     def _by_structure(self, module: nn.Module, error: Exception) -> None:
         chain: list[Any] = list(module) if type(module) is nn.Sequential else []
         if chain and chain[0] is not None:
             self.before.setdefault(chain[0], []).append(UNKNOWN)
+        producers: list[nn.Module] = []
         for child, following in itertools.pairwise([*chain, "its output leaves an nn.Sequential"]):
             if child is not None and following is not None:
                 self.after.setdefault(child, []).append(following)
                 if isinstance(following, nn.Module):
                     self.before.setdefault(following, []).append(child)
             if isinstance(child, _KEEPING) and getattr(following, "inplace", False) is True:
-                self.overwritten[child] = type(following).__name__
+                self.overwritten |= dict.fromkeys((child, *producers), type(following).__name__)
+            producers = [child] if child is not None else []
         reason = f"the forward method of {type(module).__name__} cannot be traced: {first_line(error, 80)}"
         for each in module.children():
             if not chain and _has_no_children(each):
@@ -124,17 +152,34 @@ class Neighbors:
             self.visit(each)
 
 
-def _remedy(call: fx.Node) -> str:
-    leaky = name_of(call.target) in ("leaky_relu", "leaky_relu_")
-    return "; make it a leakyrelu.torch.LeakyReLU, which can be joined with it" if leaky else ""
-
-
 def _has_no_children(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-def _is_leaf(module: nn.Module) -> bool:
-    return _has_no_children(module) or hooks_obstacle(module) is not None
+def _hands_on(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> bool:
+    """Whether a call gives out the numbers that it is given, in any shape."""
+    if node.op == "call_module":
+        module: Any = inside[str(node.target)]
+        if hooks_obstacle(module) is not None:
+            return False
+        dropped = isinstance(module, _DROPOUTS) and training and module.p > 0
+        return isinstance(module, (*_VIEWING, *_DROPOUTS)) and not bool(dropped)
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = name_of(node.target)
+    if name.startswith("dropout"):
+        rate = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
+        active = node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True)
+        return rate == 0 or active is False
+    return name in _RESHAPES
+
+
+def _source(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> Any:
+    """Return what made the first argument of a call, before it was handed on."""
+    source = node.args[0] if node.args else None
+    while isinstance(source, fx.Node) and _hands_on(source, inside, training):
+        source = source.args[0] if source.args else None
+    return source
 
 
 def _overwriter(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> str | None:

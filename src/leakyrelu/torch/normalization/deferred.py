@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leakyrelu._checks import is_number
-from leakyrelu.torch._compat import DisableTorchFunctionSubclass, wrapper_tensor
+from leakyrelu.torch._compat import DisableTorchFunctionSubclass, version_of, wrapper_tensor
 from leakyrelu.torch.normalization.fused import FusedNorm
 from leakyrelu.torch.normalization.kinds import INSTANCE_NORMS
 
@@ -54,16 +54,19 @@ class DeferredNorm(FusedNorm):
 
     Attributes
     ----------
-    uses
-        Where it is a list, each function that takes an output is noted in it, with what it gave out.
+    runs
+        Where it is a list, each call is noted in it, with the functions that take its output.
     """
 
-    uses: list[tuple[Any, Tensor]] | None = None
+    runs: list[Run] | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return the normalized input, computed when something takes it."""
         if self.can_fuse(input):
-            return PendingOutput(_Run(self, input), input)
+            run = Run(self, input)
+            if self.runs is not None:
+                self.runs.append(run)
+            return PendingOutput(run, input)
         output: Tensor = self._norm(input)
         return output
 
@@ -87,13 +90,20 @@ class DeferredNorm(FusedNorm):
         return f"{self._norm}, with the Leaky ReLU behind it"
 
 
-class _Run:
-    """One call of a normalization: its input, and what was made of it so far."""
+class Run:
+    """One call of a normalization: its input, and what was made of it so far.
+
+    Attributes
+    ----------
+    takers
+        The functions that took its output, what they were given or gave out, and the version of that.
+    """
 
     def __init__(self, layer: DeferredNorm, x: Tensor) -> None:
         self.layer = layer
         self.input = x
         self.is_activated = False
+        self.takers: list[tuple[Any, Tensor, int]] = []
         self._plain: Tensor | None = None
 
     @property
@@ -118,15 +128,15 @@ class _Run:
 class PendingOutput(Tensor):
     """The output of a normalization that is computed when something takes it."""
 
-    _run: _Run
+    _run: Run
     _views: tuple[Callable[[Tensor], Tensor], ...]
 
     @staticmethod
-    def __new__(cls, run: _Run, like: Tensor, views: tuple[Any, ...] = ()) -> PendingOutput:
+    def __new__(cls, run: Run, like: Tensor, views: tuple[Any, ...] = ()) -> PendingOutput:
         """Return a tensor with the shape and dtype of another that holds no numbers yet."""
         return wrapper_tensor(cls, like.shape, dtype=run.input.dtype, device=run.input.device)  # type: ignore[no-any-return]
 
-    def __init__(self, run: _Run, like: Tensor, views: tuple[Any, ...] = ()) -> None:
+    def __init__(self, run: Run, like: Tensor, views: tuple[Any, ...] = ()) -> None:
         self._run = run
         self._views = views
 
@@ -172,9 +182,8 @@ class PendingOutput(Tensor):
         return y
 
     def _noted(self, func: Any, y: Tensor) -> Tensor:
-        uses = self._run.layer.uses
-        if uses is not None:
-            uses.append((func, y))
+        if self._run.layer.runs is not None:
+            self._run.takers.append((func, y, version_of(y)))
         return y
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -1,35 +1,35 @@
-"""Rewriting of a whole network so that it keeps less for the backward pass, and the way back.
+"""Rewriting of a whole network so that it keeps less for the backward pass.
 
 Which activation follows which normalization is read off the calls: `torch.fx` traces the largest parts of the network
 that it can, in training and in evaluation mode; in an `nn.Sequential` that it cannot trace, each layer follows the one
-before it. A pair is joined only where every call agrees.
+before it. What it cannot trace is observed on an example, where there is one. A place is joined only where every call
+agrees.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from leakyrelu._checks import is_number
-from leakyrelu._text import counted, first_line
+from leakyrelu._text import counted
 from leakyrelu.torch._checks import require_module
-from leakyrelu.torch._compat import share_parameters, tree_leaves
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
-from leakyrelu.torch.graph.neighbors import Neighbors, hooks_obstacle
-from leakyrelu.torch.graph.tracing import call_model, preserved_random_state
-from leakyrelu.torch.normalization.kinds import NORMS
+from leakyrelu.torch.memory_profile import activation_memory
+from leakyrelu.torch.normalization.deferred import DeferredNorm
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
+from leakyrelu.torch.rewrite.exchange import Absorbed, Exchange, exchange, names_of, replace
+from leakyrelu.torch.rewrite.lone_activations import KINDS, Keepers, is_free, obstacle, replacement
+from leakyrelu.torch.rewrite.observation import observed
+from leakyrelu.torch.rewrite.outcome import difference, outcome_of, preserved_buffers
+from leakyrelu.torch.rewrite.places import Places
+from leakyrelu.torch.rewrite.relu_replacement import Replacement
+from leakyrelu.torch.rewrite.relu_replacement import replace_relu as replace_relus
 
-__all__ = ["Saving", "restore", "save_memory"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-
-_UNUSED = "no call of it was seen"
-_OTHER = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU)
+__all__ = ["Saving", "save_memory"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,18 @@ class Saving:
     Attributes
     ----------
     joined
-        (name of the normalization, name of the Leaky ReLU) for every pair that is one layer now.
+        (name of the normalization, name of the Leaky ReLU) for every normalization that is computed together with the
+        Leaky ReLU behind it; ``leaky_relu()`` for a function.
     swapped
         Names of the Leaky ReLUs that keep one bit an element now, and of those with learned slopes (`nn.PReLU`), which
         keep their output.
     left
         (name, reason) for what was left as it is: normalizations, and activations that look like a Leaky ReLU.
+    bytes_before, bytes_after
+        What autograd keeps on the example, as `activation_memory` counts it; None without an example. Before: with the
+        Leaky ReLUs of `replaced`.
+    replaced
+        What `replace_relu` did, where it was asked for.
 
     Examples
     --------
@@ -58,47 +64,52 @@ class Saving:
     joined: tuple[tuple[str, str], ...]
     swapped: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    replaced: Replacement | None = None
 
     def __repr__(self) -> str:
         pairs, lone = counted(len(self.joined), "pair"), counted(len(self.swapped), "Leaky ReLU")
-        lines = [f"{pairs} joined, {lone} swapped, {len(self.left)} left"]
+        lines = [] if self.replaced is None else [repr(self.replaced)]
+        lines.append(f"{pairs} joined, {lone} swapped, {len(self.left)} left")
+        if self.bytes_before and self.bytes_after is not None:
+            share = self.bytes_after / self.bytes_before
+            lines[-1] += f"; {self.bytes_after:,} of {self.bytes_before:,} bytes kept on the example ({share:.3f})"
         lines += [f"  joined  {norm} + {activation}" for norm, activation in self.joined]
         lines += [f"  swapped {name}" for name in self.swapped]
-        lines += [f"  left    {name or '(model)'}: {reason}" for name, reason in self.left]
+        by_reason: dict[str, list[str]] = defaultdict(list)
+        for name, reason in self.left:
+            by_reason[reason].append(name or "(model)")
+        for reason, names in by_reason.items():
+            shown = names[0] if len(names) == 1 else f"{len(names)} places ({', '.join(names[:_SHOWN])}"
+            if len(names) > 1:
+                shown += ", ...)" if len(names) > _SHOWN else ")"
+            lines.append(f"  left    {shown}: {reason}")
         return "\n".join(lines)
 
 
-class Absorbed(nn.Identity):
-    """An identity in place of a Leaky ReLU that the normalization before it computes now."""
-
-    _original: nn.Module
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__()
-        object.__setattr__(self, "_original", original)
-        self.training = original.training
-
-    def extra_repr(self) -> str:
-        """Return the layer that was here."""
-        return repr(self._original)
+_SHOWN = 3  # names of a reason
 
 
-def save_memory(model: nn.Module, example: Any = None) -> Saving:
+def save_memory(model: nn.Module, example: Any = None, *, replace_relu: float | None = None) -> Saving:
     """Rewrite a network, in place, so that its activations keep less memory for the backward pass.
 
-    Every normalization directly followed by a Leaky ReLU of positive slope becomes one `NormLeakyReLU`, which keeps its
-    output alone; every other `nn.LeakyReLU` becomes `leakyrelu.torch.LeakyReLU`, which keeps one bit an element; and
-    every `nn.PReLU` becomes `leakyrelu.torch.PReLU`, which keeps its output, unless something changes that in place.
+    Every normalization whose output goes to a Leaky ReLU of positive slope, and nowhere else, is computed together with
+    it and keeps the output alone. That holds for each place where an activation is called: a module, also one that is
+    used in several places, or a function. An identity, a dropout of probability 0 and a reshape in between change
+    nothing about it. Of the other activations, `nn.LeakyReLU` becomes `leakyrelu.torch.LeakyReLU`, which keeps one bit
+    an element, and `nn.PReLU` becomes `leakyrelu.torch.PReLU`, which keeps its output, where that keeps less.
     Values, gradients and running statistics are the same within rounding. Parameters stay the same objects under the
     same names: optimizers go on, and checkpoints load both ways. `restore` puts the very same modules back.
 
-    A pair is joined only if every call of the normalization goes to that activation and nowhere else, every call of
-    the activation comes from such a normalization, and nothing changes its output in place (``y += x``, an in-place
-    dropout). The calls are followed with `torch.fx`, in training and in evaluation mode; hooks and buffers notice
-    nothing of it. Where it cannot trace a module, its children are looked at one by one, and in an `nn.Sequential`
-    each layer is taken to feed the next and nothing else: code that picks layers out of an untraceable model's
-    `nn.Sequential` to use what is between them is seen with an `example` only. When in doubt the layers are left, with
-    the reason.
+    Normalizations are `nn.BatchNorm1d` to `3d`, `nn.SyncBatchNorm`, `nn.InstanceNorm1d` to `3d`, `nn.GroupNorm`, and
+    the classes of timm, torchvision and transformers that compute the same (``BatchNormAct2d``, ``GroupNormAct``,
+    ``FrozenBatchNorm2d`` and others). A subclass that is not known may do more, and is left.
+
+    A place is joined only if nothing changes its output in place (``y += x``, an in-place dropout). The calls are
+    followed with `torch.fx`, in training and in evaluation mode; hooks and buffers notice nothing of it. Where it
+    cannot trace a module, its children are looked at one by one, and in an `nn.Sequential` each layer is taken to feed
+    the next and nothing else; with an example, what takes the output of each normalization is observed instead.
 
     What looks for normalizations by their class passes a joined layer by: loops that freeze every `nn.BatchNorm2d`,
     `torch.optim.swa_utils.update_bn`, `nn.SyncBatchNorm.convert_sync_batchnorm`. Do these before `save_memory`, or
@@ -109,24 +120,31 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
     model
         Any module that contains others. It is changed.
     example
-        For models that `torch.fx` cannot trace: an input (a tensor, a tuple or list of arguments, or a dict of keyword
-        arguments) on which the rewriting is checked. The model runs forward and backward in the mode it is in, before
-        and after; buffers, gradients and the generators of random numbers are left as they were. If an output or a
-        gradient of a parameter differs (by more than sqrt(eps) of the output, or of all gradients), or an error is
-        raised, the changes are taken back and tried one by one, and those that make the difference are left and named.
+        An input (a tensor, a tuple or list of arguments, or a dict of keyword arguments) of the usual size. The model
+        runs on it forward and backward in the mode it is in, before and after; buffers, gradients and the generators
+        of random numbers are left as they were. If an output or a gradient of a parameter differs (by more than
+        sqrt(eps) of the output, or of all gradients), or an error is raised, the changes are taken back and tried one
+        by one, and those that make the difference are left and named. What autograd keeps is measured before and
+        after, and changes that bring nothing are taken back. Without an example a Leaky ReLU in place stays, since the
+        layer behind it may keep its output anyway.
+    replace_relu
+        A slope: `replace_relu` makes every ReLU a Leaky ReLU of it first, which is another function.
 
     Returns
     -------
     Saving
-        The names of what was joined, swapped and left, and why; prints as a short report.
+        The names of what was joined, swapped and left, and why, and the bytes kept; prints as a short report.
 
     Raises
     ------
     TypeError
-        If `model` is not a module.
+        If `model` is not a module, or `replace_relu` is not a number.
+    ValueError
+        If `model` is itself an `nn.ReLU` that is to be replaced.
 
     Examples
     --------
+    >>> import torch
     >>> from torch import nn
     >>> from leakyrelu.torch import restore, save_memory
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.LeakyReLU(0.1), nn.Linear(8, 8), nn.LeakyReLU())
@@ -136,238 +154,110 @@ def save_memory(model: nn.Module, example: Any = None) -> Saving:
       swapped 4
     >>> restore(model)
     3
+    >>> save_memory(nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU()), torch.randn(50, 3), replace_relu=0.01)
+    nn.ReLU -> LeakyReLU(negative_slope=0.01): 1 swapped, 0 calls rewritten
+      swapped    2
+    A call such as torch.relu(x) in a forward method that torch.fx cannot trace stays a ReLU.
+    1 pair joined, 0 Leaky ReLUs swapped, 0 left; 1,632 of 4,832 bytes kept on the example (0.338)
+      joined  1 + 2
     """
     require_module(model)
-    neighbors = Neighbors()
-    neighbors.visit(model)
-    names = _names(model)
-    pairs, reasons = _pairs(neighbors, list(names))
-
-    steps: defaultdict[nn.Module, list[_Exchange]] = defaultdict(list)
-    left = []
-    for module, own in names.items():
-        if module in pairs:
-            new = NormLeakyReLU(module, float(pairs[module].negative_slope))
-            object.__setattr__(new, "_original", module)
-            steps[pairs[module]].append(_Exchange(own, module, new))
-        elif module in pairs.values():
-            steps[module].append(_Exchange(own, module, Absorbed(module)))
-        elif type(module) in (nn.LeakyReLU, nn.PReLU):
-            reason = hooks_obstacle(module) or ("it is the model itself" if "" in own else None)
-            if reason is None and type(module) is nn.PReLU and module in neighbors.overwritten:
-                reason = (
-                    f"{neighbors.overwritten[module]} changes its output in place, which the backward pass would need"
-                )
-            if reason is None:
-                steps[module] = [_Exchange(own, module, _standalone(module))]
-            else:
-                left.append((own[0], reason))
-        elif module in reasons:
-            left.append((own[0], reasons[module]))
-
-    before = {} if example is None else _outcome(model, example)
+    replaced = None if replace_relu is None else replace_relus(model, replace_relu)
+    before = {} if example is None else outcome_of(model, example)
+    bytes_before = None if example is None else _kept(model, example)
+    names = names_of(model)
+    places = Places(model, names)
+    steps = places.steps()
+    left = places.left
     for step in steps.values():
-        _replace(model, step)
-    if example is not None and _difference(before, model, example) is not None:
-        _apply_one_by_one(model, steps, example, before, left)
+        replace(model, step)
+    if example is not None:
+        for norm in observed(model, names, places.unproven(), example, left):
+            steps[norm] = [exchange(names[norm], norm, DeferredNorm(norm))]
+            replace(model, steps[norm])
+            del left[norm]
+    left |= _swap(model, example, names, places, steps)
+
+    if example is not None and difference(before, model, example) is not None:
+        left |= _apply_one_by_one(model, steps, example, before)
+    bytes_after = None if example is None else _kept(model, example)
+    if bytes_before is not None and bytes_after is not None and bytes_after > bytes_before:
+        left |= _take_back(model, steps, example, bytes_after)
+        bytes_after = _kept(model, example)
     joined = [
-        (exchange.names[0], names[activation][0])
-        for activation, step in steps.items()
-        for exchange in step
-        if isinstance(exchange.new, NormLeakyReLU)
+        (each.names[0], places.behind(each.old) if isinstance(each.new, DeferredNorm) else _behind(step, each, places))
+        for step in steps.values()
+        for each in step
+        if isinstance(each.new, NormLeakyReLU | DeferredNorm)
     ]
     swapped = [step[0].names[0] for step in steps.values() if isinstance(step[0].new, LeakyReLU | PReLU)]
-    return Saving(tuple(joined), tuple(swapped), tuple(left))
+    order = {module: place for place, module in enumerate(names)}
+    reasons = [(names[module][0], left[module]) for module in sorted(left, key=lambda module: order[module])]
+    return Saving(tuple(joined), tuple(swapped), tuple(reasons), bytes_before, bytes_after, replaced)
 
 
-def restore(model: nn.Module) -> int:
-    """Undo `save_memory`: put the very same modules back, with the parameters and statistics of now.
-
-    Parameters
-    ----------
-    model
-        A model that `save_memory` rewrote, or a copy of it. It is changed.
-
-    Returns
-    -------
-    int
-        How many modules were put back; 0 if there was nothing to undo.
-
-    Raises
-    ------
-    TypeError
-        If `model` is not a module.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from leakyrelu.torch import restore, save_memory
-    >>> act = nn.LeakyReLU(0.1)
-    >>> model = nn.Sequential(nn.Linear(3, 4), act)
-    >>> _ = save_memory(model)
-    >>> restore(model), model[1] is act
-    (1, True)
-    """
-    require_module(model)
-    changed = [
-        _Exchange(names, original.train(module.training), module)
-        for module, names in _names(model).items()
-        if isinstance(original := vars(module).get("_original"), nn.Module)
-    ]
-    _replace(model, changed, undo=True)
-    return len(changed)
+def _behind(step: list[Exchange], norm: Exchange, places: Places) -> str:
+    absorbed = next((each for each in step if isinstance(each.new, Absorbed)), None)
+    return places.behind(norm.old) if absorbed is None else absorbed.names[0]
 
 
-class _Exchange(NamedTuple):
-    """A module under all its names, and the one in its place."""
-
-    names: list[str]
-    old: nn.Module
-    new: nn.Module
+def _kept(model: nn.Module, example: Any) -> int:
+    with preserved_buffers(model):
+        return activation_memory(model, example).bytes
 
 
-def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
-    names: dict[nn.Module, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(name)
-    return names
-
-
-def _replace(model: nn.Module, step: list[_Exchange], undo: bool = False) -> None:
-    """Replace modules together: an activation, and the normalizations that compute it from then on."""
-    for names, old, new in step:
-        for name in names:
-            parent, _, child = name.rpartition(".")
-            model.get_submodule(parent).register_module(child, old if undo else new)
+def _swap(
+    model: nn.Module,
+    example: Any,
+    names: dict[nn.Module, list[str]],
+    places: Places,
+    steps: dict[nn.Module, list[Exchange]],
+) -> dict[nn.Module, str]:
+    """Exchange the activations that no normalization computes, where that saves memory; return those left, and why."""
+    lone = [module for module in names if type(module) in KINDS and module not in steps and module not in places.inside]
+    reasons = {module: obstacle(module, names[module], places.neighbors) for module in lone}
+    fit = [module for module in lone if reasons[module] is None]
+    keepers = Keepers(model, example, fit) if example is not None and fit else None
+    for module in fit:
+        if keepers is None:
+            reasons[module] = is_free(module)
+        elif not keepers.gains(module):
+            reasons[module] = "what it keeps is kept anyway, by the layers around it"
+        if reasons[module] is None:
+            steps[module] = [exchange(names[module], module, replacement(module))]
+            replace(model, steps[module])
+    return {module: reason for module, reason in reasons.items() if reason is not None}
 
 
 def _apply_one_by_one(
-    model: nn.Module,
-    steps: dict[nn.Module, list[_Exchange]],
-    example: Any,
-    before: dict[str, Tensor],
-    left: list[tuple[str, str]],
-) -> None:
-    """Undo all steps, and apply again those that do not change the outcome on the example."""
+    model: nn.Module, steps: dict[nn.Module, list[Exchange]], example: Any, before: dict[str, Tensor]
+) -> dict[nn.Module, str]:
+    """Undo all steps, and apply again those that do not change the outcome on the example; return the others."""
+    left: dict[nn.Module, str] = {}
     for step in steps.values():
-        _replace(model, step, undo=True)
+        replace(model, step, undo=True)
     for key, step in list(steps.items()):
-        _replace(model, step)
-        if (reason := _difference(before, model, example)) is not None:
-            _replace(model, step, undo=True)
-            left += [(exchange.names[0], reason) for exchange in step if not isinstance(exchange.new, Absorbed)]
+        replace(model, step)
+        if (reason := difference(before, model, example)) is not None:
+            replace(model, step, undo=True)
+            left |= {each.old: reason for each in step if not isinstance(each.new, Absorbed)}
             del steps[key]
+    return left
 
 
-def _standalone(module: Any) -> nn.Module:
-    new: nn.Module
-    if isinstance(module, nn.LeakyReLU):
-        new = LeakyReLU(module.negative_slope, module.inplace)
-    else:
-        new = PReLU(device="meta")
-        new.num_parameters = module.num_parameters
-        share_parameters(new, module)
-    object.__setattr__(new, "_original", module)
-    return new.train(module.training)
-
-
-def _pairs(neighbors: Neighbors, modules: list[nn.Module]) -> tuple[dict[nn.Module, Any], dict[nn.Module, str]]:
-    """Return the pairs to join, and the reasons why other normalizations are left."""
-    pairs: dict[Any, Any] = {}
-    reasons: dict[nn.Module, str] = {}
-    for norm in modules:
-        if not isinstance(norm, NORMS):
-            continue
-        successors = neighbors.after.get(norm, [_UNUSED])
-        texts = [successor for successor in successors if isinstance(successor, str)]
-        reason = texts[0] if texts else None
-        if type(norm) not in NORMS:
-            reason = f"{type(norm).__name__} is a subclass of {type(norm).__mro__[1].__name__} and may do more"
-        elif reason is None and len(set(successors)) > 1:
-            reason = "different calls of it go to different layers"
-        reason = reason or hooks_obstacle(norm) or _not_invertible(successors[0])
-        if reason is None and (by := neighbors.overwritten.get(successors[0])) is not None:  # type: ignore[arg-type]
-            reason = f"{by} changes the output of its activation in place, which the backward pass would need"
-        if reason is None:
-            pairs[norm] = successors[0]
+def _take_back(
+    model: nn.Module, steps: dict[nn.Module, list[Exchange]], example: Any, kept: int
+) -> dict[nn.Module, str]:
+    """Undo the steps with which more is kept than without; return what was left so."""
+    left: dict[nn.Module, str] = {}
+    for key, step in list(steps.items()):
+        replace(model, step, undo=True)
+        without = _kept(model, example)
+        if without < kept:
+            kept = without
+            reason = "more would be kept on the example"
+            left |= {each.old: reason for each in step if not isinstance(each.new, Absorbed)}
+            del steps[key]
         else:
-            reasons[norm] = reason
-    # An activation with another producer has to stay, and then it can be joined with no normalization.
-    while unfit := [
-        norm
-        for norm, activation in pairs.items()
-        if any(pairs.get(producer) is not activation for producer in neighbors.before.get(activation, []))
-    ]:
-        for norm in unfit:
-            del pairs[norm]
-            reasons[norm] = "its activation is also called on something else, so it has to stay"
-    return pairs, reasons
-
-
-def _not_invertible(activation: Any) -> str | None:
-    """Return why a layer after a normalization is no Leaky ReLU that can be inverted, or None."""
-    kind = type(activation)
-    if kind in (nn.LeakyReLU, LeakyReLU):
-        slope = activation.negative_slope
-        if not (is_number(slope) and slope > 0 and math.isfinite(slope)):
-            return f"the slope of its activation is {slope}, which is not positive and finite: there is no inverse"
-        return hooks_obstacle(activation)
-    if isinstance(activation, nn.LeakyReLU):
-        return f"its activation is a {kind.__name__}, a subclass of nn.LeakyReLU, and may do more"
-    if isinstance(activation, _OTHER):
-        return f"{kind.__name__} comes after it, which is no Leaky ReLU of fixed positive slope and has no such inverse"
-    return f"{kind.__name__} comes after it, not a Leaky ReLU"
-
-
-def _outcome(model: nn.Module, example: Any) -> dict[str, Tensor]:
-    """Run the model forward and backward; leave buffers, gradients and generators of random numbers as they were."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
-    try:
-        with preserved_random_state(), torch.enable_grad():
-            leaves = [t for t in tree_leaves(call_model(model, example)) if isinstance(t, torch.Tensor)]
-            results = {f"output {k}": t for k, t in enumerate(leaves) if t.is_floating_point()}
-            # Not the plain sum, which a normalization makes constant.
-            total = sum(
-                (t * torch.arange(t.numel(), device=t.device).view(t.shape).cos()).sum() for t in results.values()
-            )
-            if isinstance(total, torch.Tensor) and total.requires_grad:
-                grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
-                results |= {
-                    f"the gradient of {name}": grad
-                    for name, grad in zip(parameters, grads, strict=True)
-                    if grad is not None
-                }
-    finally:
-        with torch.no_grad():
-            for buffer, kept in buffers:
-                buffer.copy_(kept)
-    return {name: result.detach().cpu() for name, result in results.items()}
-
-
-def _difference(before: dict[str, Tensor], model: nn.Module, example: Any) -> str | None:
-    """Return what differs from the outcome before by more than the root of the dtype's eps, or None."""
-    try:
-        after = _outcome(model, example)
-    except RuntimeError as error:
-        return f"with it the example raises: {first_line(error, 120)}"
-    # All gradients together: one that should be 0, such as that of a bias before a normalization, is rounding.
-    gradients = torch.stack(
-        [torch.zeros(()).double(), *(_size(t) for name, t in before.items() if name.startswith("the gradient"))]
-    )
-    for name, old in before.items():
-        new = after.get(name)
-        if new is None or new.shape != old.shape:
-            return f"with it {name} is missing"
-        # Where the example makes NaN or infinity, there is nothing to compare.
-        apart = torch.where(old.isfinite(), new.double() - old.double(), 0.0).norm()
-        size = gradients.norm() if name.startswith("the gradient") else _size(old)
-        eps = torch.finfo(old.dtype).eps
-        if not apart <= eps**0.5 * size + eps:
-            return f"with it {name} of the example differs"
-    return None
-
-
-def _size(values: Tensor) -> Tensor:
-    size: Tensor = torch.where(values.isfinite(), values.double(), 0.0).norm()
-    return size
+            replace(model, step)
+    return left

@@ -34,9 +34,14 @@ class Picking(nn.Module):
 @pytest.mark.parametrize(
     ("way", "joined", "swapped", "left"),
     [
-        ("fine", ["first.1", "second.1"], ["act", "slopes"], {}),
-        ("used twice", ["second.1"], ["act", "slopes"], {"first.1": "with it output 0 of the example differs"}),
-        ("in place", ["first.1", "second.1"], ["act"], {"slopes": "with it the example raises: one of the variables"}),
+        ("fine", ["first.1", "second.1"], ["act"], {"slopes": "what it keeps is kept anyway"}),
+        (
+            "used twice",
+            ["second.1"],
+            ["act"],
+            {"first.1": "its output is used 2 times", "slopes": "what it keeps is kept anyway"},
+        ),
+        ("in place", ["first.1", "second.1"], ["act"], {"slopes": "what it keeps is kept anyway"}),
     ],
 )
 def test_an_example_finds_what_tracing_cannot(way, joined, swapped, left, training, monkeypatch):
@@ -52,10 +57,12 @@ def test_an_example_finds_what_tracing_cannot(way, joined, swapped, left, traini
         assert torch.equal(value, twin.state_dict()[name])
     assert all(parameter.grad is None for parameter in model.parameters())
     assert [norm for norm, _ in report.joined] == joined
-    assert list(report.swapped) == swapped
-    assert len(report.left) == len(left)
+    # Without the dropout, the pair in front of the activation keeps its input, too.
+    assert list(report.swapped) == (swapped if training else [])
+    expected = left if training else left | {"act": "what it keeps is kept anyway"}
+    assert sorted(name for name, _ in report.left) == sorted(expected)
     for name, reason in report.left:
-        assert reason.startswith(left[name])
+        assert reason.startswith(expected[name])
     torch.manual_seed(1)
     found = model(x)
     torch.manual_seed(1)

@@ -54,6 +54,8 @@ class Neighbors:
         Activations whose output a later call changes in place, and what feeds them, with the name of that call.
     seen
         Modules whose calls are noted.
+    guessed
+        Layers of an nn.Sequential that could not be traced: their neighbors are taken to be those in the list.
     is_layer
         Whether a module that has others inside is one call.
     activates
@@ -67,6 +69,7 @@ class Neighbors:
     before: dict[nn.Module, list[nn.Module | str]] = field(default_factory=dict)
     overwritten: dict[nn.Module, str] = field(default_factory=dict)
     seen: set[nn.Module] = field(default_factory=set)
+    guessed: set[nn.Module] = field(default_factory=set)
 
     def visit(self, module: nn.Module) -> None:
         """Note the calls within a module, as a whole if it can be traced, else child by child."""
@@ -135,6 +138,7 @@ class Neighbors:
         chain: list[Any] = list(module) if type(module) is nn.Sequential else []
         if chain and chain[0] is not None:
             self.before.setdefault(chain[0], []).append(UNKNOWN)
+        self.guessed.update(each for each in chain if each is not None)
         producers: list[nn.Module] = []
         for child, following in itertools.pairwise([*chain, "its output leaves an nn.Sequential"]):
             if child is not None and following is not None:
@@ -162,8 +166,9 @@ def _hands_on(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> bo
         module: Any = inside[str(node.target)]
         if hooks_obstacle(module) is not None:
             return False
-        dropped = isinstance(module, _DROPOUTS) and training and module.p > 0
-        return isinstance(module, (*_VIEWING, *_DROPOUTS)) and not bool(dropped)
+        if isinstance(module, _DROPOUTS):
+            return bool(not training or module.p == 0)
+        return isinstance(module, _VIEWING)
     if node.op not in ("call_function", "call_method"):
         return False
     name = name_of(node.target)

@@ -166,7 +166,7 @@ def save_memory(model: nn.Module, example: Any = None, *, replace_relu: float | 
     before = {} if example is None else outcome_of(model, example)
     bytes_before = None if example is None else _kept(model, example)
     names = names_of(model)
-    places = Places(model, names)
+    places = Places(model, names, example is not None)
     steps = places.steps()
     left = places.left
     for step in steps.values():

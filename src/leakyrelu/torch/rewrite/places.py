@@ -47,8 +47,9 @@ class Places:
         Normalizations that stay apart from what follows, with the reason.
     """
 
-    def __init__(self, model: nn.Module, names: dict[nn.Module, list[str]]) -> None:
+    def __init__(self, model: nn.Module, names: dict[nn.Module, list[str]], has_example: bool) -> None:
         self.names = names
+        self.has_example = has_example
         self.neighbors = Neighbors(
             _as_leaky_call,
             is_layer=lambda module: kind_of(module) is not None,
@@ -71,12 +72,17 @@ class Places:
                 steps[norm] = [exchange(self.names[norm], norm, new)]
         joinable: dict[nn.Module, list[Any]] = {}
         for norm in self._plain:
-            following = self.neighbors.after.get(norm, [UNUSED])
+            is_guessed = norm in self.neighbors.guessed
+            following = [UNUSED] if is_guessed and self.has_example else self.neighbors.after.get(norm, [UNUSED])
             if self._keeps(norm, self._obstacle(norm) or _obstacle_behind(following)):
                 joinable[norm] = following
+                if is_guessed:  # where another function takes its output after all, it gets what it would have had
+                    steps[norm] = [exchange(self.names[norm], norm, DeferredNorm(norm))]
         # An activation with another producer has to stay.
         exclusive = {
-            norm: found[0] for norm, found in joinable.items() if len(set(found)) == 1 and _is_module(found[0])
+            norm: found[0]
+            for norm, found in joinable.items()
+            if norm not in steps and len(set(found)) == 1 and _is_module(found[0])
         }
         while unfit := [
             norm

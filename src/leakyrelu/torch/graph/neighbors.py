@@ -167,15 +167,15 @@ def _hands_on(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> bo
         if hooks_obstacle(module) is not None:
             return False
         if isinstance(module, _DROPOUTS):
-            return bool(not training or module.p == 0)
+            return not training or bool(module.p == 0)
         return isinstance(module, _VIEWING)
     if node.op not in ("call_function", "call_method"):
         return False
     name = name_of(node.target)
     if name.startswith("dropout"):
-        rate = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
+        rate: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
         active = node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True)
-        return rate == 0 or active is False
+        return active is False or bool(rate == 0)
     return name in _RESHAPES
 
 

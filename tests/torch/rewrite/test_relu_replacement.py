@@ -142,6 +142,23 @@ def test_report_reads_as_text():
     ]
 
 
+def test_report_counts_modules_and_not_their_names():
+    model = nn.Module()
+    model.act, twice = nn.ReLU(), nn.ReLU()
+    model.first, model.second, model.third = twice, twice, nn.Sequential(twice, nn.ReLU(), model.act)
+    report = replace_relu(model, 0.1)
+    assert report.swapped == ("act", "first", "second", "third.0", "third.1", "third.2")
+    assert report.layers == (("act", "third.2"), ("first", "second", "third.0"), ("third.1",))
+    assert all(model.get_submodule(name) is model.first for name in report.layers[1])
+    assert repr(report).splitlines() == [
+        "nn.ReLU -> LeakyReLU(negative_slope=0.1): 3 swapped, 0 calls rewritten",
+        "  swapped    act (and 1 other name)",
+        "  swapped    first (and 2 other names)",
+        "  swapped    third.1",
+        LAST_LINE,
+    ]
+
+
 def test_twice_is_once():
     model = nn.Sequential(nn.ReLU())
     replace_relu(model, 0.1)

@@ -55,6 +55,8 @@ class Replacement:
         (name, factor) for layers whose weight was multiplied; empty unless `correct_gain` was asked for.
     not_rescaled
         (name of the swapped module, reason) where no weight was found that could be.
+    layers
+        `swapped`, with the names of each module together.
 
     Examples
     --------
@@ -73,14 +75,17 @@ class Replacement:
     hooks_lost: tuple[tuple[str, int], ...]
     rescaled: tuple[tuple[str, float], ...] = ()
     not_rescaled: tuple[tuple[str, str], ...] = ()
+    layers: tuple[tuple[str, ...], ...] = ()
 
     def __repr__(self) -> str:
         calls = sum(number for _, _, number in self.rewritten) + len(self.stored)
         lines = [
             f"nn.ReLU -> LeakyReLU(negative_slope={self.negative_slope}): "
-            f"{len(self.swapped)} swapped, {counted(calls, 'call')} rewritten"
+            f"{len(self.layers)} swapped, {counted(calls, 'call')} rewritten"
         ]
-        lines += [f"  swapped    {name}" for name in self.swapped]
+        for name, *others in self.layers:
+            aliases = f" (and {counted(len(others), 'other name')})" if others else ""
+            lines.append(f"  swapped    {name}{aliases}")
         lines += [
             f"  rewritten  {name or '(model)'}: {call}{f', {number} times' if number > 1 else ''}"
             for name, call, number in self.rewritten
@@ -182,20 +187,24 @@ def replace_relu(model: nn.Module, negative_slope: float = 0.01, *, correct_gain
             exempt(module)
     modules = list(model.named_modules(remove_duplicate=False))
     left = [(name, reason) for name, module in modules for reason in _reasons(module)]
-    swapped, lost = _swap(model, slope)
+    swapped, layers, lost = _swap(model, slope)
     rewritten = [
         (callers.names[owner], call, number) for owner, calls in callers.calls.items() for call, number in calls.items()
     ]
-    return Replacement(slope, swapped, tuple(rewritten), stored, (*left, *callers.left), lost, *gains)
+    return Replacement(slope, swapped, tuple(rewritten), stored, (*left, *callers.left), lost, *gains, layers)
 
 
-def _swap(model: nn.Module, slope: float) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]]:
-    """Swap the modules; return their names, and how many hooks which of them carried."""
+def _swap(
+    model: nn.Module, slope: float
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], tuple[tuple[str, int], ...]]:
+    """Swap the modules; return all names, those of each module together, and how many hooks which of them carried."""
     modules = list(model.named_modules(remove_duplicate=False))
     found = [(name, module) for name, module in modules if type(module) is nn.ReLU]
     lost: dict[nn.ReLU, tuple[str, int]] = {}
     new: dict[nn.ReLU, LeakyReLU] = {}
+    names: dict[nn.ReLU, list[str]] = {}
     for name, old in found:
+        names.setdefault(old, []).append(name)
         if old not in new:
             new[old] = LeakyReLU(slope, old.inplace).train(old.training)
             if count := count_hooks(old):
@@ -204,7 +213,7 @@ def _swap(model: nn.Module, slope: float) -> tuple[tuple[str, ...], tuple[tuple[
         parent = model.get_submodule(parent_name)
         setattr(parent, child, new[old])
         _unfuse(model, parent)
-    return tuple(name for name, _ in found), tuple(lost.values())
+    return tuple(name for name, _ in found), tuple(map(tuple, names.values())), tuple(lost.values())
 
 
 def _exchange_functions(model: nn.Module, slope: float) -> Iterator[str]:

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leakyrelu._text import printable, type_and_first_line
+from leakyrelu._text import counted, printable, shorten, type_and_first_line, wrapped
 from leakyrelu.cli.errors import CommandError
 from leakyrelu.cli.models import build_model
 from leakyrelu.cli.printing import warnings_as_lines
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from leakyrelu.torch import ActivationMemory
+    from leakyrelu.torch import ActivationMemory, Replacement
 
 
 def memory_command(
@@ -25,7 +23,8 @@ def memory_command(
 ) -> None:
     """Count the bytes that autograd keeps of one forward pass, layer by layer, as the model is and after save_memory.
 
-    leakyrelu.torch.save_memory changes a model so that it keeps less for the same gradients. For example:
+    leakyrelu.torch.save_memory changes a model so that it keeps less for the same gradients. For a model with ReLUs a
+    third column shows what is kept once they are Leaky ReLUs, which is another function. For example:
     leakyrelu memory mynet:make_model --input 16x3x224x224
 
     FACTORY is called without arguments and returns a torch.nn.Module; a module itself is accepted. The input is filled
@@ -34,12 +33,31 @@ def memory_command(
     shape = _shape(input)
     with warnings_as_lines():
         model = build_model(target)
-        before = _measure(model, shape, target)
-        from leakyrelu.torch import save_memory
+        import torch
+        from torch import nn
 
-        save_memory(model)
-        after = _measure(model, shape, target)
-    _print(before, after)
+        from leakyrelu.torch import activation_memory, restore, save_memory
+
+        weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+        x = torch.randn(shape, dtype=weight.dtype, device=weight.device)
+        replaced = None
+        try:
+            columns = {"bytes now": activation_memory(model, x)}
+            save_memory(model, x)
+            columns["after save_memory"] = activation_memory(model, x)
+            restore(model)
+            if type(model) is not nn.ReLU:  # which no parent holds
+                replaced = save_memory(model, x, replace_relu=_SLOPE).replaced
+            if replaced is not None and (replaced.swapped or replaced.rewritten or replaced.stored):
+                columns["with Leaky ReLU"] = activation_memory(model, x)
+        except (Exception, SystemExit) as error:
+            raise CommandError(
+                f"{target} could not be run on an input of shape {shape}: {type_and_first_line(error)}"
+            ) from error
+    _print(columns, replaced)
+
+
+_SLOPE = 0.01
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -54,47 +72,47 @@ def _shape(text: str) -> tuple[int, ...]:
     return shape
 
 
-def _measure(model: nn.Module, shape: tuple[int, ...], target: str) -> ActivationMemory:
-    import torch
-
-    from leakyrelu.torch import activation_memory
-
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    try:
-        return activation_memory(model, torch.randn(shape, dtype=weight.dtype, device=weight.device))
-    except (Exception, SystemExit) as error:
-        raise CommandError(
-            f"{target} could not be run on an input of shape {shape}: {type_and_first_line(error)}"
-        ) from error
-
-
-def _print(before: ActivationMemory, after: ActivationMemory) -> None:
+def _print(columns: dict[str, ActivationMemory], replaced: Replacement | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    before, *others = columns.values()
+    rows = {module.name: module for column in reversed(columns.values()) for module in column.modules}
+    order = dict.fromkeys(module.name for column in columns.values() for module in column.modules)
+    console = Console(highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
     table.add_column("module", footer="total")
     table.add_column("kind")
-    table.add_column("bytes now", justify="right", footer=f"{before.bytes:,}")
-    table.add_column("after save_memory", justify="right", footer=f"{after.bytes:,}")
-    console = Console(highlight=False, soft_wrap=True)
-    now = {module.name: module for module in before.modules}
-    then = {module.name: module for module in after.modules}
-    kinds = max((len(module.kind) for module in (now | then).values()), default=0)
+    # Three long titles would leave no room for names.
+    titles = [title.replace(" ", "\n", 1) if others[1:] else title for title in columns]
+    width = console.width - 3 * (1 + len(columns))  # between the columns
+    for title, column in zip(titles, columns.values(), strict=True):
+        total = f"{column.bytes:,}"
+        table.add_column(title, justify="right", footer=total)
+        width -= max(len(total), *map(len, title.split("\n")))
     # Names differ at their ends: what does not fit beside the other columns is cut off in front.
-    numbers = max(len("bytes now"), len(f"{before.bytes:,}")) + len("after save_memory")
-    width = max(12, console.width - kinds - numbers - 10)
-    for name in [*now, *(name for name in then if name not in now)]:
+    kinds = min(max((len(module.kind) for module in rows.values()), default=0), width // 2)
+    width = max(12, width - kinds)
+    sizes = [{module.name: f"{module.bytes:,}" for module in column.modules} for column in columns.values()]
+    for name in order:
         short = name if len(name) <= width else "\u2026" + name[1 - width :]
-        row = [Text(printable(text)) for text in (short or "(model)", (now.get(name) or then[name]).kind)]
-        sizes = [f"{column[name].bytes:,}" if name in column else "0" for column in (now, then)]
-        table.add_row(*row, *sizes)
+        row = [Text(printable(text)) for text in (short or "(model)", shorten(rows[name].kind, kinds))]
+        table.add_row(*row, *(column.get(name, "0") for column in sizes))
     console.print(table)
     console.print(
         "\nKept by autograd after one forward pass, each storage once. Apart: the input\n"
         f"{before.input_bytes:,}, parameters and buffers {before.parameter_bytes:,}."
     )
     if before.bytes:
-        console.print(f"save_memory keeps {after.bytes / before.bytes:.3f} of it.")
+        console.print(f"save_memory keeps {others[0].bytes / before.bytes:.3f} of it.")
+    if others[1:] and replaced is not None:
+        share = f", and keeps {others[1].bytes / before.bytes:.3f} of it" if before.bytes else ""
+        calls = sum(number for _, _, number in replaced.rewritten) + len(replaced.stored)
+        text = (
+            f"With Leaky ReLU: save_memory(model, x, replace_relu={_SLOPE}) changes the function that the model "
+            f"computes{share}. It replaces {counted(len(replaced.layers), 'module')} and {counted(calls, 'call')}, and "
+            f"leaves {len(replaced.left)}."
+        )
+        console.print("", *wrapped(text, 80, then=""), sep="\n")

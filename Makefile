@@ -7,7 +7,7 @@ workers := 2
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch bench-units bench-peers zoo-env sanitize arm64 exhaustive clean
+.PHONY: help demo test versions lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch bench-units bench-zoo bench-peers zoo-env sanitize arm64 exhaustive clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -65,7 +65,7 @@ bench-torch: .venv/installed-bench ## measure training, ours beside what PyTorch
 	$(python) -m pip install --quiet --no-deps dynamic-network-architectures timm # their dependencies replace torch
 	$(python) -m benchmarks training
 
-zoo-env: .venv/installed-bench ## .venv-zoo: libraries of networks that others wrote, for the two targets below
+zoo-env: .venv/installed-bench ## .venv-zoo: libraries of networks that others wrote, for the three targets below
 	tools/setup-zoo
 
 bench-watch: zoo-env ## what a census costs beside the network that it watches, and on networks that others wrote
@@ -74,6 +74,9 @@ bench-watch: zoo-env ## what a census costs beside the network that it watches, 
 
 bench-units: zoo-env ## whether units are read along the right axis on networks that others wrote, beside an oracle
 	.venv-zoo/bin/python -m benchmarks units
+
+bench-zoo: zoo-env ## which pairs of normalization and Leaky ReLU save_memory joins in those networks, and what it changes
+	.venv-zoo/bin/python -m benchmarks pairs
 
 bench-peers: .venv/installed-torch ## planted dead units, found by this package and by others (their versions pinned)
 	tools/peers

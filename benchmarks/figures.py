@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import census, compare, storage
 from benchmarks.arrays import table as arrays
+from benchmarks.pairs import main as pairs
 from benchmarks.peers import table as peers
 from benchmarks.training import prelu
 from benchmarks.training import table as training
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Any] = {
     "watch": cost,
     "units": units,
     "revive": revival,
+    "pairs": pairs,
 }
 SOURCES = {"revive": "units"}
 """Tables of the results of another name."""

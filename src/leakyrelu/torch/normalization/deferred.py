@@ -128,7 +128,7 @@ class Run:
 class PendingOutput(Tensor):
     """The output of a normalization that is computed when something takes it."""
 
-    _run: Run
+    run: Run
     _views: tuple[Callable[[Tensor], Tensor], ...]
 
     @staticmethod
@@ -137,7 +137,7 @@ class PendingOutput(Tensor):
         return wrapper_tensor(cls, like.shape, dtype=run.input.dtype, device=run.input.device)  # type: ignore[no-any-return]
 
     def __init__(self, run: Run, like: Tensor, views: tuple[Any, ...] = ()) -> None:
-        self._run = run
+        self.run = run
         self._views = views
 
     @classmethod
@@ -151,10 +151,10 @@ class PendingOutput(Tensor):
         rest = {key: value for key, value in kwargs.items() if key != "input"}
         if isinstance(first, PendingOutput):
             if func in LEAKY_FUNCTIONS and (slope := _slope(*args[1:], **rest)) is not None:
-                return first._noted(func, first._viewed(first._run.activated(slope)))
+                return first._noted(func, first._viewed(first.run.activated(slope)))
             if func in _DROPOUTS and _changes_nothing(*args[1:], **rest):
                 return first
-            if func in _VIEWS and first._run.is_open:
+            if func in _VIEWS and first.run.is_open:
                 return first._moved(lambda x: func(x, *args[1:], **rest))
         return func(*_computed(args, func), **_computed(kwargs, func))
 
@@ -168,13 +168,18 @@ class PendingOutput(Tensor):
             "PyTorch's functions; call restore(model) and join it again with an example, save_memory(model, example)"
         )
 
+    @property
+    def layer(self) -> DeferredNorm:
+        """The normalization that made it."""
+        return self.run.layer
+
     def computed(self, func: Any) -> Tensor:
         """Return the output of the normalization alone, which a function takes."""
-        return self._noted(func, self._viewed(self._run.plain()))
+        return self._noted(func, self._viewed(self.run.plain()))
 
     def _moved(self, view: Callable[[Tensor], Tensor]) -> PendingOutput:
         like = view(torch.empty(self.shape, device="meta"))
-        return PendingOutput(self._run, like, (*self._views, view))
+        return PendingOutput(self.run, like, (*self._views, view))
 
     def _viewed(self, y: Tensor) -> Tensor:
         for view in self._views:
@@ -182,8 +187,8 @@ class PendingOutput(Tensor):
         return y
 
     def _noted(self, func: Any, y: Tensor) -> Tensor:
-        if self._run.layer.runs is not None:
-            self._run.takers.append((func, y, version_of(y)))
+        if self.run.layer.runs is not None:
+            self.run.takers.append((func, y, version_of(y)))
         return y
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -12,6 +12,7 @@ from leakyrelu.torch._compat import share_parameters
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
 from leakyrelu.torch.graph.neighbors import hooks_obstacle
 from leakyrelu.torch.graph.tracing import call_model
+from leakyrelu.torch.normalization.deferred import PendingOutput
 from leakyrelu.torch.rewrite.outcome import preserved_buffers
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Keepers:
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         self._running.append(module)
-        self._inputs[module].append(args[0].untyped_storage())
+        if not isinstance(args[0], PendingOutput):  # else it is computed with a normalization
+            self._inputs[module].append(args[0].untyped_storage())
 
     def _leave(self, module: nn.Module, args: Any, output: Tensor) -> None:
         self._running.pop()

@@ -18,10 +18,10 @@ from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
 from leakyrelu.torch.memory_profile import activation_memory
 from leakyrelu.torch.normalization.deferred import DeferredNorm
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
-from leakyrelu.torch.rewrite.exchange import Absorbed, Exchange, exchange, names_of, replace
 from leakyrelu.torch.rewrite.lone_activations import KINDS, Keepers, is_free, obstacle, replacement
+from leakyrelu.torch.rewrite.module_exchange import Absorbed, Exchange, exchange, names_of, replace
 from leakyrelu.torch.rewrite.observation import observed
-from leakyrelu.torch.rewrite.outcome import difference, outcome_of, preserved_buffers
+from leakyrelu.torch.rewrite.outcome import difference, outcome_of, preserved_buffers, spread_of
 from leakyrelu.torch.rewrite.places import Places
 from leakyrelu.torch.rewrite.relu_replacement import Replacement
 from leakyrelu.torch.rewrite.relu_replacement import replace_relu as replace_relus
@@ -164,6 +164,7 @@ def save_memory(model: nn.Module, example: Any = None, *, replace_relu: float | 
     require_module(model)
     replaced = None if replace_relu is None else replace_relus(model, replace_relu)
     before = {} if example is None else outcome_of(model, example)
+    spread = {} if example is None else spread_of(model, example, before)
     bytes_before = None if example is None else _kept(model, example)
     names = names_of(model)
     places = Places(model, names, example is not None)
@@ -172,14 +173,15 @@ def save_memory(model: nn.Module, example: Any = None, *, replace_relu: float | 
     for step in steps.values():
         replace(model, step)
     if example is not None:
-        for norm in observed(model, names, places.unproven(), example, left):
+        for norm, behind in observed(model, names, places.unproven(), example, left).items():
+            places.seen_behind[norm] = behind
             steps[norm] = [exchange(names[norm], norm, DeferredNorm(norm))]
             replace(model, steps[norm])
             del left[norm]
     left |= _swap(model, example, names, places, steps)
 
-    if example is not None and difference(before, model, example) is not None:
-        left |= _apply_one_by_one(model, steps, example, before)
+    if example is not None and difference(before, spread, model, example) is not None:
+        left |= _apply_one_by_one(model, steps, example, before, spread)
     bytes_after = None if example is None else _kept(model, example)
     if bytes_before is not None and bytes_after is not None and bytes_after > bytes_before:
         left |= _take_back(model, steps, example, bytes_after)
@@ -230,7 +232,11 @@ def _swap(
 
 
 def _apply_one_by_one(
-    model: nn.Module, steps: dict[nn.Module, list[Exchange]], example: Any, before: dict[str, Tensor]
+    model: nn.Module,
+    steps: dict[nn.Module, list[Exchange]],
+    example: Any,
+    before: dict[str, Tensor],
+    spread: dict[str, float],
 ) -> dict[nn.Module, str]:
     """Undo all steps, and apply again those that do not change the outcome on the example; return the others."""
     left: dict[nn.Module, str] = {}
@@ -238,7 +244,7 @@ def _apply_one_by_one(
         replace(model, step, undo=True)
     for key, step in list(steps.items()):
         replace(model, step)
-        if (reason := difference(before, model, example)) is not None:
+        if (reason := difference(before, spread, model, example)) is not None:
             replace(model, step, undo=True)
             left |= {each.old: reason for each in step if not isinstance(each.new, Absorbed)}
             del steps[key]

@@ -19,12 +19,12 @@ from leakyrelu.torch.graph.neighbors import Neighbors, hooks_obstacle
 from leakyrelu.torch.normalization.deferred import DeferredNorm
 from leakyrelu.torch.normalization.kinds import NORMS, activation_inside, kind_of, obstacle_inside
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
-from leakyrelu.torch.rewrite.exchange import Absorbed, exchange
+from leakyrelu.torch.rewrite.module_exchange import Absorbed, exchange
 
 if TYPE_CHECKING:
     from torch import fx
 
-    from leakyrelu.torch.rewrite.exchange import Exchange
+    from leakyrelu.torch.rewrite.module_exchange import Exchange
 
 _OTHER = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU)
 UNUSED = "no call of it was seen"
@@ -45,6 +45,8 @@ class Places:
         Activations that run inside a normalization layer.
     left
         Normalizations that stay apart from what follows, with the reason.
+    seen_behind
+        Names of the activations that were observed on an example, by the normalization.
     """
 
     def __init__(self, model: nn.Module, names: dict[nn.Module, list[str]], has_example: bool) -> None:
@@ -57,6 +59,7 @@ class Places:
         )
         self.neighbors.visit(model)
         self.left: dict[nn.Module, str] = {}
+        self.seen_behind: dict[nn.Module, str] = {}
         norms = [module for module in names if isinstance(module, NORMS) or kind_of(module) is not None]
         self.inside = {part for norm in norms if (part := activation_inside(norm)) is not None}
         self._with_activation = [norm for norm in norms if activation_inside(norm) is not None]
@@ -102,6 +105,8 @@ class Places:
 
     def behind(self, norm: nn.Module) -> str:
         """Name what a normalization is joined with."""
+        if norm in self.seen_behind:
+            return self.seen_behind[norm]
         activation = activation_inside(norm)
         following = self.neighbors.after.get(norm, ["leaky_relu()"])[0] if activation is None else activation
         if isinstance(following, LeakyCall) or following not in self.names:

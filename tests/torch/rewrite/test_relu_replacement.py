@@ -211,7 +211,7 @@ def test_gain_is_corrected_where_a_weight_feeds_swapped_modules_alone():
         *(nn.Linear(3, 4), nn.ReLU()),
         *(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()),
         *(tied, nn.ReLU(), tied2),
-        *(nn.Dropout(0.0), nn.ReLU(), nn.Linear(4, 2)),
+        *(nn.Dropout(0.5), nn.ReLU(), nn.Linear(4, 2)),
     )
     before = copy.deepcopy(model.state_dict())
     report = replace_relu(model, 0.5, correct_gain=True)

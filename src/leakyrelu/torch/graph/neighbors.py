@@ -55,7 +55,7 @@ class Neighbors:
     seen
         Modules whose calls are noted.
     guessed
-        Layers of an nn.Sequential that could not be traced: their neighbors are taken to be those in the list.
+        Modules within one that could not be traced, which may call them in another way than their own container does.
     is_layer
         Whether a module that has others inside is one call.
     activates
@@ -71,7 +71,7 @@ class Neighbors:
     seen: set[nn.Module] = field(default_factory=set)
     guessed: set[nn.Module] = field(default_factory=set)
 
-    def visit(self, module: nn.Module) -> None:
+    def visit(self, module: nn.Module, is_guess: bool = False) -> None:
         """Note the calls within a module, as a whole if it can be traced, else child by child."""
         if module in self.seen or _has_no_children(module) or self.is_layer(module):
             return
@@ -95,17 +95,19 @@ class Neighbors:
             if not (_has_no_children(called) or self.is_layer(called)) and hooks_obstacle(called)
         }
         self.seen.update(inside.values())
+        if is_guess:
+            self.guessed.update(inside.values())
         self.seen.difference_update(each for container in hooked for each in container.modules())
         for node, called, training in calls:
-            self._note(node, called, inside, training)
+            self._note(node, called, inside)
             keeps = isinstance(called, _KEEPING) or self.activates(called)
             if keeps and (by := _overwriter(node, inside, training)) is not None:
                 self.overwritten[called] = by
-                source = self._called(_source(node, inside, training), inside)
+                source = self._called(_source(node, inside), inside)
                 if source is not None:
                     self.overwritten[source] = by
         for container in hooked:
-            self.visit(container)
+            self.visit(container, is_guess)
 
     def _called(self, node: Any, inside: dict[str, nn.Module]) -> nn.Module | None:
         if isinstance(node, fx.Node) and node.op == "call_module":
@@ -117,9 +119,9 @@ class Neighbors:
     def _is_leaf(self, module: nn.Module) -> bool:
         return _has_no_children(module) or self.is_layer(module) or hooks_obstacle(module) is not None
 
-    def _note(self, node: fx.Node, module: nn.Module, inside: dict[str, nn.Module], training: bool) -> None:
+    def _note(self, node: fx.Node, module: nn.Module, inside: dict[str, nn.Module]) -> None:
         last = node
-        while len(last.users) == 1 and _hands_on(user := next(iter(last.users)), inside, training):
+        while len(last.users) == 1 and _hands_on(user := next(iter(last.users)), inside):
             last = user
         users = list(last.users)
         successor: nn.Module | str | None = f"its output is used {len(users)} times"
@@ -132,13 +134,13 @@ class Neighbors:
                 else f"a call of {name_of(users[0].target)} comes after it, not a module"
             )
         self.after.setdefault(module, []).append(successor)
-        self.before.setdefault(module, []).append(self._called(_source(node, inside, training), inside) or UNKNOWN)
+        self.before.setdefault(module, []).append(self._called(_source(node, inside), inside) or UNKNOWN)
 
     def _by_structure(self, module: nn.Module, error: Exception) -> None:
         chain: list[Any] = list(module) if type(module) is nn.Sequential else []
         if chain and chain[0] is not None:
             self.before.setdefault(chain[0], []).append(UNKNOWN)
-        self.guessed.update(each for each in chain if each is not None)
+        self.guessed.update(module.modules())
         producers: list[nn.Module] = []
         for child, following in itertools.pairwise([*chain, "its output leaves an nn.Sequential"]):
             if child is not None and following is not None:
@@ -153,36 +155,35 @@ class Neighbors:
             if not chain and _has_no_children(each):
                 self.after.setdefault(each, []).append(reason)
                 self.before.setdefault(each, []).append(reason)
-            self.visit(each)
+            self.visit(each, is_guess=True)
 
 
 def _has_no_children(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-def _hands_on(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> bool:
+def _hands_on(node: fx.Node, inside: dict[str, nn.Module]) -> bool:
     """Whether a call gives out the numbers that it is given, in any shape."""
     if node.op == "call_module":
         module: Any = inside[str(node.target)]
         if hooks_obstacle(module) is not None:
             return False
         if isinstance(module, _DROPOUTS):
-            return not training or bool(module.p == 0)
+            return bool(module.p == 0)
         return isinstance(module, _VIEWING)
     if node.op not in ("call_function", "call_method"):
         return False
     name = name_of(node.target)
     if name.startswith("dropout"):
         rate: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
-        active = node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True)
-        return active is False or bool(rate == 0)
+        return bool(rate == 0)
     return name in _RESHAPES
 
 
-def _source(node: fx.Node, inside: dict[str, nn.Module], training: bool) -> Any:
+def _source(node: fx.Node, inside: dict[str, nn.Module]) -> Any:
     """Return what made the first argument of a call, before it was handed on."""
     source = node.args[0] if node.args else None
-    while isinstance(source, fx.Node) and _hands_on(source, inside, training):
+    while isinstance(source, fx.Node) and _hands_on(source, inside):
         source = source.args[0] if source.args else None
     return source
 

@@ -36,6 +36,14 @@ inline long double slope<long double>(bool is_positive, long double alpha) {
   return is_positive ? 1.0L : alpha;
 }
 
+// The value, or +0 where that is said; a selection on the bits, as above.
+template <class C>
+inline C unless(bool is_zero, C value) {
+  using Bits = typename Number<C>::Bits;
+  const Bits mask = -static_cast<Bits>(is_zero);
+  return bit_cast<C>(static_cast<Bits>(~mask & bit_cast<Bits>(value)));
+}
+
 // The two operations that use a slope. forward(x) = multiply(x, slope of x), backward(grad, x) = multiply(grad, slope
 // of x), and the inverse, for alpha > 0 where y has the sign of x, = divide(y, slope of y).
 struct Multiply {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/leaky_relu.h"
+#include "kernels/moments.h"
 #include "kernels/table.h"
 #include "kernels/tile.h"
 
@@ -70,7 +71,8 @@ inline void combine_tile(const T* grad, const T* y, const Table& bias, const Tab
   LEAKYRELU_INDEPENDENT
   for (ptrdiff_t j = 0; j < n; ++j) {
     const Recovered<C> recovered(g[j], v[j], bias.at(j), alpha);
-    to[j] = recovered.h * p.at(j) + (recovered.u * q.at(j) + r.at(j));
+    // Without q, as where the statistics are given, an infinite u adds nothing.
+    to[j] = recovered.h * p.at(j) + (unless(q.at(j) == 0, recovered.u * q.at(j)) + r.at(j));
   }
   narrowed(to, out, n);
 }
@@ -98,13 +100,6 @@ void norm_combine(const void* grad, const void* y, const void* const table[4], d
 
 // Moments ------------------------------------------------------------------------------------------------------------
 
-// Adds `n` numbers of that mean and sum of squared distances to `count` others (Chan, Golub, LeVeque 1983).
-inline void merge(double count, double& mean, double& squares, double n, double other_mean, double other_squares) {
-  const double distance = other_mean - mean;
-  mean += distance * (n / (count + n));
-  squares += other_squares + distance * distance * (count * n / (count + n));
-}
-
 // The second sum of a block goes over distances from its rounded mean; the rounding error of the mean is corrected
 // afterwards.
 template <class C>
@@ -113,12 +108,13 @@ inline void merge_block(double count, double& mean, double& squares, double n, C
   merge(count, mean, squares, n, center + shift, square > shift * off ? square - shift * off : 0.0);
 }
 
-// Where the squares of a block leave the range of the type that computes: the block in double. NaN comes here too.
+// Where the squares of a block leave the range of the type that computes: the block in double. NaN comes here too, and
+// infinities, which the mean is to keep.
 template <class T>
 bool merge_wide(const T* x, ptrdiff_t n, ptrdiff_t stride, double count, double& mean, double& squares,
                 Compute<T> square) {
   constexpr auto infinity = std::numeric_limits<Compute<T>>::infinity();
-  if (std::is_same_v<Compute<T>, double> || __builtin_isless(square, infinity)) return false;
+  if (__builtin_isless(square, infinity)) return false;
   double center = 0, own = 0;
   for (ptrdiff_t i = 0; i < n; ++i) center += Number<T>::widen(x[i * stride]);
   center /= static_cast<double>(n);

@@ -8,14 +8,6 @@
 namespace leakyrelu {
 namespace {
 
-// The value where the element is not positive, +0 where it is; a selection on the bits, as in slope().
-template <class C>
-inline C unless(bool is_positive, C value) {
-  using Bits = typename Number<C>::Bits;
-  const Bits mask = -static_cast<Bits>(is_positive);
-  return bit_cast<C>(static_cast<Bits>(~mask & bit_cast<Bits>(value)));
-}
-
 // Sources of the sign of element j of a tile.
 template <class C>
 struct GivenSigns {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/moments.h"
 #include "ops/pieces.h"
 #include "runtime/dispatch.h"
 
@@ -63,9 +64,7 @@ void run_moments(const TensorLayout& data, const char* x, double* mean, double* 
     const auto before = static_cast<double>(piece * runs.rows_a_piece);
     const std::ptrdiff_t left = runs.rows - piece * runs.rows_a_piece;
     const auto n = static_cast<double>(left < runs.rows_a_piece ? left : runs.rows_a_piece);
-    const double distance = part_mean - a;
-    a += distance * (n / (before + n));
-    b += part_squares + distance * distance * (before * n / (before + n));
+    merge(before, a, b, n, part_mean, part_squares);
   });
 }
 

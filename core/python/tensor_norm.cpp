@@ -145,7 +145,7 @@ void move(const Numbers& running, const std::vector<double>& found, double scale
     double sum = 0;
     for (std::ptrdiff_t row = 0; row < rows; ++row) sum += found[static_cast<std::size_t>(row * channels + c)];
     const double kept = running.read(c);
-    running.write(c, kept + factor * (scale * sum / static_cast<double>(rows) - kept));
+    running.write(c, (1 - factor) * kept + factor * (scale * sum / static_cast<double>(rows)));
   }
 }
 

@@ -114,7 +114,10 @@ class FusedNorm(SharedState):
             if x.shape[1] != (norm.weight.shape[0] if self._kind.frozen else norm.num_features):
                 return False
             count = x.numel() // x.shape[1] // (1 if base in BATCH_NORMS else x.shape[0])
-        if (count <= 1 and self._estimates(mean)) or (mean is None) is not (var is None):
+        if (mean is None) is not (var is None):
+            return False
+        estimates = self._estimates(mean)
+        if (estimates and count <= 1) or norm.eps < 0 or (estimates and norm.eps == 0):  # PyTorch refuses most of these
             return False
         device, dtypes = x.device, (x.dtype, torch.float32)
         return all(

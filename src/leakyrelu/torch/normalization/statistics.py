@@ -57,7 +57,9 @@ class Running(NamedTuple):
         if self.factor is None:
             return
         for kept, new in ((self.mean, mean), (self.var, var * (count / (count - 1)))):
-            kept.lerp_((new[0] if len(new) == 1 else new.mean(0)).to(kept.dtype), self.factor)
+            new = new[0] if len(new) == 1 else new.mean(0)
+            # Not lerp_, in which an infinity becomes NaN.
+            kept.copy_(torch.add(kept.to(new.dtype) * (1 - self.factor), new, alpha=self.factor))
 
 
 class Kept(NamedTuple):

@@ -123,10 +123,10 @@ def require_numpy(function: str, **operands: Any) -> None:
 
 def require_positive(alpha: Any) -> None:
     """Raise a ValueError for an alpha whose function has no inverse."""
-    if not isinstance(alpha, np.ndarray | np.generic | int | float | list | tuple):
+    if not isinstance(alpha, np.ndarray | np.generic) and hasattr(type(alpha), "__array_ufunc__"):
         return  # a lazy or labelled array: looking at its values would compute it
     values = np.asarray(alpha)
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind not in "biuf" and values.dtype.name != "bfloat16" and not isinstance(alpha, int):
         return  # the ufunc refuses it by name
     wrong = values[~(values > 0)]
     if wrong.size:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -73,6 +75,28 @@ def test_inverse_needs_a_positive_slope(alpha):
         ValueError, match=r"alpha must be greater than 0, but it holds (0|0\.0|-0\.5|nan|-1\.0).*keep the input"
     ):
         leaky_relu_inverse(np.zeros(2), alpha)
+
+
+BFLOAT16 = ml_dtypes.bfloat16
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        *(np.array([1.0, -1.0], BFLOAT16), np.array(0, BFLOAT16), BFLOAT16(-1), [[BFLOAT16(-1)]]),
+        *(-(2**70), range(-1, 1), array.array("d", [1.0, -1.0]), memoryview(np.array([0.0]))),
+    ],
+)
+@pytest.mark.parametrize("y", [np.array([-1.0, 1.0]), np.array([-1, 1], BFLOAT16), -1.0, [-1.0, 1.0]])
+def test_inverse_needs_a_positive_slope_in_every_form(y, alpha):
+    with pytest.raises(ValueError, match=r"alpha must be greater than 0, but it holds (0|-1|-1180591620717411303424)"):
+        leaky_relu_inverse(y, alpha)
+
+
+@pytest.mark.parametrize("alpha", [np.array([0.5], BFLOAT16), BFLOAT16(0.5), array.array("d", [0.5]), 2**70])
+def test_inverse_takes_positive_slopes_in_every_form(alpha):
+    expected = [-1 / float(np.asarray(alpha, np.float64).max()), 1.0]
+    assert leaky_relu_inverse(np.array([-1.0, 1.0]), alpha).tolist() == expected
 
 
 def test_inverse_of_a_complex_alpha_names_the_type():

@@ -183,9 +183,30 @@ class SharedState(nn.Module):
         """Return the module whose state this is."""
         raise NotImplementedError
 
-    def _load_from_state_dict(self, *args: Any) -> None:
+    def parameters_apart(self) -> list[str]:
+        """Return the parameters that pruning or a parametrization of this module computes: the owner lacks them."""
+        owner = self.state_owner()
+        names = ("weight", "bias")
+        return [name for name in names if name not in owner._parameters and not hasattr(owner, name)]
+
+    def call_owner(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a method of the owner, which sees the parameters that are computed here."""
+        lent = self.parameters_apart()
+        owner = self.state_owner()
+        for name in lent:
+            object.__setattr__(owner, name, getattr(self, name))
+        try:
+            return function(*args)
+        finally:
+            for name in lent:
+                object.__delattr__(owner, name)
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
         # Old checkpoints, and messages about missing keys, are the business of the module that owns the state.
-        self.state_owner()._load_from_state_dict(*args)
+        self.state_owner()._load_from_state_dict(state, prefix, *args)
+        unexpected: list[str] = args[3]
+        children = tuple(f"{prefix}{name}." for name in self._modules)  # of a parametrization, which the owner lacks
+        unexpected[:] = [name for name in unexpected if not name.startswith(children)]
 
 
 # TorchScript.

@@ -67,16 +67,14 @@ class DeferredNorm(FusedNorm):
             if self.runs is not None:
                 self.runs.append(run)
             return PendingOutput(run, input)
-        output: Tensor = self._norm(input)
-        return output
+        return self.normalized(input)
 
-    def normalized(self, x: Tensor, is_again: bool) -> Tensor:
-        """Return the output of the normalization alone; the second time its running statistics stay as they are."""
+    def once_more(self, x: Tensor) -> Tensor:
+        """Return the output of the normalization alone for an input it has had: running statistics stay as they are."""
         norm: Any = self._norm
         mean, _ = self._statistics()
-        if not is_again or not self._estimates(mean) or self._kind.base is nn.GroupNorm:
-            output: Tensor = norm(x)
-            return output
+        if not self._estimates(mean) or self._kind.base is nn.GroupNorm:
+            return self.normalized(x)
         if self._process_group(norm) is not None:
             raise RuntimeError(
                 "the output of a SyncBatchNorm that save_memory joined with a Leaky ReLU is used once more; call "
@@ -114,7 +112,8 @@ class Run:
     def plain(self) -> Tensor:
         """Return the output of the normalization alone."""
         if self._plain is None:
-            self._plain = self.layer.normalized(self.input, self.is_activated)
+            normalized = self.layer.once_more if self.is_activated else self.layer.normalized
+            self._plain = normalized(self.input)
         return self._plain
 
     def activated(self, slope: float) -> Tensor:

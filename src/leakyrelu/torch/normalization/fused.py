@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from leakyrelu.torch._compat import SharedState, in_forward_mode
 from leakyrelu.torch.activations.eager import PLAIN_TENSORS, has_kernels, is_eager, observers
@@ -76,8 +77,35 @@ class FusedNorm(SharedState):
 
     @property
     def norm(self) -> nn.Module:
-        """The normalization layer, which shares its parameters and buffers with this one."""
+        """The normalization layer, which shares its parameters and buffers with this one.
+
+        Raises
+        ------
+        RuntimeError
+            While parameters of this layer are pruned or parametrized: the normalization layer has none then.
+        """
+        self.require_shared_parameters()
         return self._norm.train(self.training)
+
+    def require_shared_parameters(self) -> None:
+        """Raise a RuntimeError while the normalization layer lacks parameters that are computed in this one."""
+        if apart := self.parameters_apart():
+            raise RuntimeError(
+                f"this {type(self).__name__} computes its {' and '.join(apart)} by pruning or a parametrization, "
+                "which the normalization layer inside has no part in; make that permanent first "
+                "(torch.nn.utils.prune.remove, torch.nn.utils.parametrize.remove_parametrizations)"
+            )
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Return the output of the normalization layer alone."""
+        if is_parametrized(self._norm):
+            raise RuntimeError(
+                f"the {self._kind.base.__name__} inside this {type(self).__name__} is parametrized, and the layer "
+                "would not have its parameters; parametrize the layer itself, or the normalization before they are "
+                "joined (save_memory leaves it then)"
+            )
+        output: Tensor = self.call_owner(self._norm, x)
+        return output
 
     def fused(self, x: Tensor, slope: float) -> Tensor:
         """Return the activated, normalized input; shape, dtype and strides are those of the pair's output."""
@@ -120,9 +148,13 @@ class FusedNorm(SharedState):
         if (estimates and count <= 1) or norm.eps < 0 or (estimates and norm.eps == 0):  # PyTorch refuses most of these
             return False
         device, dtypes = x.device, (x.dtype, torch.float32)
+        try:
+            tables = self.weight, self.bias, mean, var
+        except AttributeError:  # they are computed when the normalization layer runs, which is pruned
+            return False
         return all(
             table is None or (table.dtype in dtypes and table.device == device and type(table) in PLAIN_TENSORS)
-            for table in (self.weight, self.bias, mean, var)
+            for table in tables
         )
 
     def _statistics(self) -> tuple[Tensor | None, Tensor | None]:
@@ -175,7 +207,7 @@ class FusedNorm(SharedState):
 
     def reset_parameters(self) -> None:
         """Initialize parameters and statistics as the normalization layer does."""
-        cast("Any", self._norm).reset_parameters()
+        self.call_owner(cast("Any", self._norm).reset_parameters)
 
     def state_owner(self) -> nn.Module:
         """Return the normalization layer, which loads old checkpoints and reports statistics that are not tracked."""

@@ -89,7 +89,7 @@ class NormLeakyReLU(FusedNorm):
         """Return the activated, normalized input; shape, dtype and strides are those of the pair's output."""
         if self.can_fuse(input):
             return self.fused(input, self.negative_slope)
-        output: Tensor = self._norm(input)
+        output = self.normalized(input)
         return output if self._activates else leaky_relu(output, self.negative_slope)
 
     def extra_repr(self) -> str:

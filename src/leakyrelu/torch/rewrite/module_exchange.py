@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import nn
 
 from leakyrelu.torch._checks import require_module
+from leakyrelu.torch.normalization.fused import FusedNorm
 
 
 class Exchange(NamedTuple):
@@ -71,6 +72,8 @@ def restore(model: nn.Module) -> int:
     ------
     TypeError
         If `model` is not a module.
+    RuntimeError
+        If a joined layer was pruned or parametrized, which has to be made permanent first.
 
     Examples
     --------
@@ -88,5 +91,8 @@ def restore(model: nn.Module) -> int:
         for module, names in names_of(model).items()
         if isinstance(original := vars(module).get("_original"), nn.Module)
     ]
+    for _, _, module in changed:
+        if isinstance(module, FusedNorm):
+            module.require_shared_parameters()
     replace(model, changed, undo=True)
     return len(changed)

@@ -14,6 +14,7 @@ differentiating the quotient would bring at small w.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from leakyrelu import _core
 from leakyrelu.torch._compat import apply_of, in_forward_mode, is_batched_gradient, is_scripting
 from leakyrelu.torch.activations.eager import PLAIN_TENSORS, has_kernels, is_eager, observers
-from leakyrelu.torch.activations.invertible import bounds, numbers
+from leakyrelu.torch.activations.invertible import numbers
 from leakyrelu.torch.activations.kernels import NATIVE_DTYPES, aligned, native_layout, pack, unpack
 
 if TYPE_CHECKING:
@@ -57,16 +58,16 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
 
     * every slope positive: the output, which the layer that comes next keeps anyway, and nothing else;
     * some slope negative: the output, and ceil(n / 8) bytes of signs;
-    * some slope zero, infinite, NaN, or of a magnitude below tiny / eps (tiny in float16) or above max * eps of the
-      dtype: the input, as PyTorch does;
+    * some slope zero, infinite, NaN, or of a magnitude below sqrt(tiny) or above max * eps of the dtype, and in float16
+      any of a magnitude below 1, with which outputs fall among the subnormals: the input, as PyTorch does;
     * a slope that requires no gradient: ceil(n / 8) bytes of signs;
     * fewer than 2^16 elements: the input, through PyTorch's own function, which is quicker there.
 
     The slopes of each call decide. On the CPU that costs nothing; on a device the host waits for them once a call.
 
     Below zero the input is recovered as output / weight. The output was rounded once, so each term of the slope's
-    gradient is off by at most about 1.5 units in the last place of the dtype (and, where output falls below the normal
-    range of the dtype, by its smallest number / weight).
+    gradient is off by at most about 1.5 units in the last place of the dtype (where |input| < sqrt(tiny) of bfloat16,
+    float32 or float64, by up to sqrt(tiny)).
 
     Derivatives of every order exist. Under forward-mode derivatives, `torch.func` transforms, `torch.compile`, tracing,
     dispatch modes, while `watch` counts, and for tensor subclasses the call becomes PyTorch's own, with its memory.
@@ -184,9 +185,20 @@ class _PReLU(torch.autograd.Function):
 _apply_prelu: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]] = apply_of(_PReLU)
 
 
+def _recoverable(dtype: torch.dtype) -> tuple[float, float]:
+    """Return the least and the most |w| with which the input is recovered.
+
+    An output below `tiny`, among the subnormals, has few digits left. With sqrt(tiny) for the least |w| that needs an
+    input below sqrt(tiny) as well, 1e-19 in float32. In float16 sqrt(tiny) is 0.008, and such inputs are usual: there
+    the output must not be smaller than the input.
+    """
+    info = torch.finfo(dtype)
+    return 1.0 if dtype is torch.float16 else math.sqrt(info.tiny), info.max * info.eps
+
+
 def _what_to_keep(slopes: Any, dtype: torch.dtype) -> tuple[bool, bool]:
     """Return whether the input can be recovered from the output, and whether the signs have to be kept with it."""
-    smallest, largest, _ = bounds(1.0, dtype)
+    smallest, largest = _recoverable(dtype)
     size = abs(slopes)
     good, positive = ((size >= smallest) & (size <= largest)).all(), (slopes > 0).all()
     if isinstance(good, torch.Tensor):

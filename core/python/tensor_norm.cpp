@@ -125,13 +125,17 @@ struct RunningArguments {
 };
 
 // Whether every channel can be recovered from its output:
-// smallest <= |weight| <= largest and |bias| <= limit * |weight|. The same condition as in
-// leakyrelu.torch.activations.invertible, which finds the channels where it fails.
-bool all_invertible(const LayerArguments& layer, double smallest, double largest, double limit) {
-  for (std::size_t c = 0; c < layer.weight.size(); ++c) {
+// smallest <= |weight| <= largest and |bias| <= limit * |weight| * spread, in every row of the table of spreads. The
+// same condition as in leakyrelu.torch.activations.invertible, which finds the channels where it fails.
+bool all_invertible(const LayerArguments& layer, double smallest, double largest, double limit, const double* spread,
+                    std::ptrdiff_t rows) {
+  const std::size_t channels = layer.weight.size();
+  for (std::size_t c = 0; c < channels; ++c) {
     const double size = std::fabs(layer.weight[c]);
     if (!(size >= smallest && size <= largest)) return false;
-    if (!layer.bias.empty() && !(std::fabs(layer.bias[c]) <= limit * size)) return false;
+    if (layer.bias.empty()) continue;
+    for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row)
+      if (!(std::fabs(layer.bias[c]) <= limit * size * spread[row * channels + c])) return false;
   }
   return true;
 }
@@ -166,11 +170,12 @@ PyObject* norm_forward_at(PyObject*, PyObject* args) {
     refuse(PyExc_ValueError, forward_name, "no statistics; give running ones, or estimate them");
     return nullptr;
   }
-  const npy_intp dims[2] = {layer.rows(data), data.channels};
-  const std::ptrdiff_t each = dims[0] * dims[1];
-  Ref table(PyArray_SimpleNew(2, dims, NPY_DOUBLE));
+  const npy_intp dims[3] = {2, layer.rows(data), data.channels};
+  const std::ptrdiff_t each = dims[1] * dims[2];
+  Ref table(PyArray_SimpleNew(3, dims, NPY_DOUBLE));  // of the means, and of the spread of the normalized input
   if (!table) return nullptr;
   auto* mean = static_cast<double*>(PyArray_DATA(table.array()));
+  double* spread = mean + each;
   const auto work = [&] {
     std::vector<double> var(static_cast<std::size_t>(each)), scale(var.size());
     if (!layer.estimate) {
@@ -180,7 +185,11 @@ PyObject* norm_forward_at(PyObject*, PyObject* args) {
     advise_huge_pages(y, data.size() * size_of(data.dtype));
     run_forward(data, layer, eps, x, mean, var.data(), scale.data(), y);
     const Numbers kept{compute_type(data.dtype), invstd};
-    for (std::ptrdiff_t i = 0; i < each; ++i) kept.write(i, scale[static_cast<std::size_t>(i)]);
+    for (std::ptrdiff_t i = 0; i < each; ++i) {
+      const auto k = static_cast<std::size_t>(i);
+      kept.write(i, scale[k]);
+      spread[i] = layer.estimate ? std::sqrt(var[k]) * scale[k] : 1.0;
+    }
     if (layer.estimate && running.factor != 0 && running && each > 0) {  // there may be no sample
       const auto count =
           static_cast<double>(data.size() / (layer.groups == 0 ? data.channels : data.samples * layer.groups));
@@ -189,7 +198,7 @@ PyObject* norm_forward_at(PyObject*, PyObject* args) {
     }
   };
   if (!without_gil(data.size(), work)) return nullptr;
-  if (all_invertible(arguments, smallest, largest, limit)) Py_RETURN_NONE;
+  if (all_invertible(arguments, smallest, largest, limit, spread, layer.rows(data))) Py_RETURN_NONE;
   return table.release();
 }
 

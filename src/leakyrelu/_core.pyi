@@ -63,7 +63,8 @@ _Numbers = tuple[int, int] | None
 _Layer = tuple[int, bool, float, _Numbers, _Numbers]
 
 # bounds: the smallest and largest |weight| and the largest |bias / weight| of a channel that can be recovered from its
-# output. Returns the means where a channel cannot, and else None.
+# output, the latter in units of the root mean square (spread) of its normalized input, 1 for given statistics. Returns
+# the tables of the means and of the spreads where a channel cannot, and else None.
 # running: mean, variance, and the weight with which a batch enters them.
 def norm_forward_at(
     layout: _TensorLayout,

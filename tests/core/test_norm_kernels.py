@@ -70,7 +70,8 @@ class Layer:
         y = np.full_like(memory, -1)
         tables = None if running is None else (*(numbers(table) for table in running), factor)
         at = memory.ctypes.data, y.ctypes.data, self.invstd.ctypes.data
-        return y, _core.norm_forward_at(self.layout, self.description, self.eps, bounds, tables, *at)
+        found = _core.norm_forward_at(self.layout, self.description, self.eps, bounds, tables, *at)
+        return y, None if found is None else found[0]
 
     def backward(self, grad, y, *, kept=None, wants_input=True):
         """The gradients of x (as memory), weight and bias, and those of x in the kept channels."""

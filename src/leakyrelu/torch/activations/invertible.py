@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 
 LIMITS = {torch.float64: 16.0, torch.float32: 16.0, torch.bfloat16: 2.0, torch.float16: 2.0}
-"""Largest |b / w| with which a channel is inverted."""
+"""Largest |b / w| with which a channel is inverted, in units of the root mean square of its normalized input."""
 
 
-def poorly_inverted(weight: Tensor | None, bias: Tensor | None, slope: float, dtype: torch.dtype) -> Tensor | None:
+def poorly_inverted(
+    weight: Tensor | None, bias: Tensor | None, slope: float, dtype: torch.dtype, spread: Tensor | None = None
+) -> Tensor | None:
     """Return the indices of the channels whose input cannot be recovered from their output, or None if there are none.
 
+    `spread` is a table of the root mean square of the normalized input, one row or one for each sample; None means 1.
     The host waits for the device here, since their number is the size of a tensor.
     """
     if weight is None:
@@ -26,7 +29,8 @@ def poorly_inverted(weight: Tensor | None, bias: Tensor | None, slope: float, dt
     size = abs(numbers(weight))
     good = (size >= smallest) & (size <= largest)
     if bias is not None:
-        good &= abs(numbers(bias)) <= limit * size
+        least = 1.0 if spread is None else numbers(spread.amin(0))
+        good &= abs(numbers(bias)) <= limit * size * least
     return None if good.all() else torch.as_tensor(~good).nonzero().flatten()
 
 

@@ -7,9 +7,10 @@ output, which the next layer keeps anyway (In-Place Activated BatchNorm: Rota Bu
 the input nothing is kept but 1 / sqrt(var + eps), one number for each statistic.
 
 Rounding. y is rounded once, so the recovered xhat is off by at most about 2 eps (|xhat| + |b / w|), with eps the
-spacing of the dtype at 1. A channel is inverted only where |b| <= limit |w|, which bounds the second term, and where
-neither w nor slope * w is so small, or so large, that numbers near 1 would leave the normal range of the dtype. The
-other channels, w = 0 among them, keep their own xhat.
+spacing of the dtype at 1. A channel is inverted only where |b| <= limit |w| rms(xhat), which bounds the second term,
+and where neither w nor slope * w is so small, or so large, that numbers near 1 would leave the normal range of the
+dtype. The other channels keep their own xhat: those with w = 0, and, unless b = 0, those whose variance is small beside
+eps, all-zero inputs among them. (Of given statistics rms(xhat) is taken for 1.)
 """
 
 from __future__ import annotations
@@ -58,12 +59,13 @@ class _NormLeakyReLU(torch.autograd.Function):
         x = _laid_out(x, normalization)
         tables = () if running is None else (running.mean, running.var)
         mean: Tensor | None
+        spread: Tensor | None
         if _is_native(x, normalization) and native.takes(weight, bias, *tables):
-            y, invstd, mean = native.forward(x, weight, bias, normalization, running)
+            y, invstd, mean, spread = native.forward(x, weight, bias, normalization, running)
             ctx.count = normalization.count(x.shape)
         else:
-            y, invstd, mean, ctx.count = plain.forward(x, weight, bias, normalization, running)
-        channels = None if mean is None else poorly_inverted(weight, bias, normalization.slope, x.dtype)
+            y, invstd, mean, spread, ctx.count = plain.forward(x, weight, bias, normalization, running)
+        channels = None if mean is None else poorly_inverted(weight, bias, normalization.slope, x.dtype, spread)
         xhat = None
         if channels is not None:
             assert mean is not None

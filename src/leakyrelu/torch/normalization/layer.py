@@ -23,8 +23,9 @@ class NormLeakyReLU(FusedNorm):
     and gradients within rounding, and derivatives of any order. The pair keeps the input of the normalization and that
     of the activation (one of them if the activation is in place, and the output); this layer keeps y alone, which
     the next layer keeps as well, and one number for each mean. The input of a channel with |bias| > 16 |weight|
-    (2 |weight| in 16 bits), or with a weight of zero or nearly, cannot be recovered from its output: such channels keep
-    their own normalized input.
+    (2 |weight| in 16 bits), with a weight of zero or nearly, or with a bias and a variance that is small beside eps,
+    cannot be recovered from its output: such channels keep their own normalized input. In 16 bits, fewer than 8
+    elements a statistic run the pair.
 
     Parameters, buffers and keys of the `state_dict` are those of `norm`, and they are shared with it, as are settings
     such as `eps` and `momentum`: what the optimizer holds stays valid, and `norm` can be put back at any time. A batch

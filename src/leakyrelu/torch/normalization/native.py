@@ -29,8 +29,8 @@ def takes(*tables: Tensor | None) -> bool:
 
 def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, normalization: Normalization, running: Running | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return y, the table 1 / sqrt(var + eps), and, where not all channels can be inverted, that of the means.
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return y and the table 1 / sqrt(var + eps); where not all channels can be inverted, those of means and spreads.
 
     Updates the running statistics.
     """
@@ -38,7 +38,7 @@ def forward(
     y = empty_like(x)
     by_sample = normalization.shared != "batch" and normalization.estimate
     invstd = x.new_empty((x.shape[0] if by_sample else 1, x.shape[1]), dtype=compute_dtype(x.dtype))
-    means = _core.norm_forward_at(
+    tables = _core.norm_forward_at(
         _layout(x, normalization.shared == "batch"),
         _layer(normalization, weight, bias, x),
         normalization.eps,
@@ -48,7 +48,8 @@ def forward(
         y.data_ptr(),
         invstd.data_ptr(),
     )
-    return y, invstd, None if means is None else torch.from_numpy(means)
+    means, spread = (None, None) if tables is None else torch.from_numpy(tables)
+    return y, invstd, means, spread
 
 
 def backward(

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, normalization: Normalization, running: Running | None
-) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return y, the tables 1 / sqrt(var + eps) and mean, and the number of elements of a statistic.
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, int]:
+    """Return y, the tables 1 / sqrt(var + eps), mean and spread, and the number of elements of a statistic.
+
+    The spread is the root mean square of the normalized input, None where the statistics are given.
 
     Updates the running statistics.
     """
@@ -41,7 +43,7 @@ def forward(
     y = F.leaky_relu(v, normalization.slope).to(x.dtype)
     if normalization.estimate and running is not None:
         running.update(mean, var, count)
-    return y, invstd, mean, count
+    return y, invstd, mean, var.sqrt() * invstd if normalization.estimate else None, count
 
 
 def normalized(x: Tensor, mean: Tensor, invstd: Tensor, channels: Tensor) -> Tensor:

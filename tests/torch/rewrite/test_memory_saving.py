@@ -63,11 +63,14 @@ def test_restore_puts_the_very_same_modules_back():
     before = dict(model.named_modules(remove_duplicate=False))
     save_memory(model)
     after = dict(model.named_modules(remove_duplicate=False))
+    # A dictionary does not say how its modules are called: their normalizations wait for what takes their outputs.
     assert [name for name in before if before[name] is not after[name]] == [
-        name for name, module in before.items() if isinstance(module, nn.LeakyReLU | nn.InstanceNorm2d | nn.BatchNorm2d)
+        name
+        for name, module in before.items()
+        if isinstance(module, nn.InstanceNorm2d | nn.BatchNorm2d) or name == "lone.1"
     ]
     model.eval()
-    assert restore(model) == 9
+    assert restore(model) == 5
     again = dict(model.named_modules(remove_duplicate=False))
     assert all(again[name] is module for name, module in before.items())
     assert not any(module.training for module in model.modules())

@@ -82,6 +82,10 @@ class FusedNorm(SharedState):
         self.share_state(norm)
         self.training = norm.training
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        vars(self).setdefault("_kind", kind_of(self._norm))  # layers that version 0.1 saved have none
+
     @property
     def norm(self) -> nn.Module:
         """The normalization layer, which shares its parameters and buffers with this one.

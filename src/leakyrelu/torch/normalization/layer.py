@@ -70,6 +70,8 @@ class NormLeakyReLU(FusedNorm):
     True
     """
 
+    _activates = False
+
     def __init__(self, norm: nn.Module, negative_slope: float = 0.01) -> None:
         super().__init__(norm)
         self.negative_slope = positive_number(

@@ -65,6 +65,7 @@ class Keepers:
         self._keepers: dict[torch.UntypedStorage, set[nn.Module | None]] = defaultdict(set)
         self._outputs: dict[nn.Module, list[torch.UntypedStorage]] = defaultdict(list)
         self._inputs: dict[nn.Module, list[torch.UntypedStorage]] = defaultdict(list)
+        self._joined: set[nn.Module] = set()
         self._running: list[nn.Module] = []
         watched = list(watched)
         handles = [module.register_forward_pre_hook(self._enter) for module in watched]
@@ -79,7 +80,9 @@ class Keepers:
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         self._running.append(module)
-        if not isinstance(args[0], PendingOutput):  # else it is computed with a normalization
+        if isinstance(args[0], PendingOutput):
+            self._joined.add(module)
+        else:
             self._inputs[module].append(args[0].untyped_storage())
 
     def _leave(self, module: nn.Module, args: Any, output: Tensor) -> None:
@@ -90,6 +93,10 @@ class Keepers:
         if tensor.layout is torch.strided:
             self._keepers[tensor.untyped_storage()].add(self._running[-1] if self._running else None)
         return tensor
+
+    def is_joined(self, module: nn.Module) -> bool:
+        """Whether an activation is computed with the normalization in front of it wherever it is called."""
+        return module in self._joined and not self._inputs[module]
 
     def gains(self, module: nn.Module) -> bool:
         """Whether the network keeps less with the activation exchanged: one bit an element, or its output, instead."""

@@ -103,6 +103,11 @@ class Places:
             step.append(exchange(self.names[norm], norm, NormLeakyReLU(norm, float(activation.negative_slope))))
         return steps
 
+    def is_behind(self, activation: nn.Module, steps: dict[nn.Module, list[Exchange]]) -> bool:
+        """Whether an activation comes behind normalizations that wait for it, and behind nothing else."""
+        before = self.neighbors.before.get(activation, [])
+        return bool(before) and all(each in steps and isinstance(steps[each][0].new, DeferredNorm) for each in before)
+
     def behind(self, norm: nn.Module) -> str:
         """Name what a normalization is joined with."""
         if norm in self.seen_behind:

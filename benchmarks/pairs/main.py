@@ -42,6 +42,7 @@ def measure(network: Network, size: int, rounds: int = 0) -> dict[str, Any]:
     joined, reasons = {name for name, _ in saving.joined}, dict(saving.left)
     left = Counter(reasons.get(name, "not reported") for name in sorted(pairs - joined))
     row = {
+        "batch": size,
         "normalizations": len(called),
         "joinable": len(pairs),
         "joined": len(pairs & joined),
@@ -59,6 +60,7 @@ def measure(network: Network, size: int, rounds: int = 0) -> dict[str, Any]:
     return row
 
 
+_BATCH = 2
 _NAMES = 5  # of what was not joined, which a row keeps
 
 
@@ -105,7 +107,8 @@ def render(results: dict[str, Any]) -> str:
         "and nowhere else, as an oracle reads it off the operators. Bytes are what autograd keeps in float32, each "
         "storage once, without input and parameters: after `save_memory(model, example)`, of what it was before. The "
         "difference is the largest of any output, gradient (of inputs, of parameters) or running statistic in "
-        "float64, relative to the largest value of its kind, in training and in evaluation.",
+        "float64, relative to the largest value of its kind, in training and in evaluation. The batch has "
+        f"{_BATCH} samples unless the network's name says otherwise.",
         "",
         "| library | networks | joinable | joined | | bytes, median | bytes, most | difference | not joined, and why |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|",
@@ -131,11 +134,16 @@ def render(results: dict[str, Any]) -> str:
     for name, row in networks.items():
         step = f" {row['ratio'].median:.2f} |" if "ratio" in row else " |"
         lines.append(
-            f"| {name} | {row['normalizations']} | {row['joinable']} | {row['joined']} "
+            f"| {name}{_size(row)} | {row['normalizations']} | {row['joinable']} | {row['joined']} "
             f"| {row['bytes_before'] / 2**20:.1f} | {_share(row):.3f} |{step if is_timed else ''} "
             f"{_difference(row):.0e} | {_reasons([row])} |"
         )
     return "\n".join([*lines, *failures(results), ""])
+
+
+def _size(row: dict[str, Any]) -> str:
+    size = row.get("batch", _BATCH)
+    return "" if size == _BATCH else f", batch of {size}"
 
 
 def _percentage(part: int, whole: int) -> str:
@@ -161,7 +169,7 @@ def figures(results: dict[str, Any]) -> dict[str, str]:
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks pairs", description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--batch", type=int, default=2, help="size of the batch (default: 2)")
+    parser.add_argument("--batch", type=int, default=_BATCH, help="size of the batch (default: %(default)s)")
     parser.add_argument("--time", type=int, default=0, metavar="ROUNDS", help="time so many training steps, too")
     options = parser.parse_args(arguments)
     path = folder(options) / "pairs.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from functools import partial
 from typing import Any
 
@@ -62,7 +64,7 @@ def _torchvision(name: str) -> nn.Module:
     if plain.startswith(("deeplab", "fcn", "lraspp", "retinanet", "fcos", "ssdlite")):
         options["weights_backbone"] = None
     if plain in ("googlenet", "inception_v3"):
-        options["init_weights"] = False
+        options |= {"init_weights": False, "aux_logits": False}  # heads of training, for images of 224 and more
     model: nn.Module = load("torchvision.models", "get_model")(plain, **options)
     return with_relu(model) if plain != name else model
 
@@ -100,6 +102,12 @@ def _efficientnet() -> nn.Module:
     return with_relu(model)
 
 
+def _facexlib(module: str, name: str, **options: Any) -> nn.Module:
+    sys.modules.setdefault("cv2", types.ModuleType("cv2"))  # imported by the package, not used by its networks
+    model: nn.Module = load(f"facexlib.parsing.{module}", name)(**options)
+    return model
+
+
 def _kornia(name: str, **options: Any) -> nn.Module:
     model: nn.Module = load("kornia.feature", name)(**{"pretrained": False, **options})
     return model
@@ -133,6 +141,11 @@ NETWORKS: dict[str, Network] = {
     "efficientnet-pytorch/efficientnet-b0 with ReLU": Network(_efficientnet, noise(3, 64, 64)),
     "geffnet/mobilenetv2_100": Network(lambda: load("geffnet", "create_model")("mobilenetv2_100"), noise(3, 64, 64)),
     "geffnet/efficientnet_es": Network(lambda: load("geffnet", "create_model")("efficientnet_es"), noise(3, 64, 64)),
+    "facexlib/BiSeNet": Network(partial(_facexlib, "bisenet", "BiSeNet", num_class=19), noise(3, 64, 64)),
+    "facexlib/ParseNet": Network(
+        partial(_facexlib, "parsenet", "ParseNet", in_size=64, out_size=64, base_ch=32, res_depth=4),
+        noise(3, 64, 64),
+    ),
     **{f"kornia/{name}": Network(partial(_kornia, name), noise(1, 32, 32)) for name in ("HardNet", "SOSNet", "TFeat")},
     "kornia/HardNet8": Network(partial(_kornia, "HardNet8"), noise(1, 32, 32)),
     "kornia/OriNet": Network(partial(_kornia, "OriNet"), noise(1, 32, 32)),

@@ -99,7 +99,7 @@ def row(joined, after, left, **more):
             "difference": {"outputs": 1e-14}, **more}
 
 results = {"machine": {"packages": {"torch": "2.13"}}, "runs": [{"commit": "abc", "command": "c"}],
-           "networks": {"timm/b": row(5, 2**20, {"why | not": 2, "it": 1}), "timm/a": row(8, 2**19, {}),
+           "networks": {"timm/b": row(5, 2**20, {"why | not": 2, "it": 1}), "timm/a": row(8, 2**19, {}, batch=8),
                         "monai/c": row(8, 2**18, {}, ratio=Timing(0.9))},
            "failed": {"timm/d": "TypeError: no"}}
 print(json.dumps([render(results), figures(results)]))
@@ -148,7 +148,7 @@ def test_the_table_adds_up_libraries_and_names_what_was_not_joined():
     assert r"| timm | 2 | 16 | 13 | 81.2% | 0.750 | 1.000 | 1e-14 | 2: why \| not; 1: it |" in lines
     assert "| all | 3 | 24 | 21 | 87.5% | 0.500 | 1.000 | 1e-14 | 3 |" in lines
     assert "| monai/c | 9 | 8 | 8 | 1.0 | 0.250 | 0.90 | 1e-14 |  |" in lines
-    assert "| timm/a | 9 | 8 | 8 | 1.0 | 0.500 | | 1e-14 |  |" in lines
+    assert "| timm/a, batch of 8 | 9 | 8 | 8 | 1.0 | 0.500 | | 1e-14 |  |" in lines
     assert "- timm/d: TypeError: no" in lines
     assert figures == {
         "pairs, networks": "3",

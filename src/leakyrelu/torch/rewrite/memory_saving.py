@@ -21,13 +21,13 @@ from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.rewrite.lone_activations import KINDS, Keepers, is_free, obstacle, replacement
 from leakyrelu.torch.rewrite.module_exchange import Absorbed, Exchange, exchange, names_of, replace
 from leakyrelu.torch.rewrite.observation import observed
-from leakyrelu.torch.rewrite.outcome import difference, outcome_of, preserved_buffers, spread_of
+from leakyrelu.torch.rewrite.outcome import Reference, preserved_buffers
 from leakyrelu.torch.rewrite.places import Places
 from leakyrelu.torch.rewrite.relu_replacement import Replacement
 from leakyrelu.torch.rewrite.relu_replacement import replace_relu as replace_relus
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["Saving", "save_memory"]
 
@@ -123,10 +123,10 @@ def save_memory(model: nn.Module, example: Any = None, *, replace_relu: float | 
         An input (a tensor, a tuple or list of arguments, or a dict of keyword arguments) of the usual size. The model
         runs on it forward and backward in the mode it is in, before and after; buffers, gradients and the generators
         of random numbers are left as they were. If an output or a gradient of a parameter differs (by more than
-        sqrt(eps) of the output, or of all gradients), or an error is raised, the changes are taken back and tried one
-        by one, and those that make the difference are left and named. What autograd keeps is measured before and
-        after, and changes that bring nothing are taken back. Without an example a Leaky ReLU in place stays, since the
-        layer behind it may keep its output anyway.
+        sqrt(eps) of the output, or of all gradients), or an error is raised, at the parameters as they are and at two
+        random roundings of them, the changes are taken back and tried one by one, and those that make the difference
+        are left and named. What autograd keeps is measured before and after, and changes that bring nothing are taken
+        back. Without an example a Leaky ReLU in place stays, since the layer behind it may keep its output anyway.
     replace_relu
         A slope: `replace_relu` makes every ReLU a Leaky ReLU of it first, which is another function.
 
@@ -163,8 +163,7 @@ def save_memory(model: nn.Module, example: Any = None, *, replace_relu: float | 
     """
     require_module(model)
     replaced = None if replace_relu is None else replace_relus(model, replace_relu)
-    before = {} if example is None else outcome_of(model, example)
-    spread = {} if example is None else spread_of(model, example, before)
+    reference = None if example is None else Reference(model, example)
     bytes_before = None if example is None else _kept(model, example)
     names = names_of(model)
     places = Places(model, names, example is not None)
@@ -180,8 +179,8 @@ def save_memory(model: nn.Module, example: Any = None, *, replace_relu: float | 
             del left[norm]
     left |= _swap(model, example, names, places, steps)
 
-    if example is not None and difference(before, spread, model, example) is not None:
-        left |= _apply_one_by_one(model, steps, example, before, spread)
+    if reference is not None and reference.difference() is not None:
+        left |= _apply_one_by_one(model, steps, reference)
     bytes_after = None if example is None else _kept(model, example)
     if bytes_before is not None and bytes_after is not None and bytes_after > bytes_before:
         left |= _take_back(model, steps, example, bytes_after)
@@ -234,11 +233,7 @@ def _swap(
 
 
 def _apply_one_by_one(
-    model: nn.Module,
-    steps: dict[nn.Module, list[Exchange]],
-    example: Any,
-    before: dict[str, Tensor],
-    spread: dict[str, float],
+    model: nn.Module, steps: dict[nn.Module, list[Exchange]], reference: Reference
 ) -> dict[nn.Module, str]:
     """Undo all steps, and apply again those that do not change the outcome on the example; return the others."""
     left: dict[nn.Module, str] = {}
@@ -246,7 +241,7 @@ def _apply_one_by_one(
         replace(model, step, undo=True)
     for key, step in list(steps.items()):
         replace(model, step)
-        if (reason := difference(before, spread, model, example)) is not None:
+        if (reason := reference.difference()) is not None:
             replace(model, step, undo=True)
             left |= {each.old: reason for each in step if not isinstance(each.new, Absorbed)}
             del steps[key]

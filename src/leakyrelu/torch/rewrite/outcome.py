@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _ROUNDINGS = 30
 """How many times what one rounding of each parameter makes is the rounding of a pair taken for."""
 
+_POINTS = 2
+"""Roundings of the parameters at which a model is compared too, where it differs at the parameters as they are."""
+
 
 @contextlib.contextmanager
 def preserved_buffers(model: nn.Module) -> Iterator[None]:
@@ -52,44 +55,84 @@ def outcome_of(model: nn.Module, example: Any) -> dict[str, Tensor]:
     return {name: result.detach().cpu() for name, result in results.items()}
 
 
-def spread_of(model: nn.Module, example: Any, outcome: dict[str, Tensor]) -> dict[str, float]:
-    """Return by how much the outcome changes where each parameter is rounded otherwise, in its last digit."""
-    kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+class Reference:
+    """What a model makes of an example, at its parameters and at random roundings of them in the last digit.
+
+    An activation within rounding of zero may come out on its other side, and with it goes its share of the gradient: in
+    the stem of a network, with a million elements, a thousandth of its norm. So a difference at one point proves
+    nothing; what computes something else differs at each of them.
+    """
+
+    def __init__(self, model: nn.Module, example: Any) -> None:
+        self.model = model
+        self.example = example
+        self._outcomes: list[dict[str, Tensor]] = []
+        for point in range(1 + _POINTS):
+            with _rounded(model, point):
+                self._outcomes.append(outcome_of(model, example))
+        exact, *others = self._outcomes
+        self._spread = {name: max(_spread(old, other.get(name)) for other in others) for name, old in exact.items()}
+
+    def difference(self) -> str | None:
+        """Return what differs from the outcome before, at each point, by more than rounding makes of it, or None."""
+        reason = None
+        for point, before in enumerate(self._outcomes):
+            with _rounded(self.model, point):
+                found = self._difference(before)
+            if found is None:
+                return None
+            reason = reason or found
+        return reason
+
+    def _difference(self, before: dict[str, Tensor]) -> str | None:
+        try:
+            after = outcome_of(self.model, self.example)
+        except RuntimeError as error:
+            return f"with it the example raises: {first_line(error, 120)}"
+        # All gradients together: one that should be 0, such as that of a bias before a normalization, is rounding.
+        gradients = torch.stack(
+            [torch.zeros(()).double(), *(_size(t) for name, t in before.items() if name.startswith("the gradient"))]
+        )
+        for name, old in before.items():
+            new = after.get(name)
+            if self._spread[name] == float("inf"):
+                continue
+            if new is None or new.shape != old.shape:
+                return f"with it {name} is missing"
+            # Where the example makes NaN or infinity, there is nothing to compare.
+            apart = torch.where(old.isfinite(), new.double() - old.double(), 0.0).norm()
+            size = gradients.norm() if name.startswith("the gradient") else _size(old)
+            eps = torch.finfo(old.dtype).eps
+            if not apart <= eps**0.5 * size + eps + _ROUNDINGS * self._spread[name]:
+                return f"with it {name} of the example differs"
+        return None
+
+
+@contextlib.contextmanager
+def _rounded(model: nn.Module, point: int) -> Iterator[None]:
+    """Round each parameter up or down in its last digit, at random; at point 0 leave all as they are."""
+    named = sorted(model.named_parameters()) if point else []
+    kept = [each.detach().clone() for _, each in named]
+    generator = torch.Generator().manual_seed(point)
     try:
-        with preserved_buffers(model), torch.no_grad():
-            for parameter, values in kept:
-                if parameter.is_floating_point():
-                    eps = torch.finfo(parameter.dtype).eps
-                    parameter.copy_(torch.where(torch.rand_like(values) < 0.5, values * (1 - eps), values * (1 + eps)))
-        changed = outcome_of(model, example)
+        with torch.no_grad():
+            for _, each in named:
+                if each.is_floating_point():
+                    eps = torch.finfo(each.dtype).eps
+                    is_down = torch.rand(each.shape, generator=generator).to(each.device) < 0.5
+                    each.copy_(torch.where(is_down, each * (1 - eps), each * (1 + eps)))
+        yield
     finally:
         with torch.no_grad():
-            for parameter, values in kept:
-                parameter.copy_(values)
-    return {name: float(_size(changed[name].double() - old.double())) for name, old in outcome.items()}
+            for (_, each), values in zip(named, kept, strict=True):
+                each.copy_(values)
 
 
-def difference(before: dict[str, Tensor], spread: dict[str, float], model: nn.Module, example: Any) -> str | None:
-    """Return what differs from the outcome before by more than rounding makes of it, or None."""
-    try:
-        after = outcome_of(model, example)
-    except RuntimeError as error:
-        return f"with it the example raises: {first_line(error, 120)}"
-    # All gradients together: one that should be 0, such as that of a bias before a normalization, is rounding.
-    gradients = torch.stack(
-        [torch.zeros(()).double(), *(_size(t) for name, t in before.items() if name.startswith("the gradient"))]
-    )
-    for name, old in before.items():
-        new = after.get(name)
-        if new is None or new.shape != old.shape:
-            return f"with it {name} is missing"
-        # Where the example makes NaN or infinity, there is nothing to compare.
-        apart = torch.where(old.isfinite(), new.double() - old.double(), 0.0).norm()
-        size = gradients.norm() if name.startswith("the gradient") else _size(old)
-        eps = torch.finfo(old.dtype).eps
-        if not apart <= eps**0.5 * size + eps + _ROUNDINGS * spread[name]:
-            return f"with it {name} of the example differs"
-    return None
+def _spread(old: Tensor, other: Tensor | None) -> float:
+    # A rounding may change how many boxes a detector finds: then there is nothing to compare.
+    if other is None or other.shape != old.shape:
+        return float("inf")
+    return float(_size(other.double() - old.double()))
 
 
 def _size(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ demo: .venv/installed-study ## train the study on real digits, print its table, 
 	@mkdir -p demo
 	.venv/bin/leakyrelu study --html demo/study.html --json demo/study.json
 
-test: lint ## lint, then every test, in two processes side by side (workers=N: another number)
+test: lint .venv-zoo/installed ## lint, then every test, in two processes side by side (workers=N: another number)
 	OMP_WAIT_POLICY=passive $(python) -m pytest -n $(workers) --dist loadfile --no-loadscope-reorder
 
 versions: .venv/installed-dev ## the PyTorch tests under each version that _compat.py names as tested (gigabytes a version)
@@ -65,8 +65,7 @@ bench-torch: .venv/installed-bench ## measure training, ours beside what PyTorch
 	$(python) -m pip install --quiet --no-deps dynamic-network-architectures timm # their dependencies replace torch
 	$(python) -m benchmarks training
 
-zoo-env: .venv/installed-bench ## .venv-zoo: libraries of networks that others wrote, for the three targets below
-	tools/setup-zoo
+zoo-env: .venv/installed-bench .venv-zoo/installed ## .venv-zoo: libraries of networks that others wrote, for what is below
 
 bench-watch: zoo-env ## what a census costs beside the network that it watches, and on networks that others wrote
 	$(python) -m benchmarks census
@@ -88,7 +87,11 @@ wheels: ## wheels for every Python, by cibuildwheel (needs a container engine)
 	pipx run cibuildwheel --output-dir dist
 
 clean: ## remove what the targets made
-	rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-zoo build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv-zoo/installed: .venv/installed-dev benchmarks/zoo/requirements.txt tools/setup-zoo
+	tools/setup-zoo
+	@touch $@
 
 .venv/installed-%: $(sources)
 	@tools/setup $*

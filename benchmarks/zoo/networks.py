@@ -23,8 +23,13 @@ def library(name: str) -> str:
 
 
 def chosen(words: list[str]) -> dict[str, Network]:
-    """Return the networks whose name contains one of the words; all of them without any word."""
-    found = {name: network for name, network in NETWORKS.items() if not words or any(word in name for word in words)}
+    """Return the networks of these names, and those whose name contains a word that is none; without words all."""
+    parts = [word for word in words if word not in NETWORKS]
+    found = {
+        name: network
+        for name, network in NETWORKS.items()
+        if not words or name in words or any(part in name for part in parts)
+    }
     if not found:
         raise SystemExit(f"no network is named like {', '.join(words)}; libraries: {sorted({*map(library, NETWORKS)})}")
     return found

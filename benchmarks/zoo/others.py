@@ -59,10 +59,15 @@ _MONAI: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 }
 
 _STAGES = {"n_stages": 4, "features_per_stage": [8, 16, 32, 64], "kernel_sizes": 3, "strides": [1, 2, 2, 2]}
+# What nnU-Net plans: as many convolutions in each stage of the decoder as in the encoder.
+_PLANNED = {"n_conv_per_stage_decoder": 2, "n_stages": 5, "features_per_stage": [32, 64, 128, 256, 320]}
+_PLANNED["strides"] = [1, 2, 2, 2, 2]
 _UNETS: dict[str, tuple[str, type[nn.Module], str, type[nn.Module], dict[str, Any]]] = {
     "PlainConvUNet 3-D, Leaky ReLU": ("PlainConvUNet", nn.Conv3d, "InstanceNorm3d", nn.LeakyReLU, {}),
     "PlainConvUNet 2-D, ReLU": ("PlainConvUNet", nn.Conv2d, "InstanceNorm2d", nn.ReLU, {}),
     "PlainConvUNet 2-D, batch norm": ("PlainConvUNet", nn.Conv2d, "BatchNorm2d", nn.LeakyReLU, {}),
+    "PlainConvUNet 3-D, as planned": ("PlainConvUNet", nn.Conv3d, "InstanceNorm3d", nn.LeakyReLU, _PLANNED),
+    "PlainConvUNet 2-D, as planned": ("PlainConvUNet", nn.Conv2d, "InstanceNorm2d", nn.LeakyReLU, _PLANNED),
     "ResidualEncoderUNet 3-D": ("ResidualEncoderUNet", nn.Conv3d, "InstanceNorm3d", nn.LeakyReLU, {}),
     "ResidualEncoderUNet 2-D, ReLU": ("ResidualEncoderUNet", nn.Conv2d, "BatchNorm2d", nn.ReLU, {}),
     "ResidualUNet 3-D": ("ResidualUNet", nn.Conv3d, "InstanceNorm3d", nn.LeakyReLU, {}),
@@ -78,17 +83,14 @@ def _unet(name: str, conv: type[nn.Module], norm: str, act: type[nn.Module], opt
     counts = "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage"
     model: nn.Module = load("dynamic_network_architectures.architectures.unet", name)(
         input_channels=1,
-        **_STAGES,
         conv_op=conv,
-        **{counts: 2},
         num_classes=2,
-        n_conv_per_stage_decoder=1,
         conv_bias=True,
         norm_op=getattr(nn, norm),
         norm_op_kwargs={"eps": 1e-5, "affine": True},
         nonlin=act,
         nonlin_kwargs={"inplace": True},
-        **options,
+        **{**_STAGES, counts: 2, "n_conv_per_stage_decoder": 1, **options},
     )
     return model
 

@@ -96,6 +96,26 @@ def _sum(rows: list[dict[str, Any]], key: str) -> int:
     return sum(int(row[key]) for row in rows)
 
 
+def by_library(networks: dict[str, dict[str, Any]]) -> list[str]:
+    """Lay the rows out as a Markdown table of a line for each library."""
+    lines = [
+        "| library | networks | joinable | joined | | bytes, median | bytes, most | difference | not joined, and why |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, row in sorted(networks.items()):
+        groups.setdefault(library(name), []).append(row)
+    for name, rows in [*groups.items(), ("all", list(networks.values()))]:
+        if rows:
+            wanted, joined, shares = _sum(rows, "joinable"), _sum(rows, "joined"), [*map(_share, rows)]
+            lines.append(
+                f"| {name} | {len(rows)} | {wanted} | {joined} | {_percentage(joined, wanted)} "
+                f"| {statistics.median(shares):.3f} | {max(shares):.3f} | {max(map(_difference, rows)):.0e} "
+                f"| {_reasons(rows) if name != 'all' else wanted - joined} |"
+            )
+    return lines
+
+
 def render(results: dict[str, Any]) -> str:
     """Lay the rows out as Markdown tables: each library, then each network."""
     host, networks = results["machine"], dict(sorted(results["networks"].items()))
@@ -110,20 +130,8 @@ def render(results: dict[str, Any]) -> str:
         "float64, relative to the largest value of its kind, in training and in evaluation. The batch has "
         f"{_BATCH} samples unless the network's name says otherwise.",
         "",
-        "| library | networks | joinable | joined | | bytes, median | bytes, most | difference | not joined, and why |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
+        *by_library(networks),
     ]
-    by_library: dict[str, list[dict[str, Any]]] = {}
-    for name, row in networks.items():
-        by_library.setdefault(library(name), []).append(row)
-    for name, rows in [*by_library.items(), ("all", list(networks.values()))]:
-        if rows:
-            wanted, joined, shares = _sum(rows, "joinable"), _sum(rows, "joined"), [*map(_share, rows)]
-            lines.append(
-                f"| {name} | {len(rows)} | {wanted} | {joined} | {_percentage(joined, wanted)} "
-                f"| {statistics.median(shares):.3f} | {max(shares):.3f} | {max(map(_difference, rows)):.0e} "
-                f"| {_reasons(rows) if name != 'all' else wanted - joined} |"
-            )
     is_timed = any("ratio" in row for row in networks.values())
     lines += [
         "",
@@ -147,7 +155,8 @@ def _size(row: dict[str, Any]) -> str:
 
 
 def _percentage(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""
+    # Rounded down: only all of them are 100 %.
+    return f"{1000 * part // whole / 10:.1f}%" if whole else ""
 
 
 def figures(results: dict[str, Any]) -> dict[str, str]:
@@ -156,6 +165,7 @@ def figures(results: dict[str, Any]) -> dict[str, str]:
     wanted, joined = _sum(rows, "joinable"), _sum(rows, "joined")
     with_pairs = [_share(row) for row in rows if row["joinable"]] or [1.0]
     return {
+        "pairs, by library": "\n".join(by_library(results["networks"])),
         "pairs, networks": str(len(rows)),
         "pairs, libraries": str(len({library(name) for name in results["networks"]})),
         "pairs, joinable": f"{wanted:,}",

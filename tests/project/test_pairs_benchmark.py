@@ -150,6 +150,7 @@ def test_the_table_adds_up_libraries_and_names_what_was_not_joined():
     assert "| monai/c | 9 | 8 | 8 | 1.0 | 0.250 | 0.90 | 1e-14 |  |" in lines
     assert "| timm/a, batch of 8 | 9 | 8 | 8 | 1.0 | 0.500 | | 1e-14 |  |" in lines
     assert "- timm/d: TypeError: no" in lines
+    assert figures.pop("pairs, by library") in text
     assert figures == {
         "pairs, networks": "3",
         "pairs, libraries": "2",

@@ -1,0 +1,46 @@
+"""Similarity of unrelated inputs through a network of any graph, as a function of the slope. NumPy alone."""
+
+from leakyrelu.slope.network.activations import Activation, Function
+from leakyrelu.slope.network.graph import Network, Part
+from leakyrelu.slope.network.layers import (
+    Affine,
+    Concatenation,
+    Constant,
+    Dropout,
+    Identity,
+    Input,
+    Linear,
+    Product,
+    Sum,
+    Unknown,
+)
+from leakyrelu.slope.network.node import Node
+from leakyrelu.slope.network.pooling import Attention, AveragePool, MaxPool
+from leakyrelu.slope.network.state import State
+from leakyrelu.slope.network.statistics import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+
+__all__ = [
+    "Activation",
+    "Affine",
+    "Attention",
+    "AveragePool",
+    "BatchNorm",
+    "Concatenation",
+    "Constant",
+    "Dropout",
+    "Function",
+    "GroupNorm",
+    "Identity",
+    "Input",
+    "LayerNorm",
+    "Linear",
+    "MaxPool",
+    "Network",
+    "Node",
+    "Part",
+    "Product",
+    "RMSNorm",
+    "State",
+    "Sum",
+    "Unknown",
+]

@@ -52,6 +52,19 @@ def preserved_random_state() -> Iterator[None]:
         torch.cuda.set_rng_state_all(gpus)
 
 
+@contextlib.contextmanager
+def preserved_buffers(model: nn.Module) -> Iterator[None]:
+    """Set the buffers of a model, and the generators of random numbers, back to where they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        with preserved_random_state():
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+
+
 def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool], training: bool | None = None) -> fx.Graph:
     """Return the graph of the calls of a model, with PyTorch's own layers and those where `is_leaf` is true as leaves.
 

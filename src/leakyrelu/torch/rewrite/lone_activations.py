@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from leakyrelu.torch._compat import share_parameters
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
 from leakyrelu.torch.graph.neighbors import hooks_obstacle
-from leakyrelu.torch.graph.tracing import call_model
+from leakyrelu.torch.graph.tracing import call_model, preserved_buffers
 from leakyrelu.torch.normalization.deferred import PendingOutput
-from leakyrelu.torch.rewrite.outcome import preserved_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

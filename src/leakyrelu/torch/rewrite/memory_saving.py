@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from leakyrelu._text import counted
 from leakyrelu.torch._checks import require_module
 from leakyrelu.torch.activations.layers import LeakyReLU, PReLU
+from leakyrelu.torch.graph.tracing import preserved_buffers
 from leakyrelu.torch.memory_profile import activation_memory
 from leakyrelu.torch.normalization.deferred import DeferredNorm
 from leakyrelu.torch.normalization.layer import NormLeakyReLU
 from leakyrelu.torch.rewrite.lone_activations import KINDS, Keepers, is_free, obstacle, replacement
 from leakyrelu.torch.rewrite.module_exchange import Absorbed, Exchange, exchange, names_of, replace
 from leakyrelu.torch.rewrite.observation import observed
-from leakyrelu.torch.rewrite.outcome import Reference, preserved_buffers
+from leakyrelu.torch.rewrite.outcome import Reference
 from leakyrelu.torch.rewrite.places import Places
 from leakyrelu.torch.rewrite.relu_replacement import Replacement
 from leakyrelu.torch.rewrite.relu_replacement import replace_relu as replace_relus

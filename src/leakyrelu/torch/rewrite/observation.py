@@ -9,10 +9,9 @@ from torch import nn
 
 from leakyrelu.torch._compat import tree_leaves, version_of
 from leakyrelu.torch.graph.functions import name_of
-from leakyrelu.torch.graph.tracing import call_model
+from leakyrelu.torch.graph.tracing import call_model, preserved_buffers
 from leakyrelu.torch.normalization.deferred import LEAKY_FUNCTIONS, DeferredNorm, PendingOutput
 from leakyrelu.torch.rewrite.module_exchange import exchange, replace
-from leakyrelu.torch.rewrite.outcome import preserved_buffers
 
 if TYPE_CHECKING:
     from leakyrelu.torch.normalization.deferred import Run

@@ -9,7 +9,7 @@ import torch
 
 from leakyrelu._text import first_line
 from leakyrelu.torch._compat import tree_leaves
-from leakyrelu.torch.graph.tracing import call_model, preserved_random_state
+from leakyrelu.torch.graph.tracing import call_model, preserved_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,19 +22,6 @@ _ROUNDINGS = 30
 
 _POINTS = 2
 """Roundings of the parameters at which a model is compared too, where it differs at the parameters as they are."""
-
-
-@contextlib.contextmanager
-def preserved_buffers(model: nn.Module) -> Iterator[None]:
-    """Set the buffers of a model, and the generators of random numbers, back to where they were."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        with preserved_random_state():
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, kept in buffers:
-                buffer.copy_(kept)
 
 
 def outcome_of(model: nn.Module, example: Any) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""The slope of a network, chosen from its own graph."""

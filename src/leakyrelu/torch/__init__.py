@@ -8,10 +8,12 @@ from leakyrelu.torch.normalization import NormLeakyReLU
 from leakyrelu.torch.optim import parameter_groups
 from leakyrelu.torch.revival import Revival, revive
 from leakyrelu.torch.rewrite import Replacement, Saving, replace_relu, restore, save_memory
+from leakyrelu.torch.slope import Initialization, SlopeChoice, choose_slope, initialize
 
 __all__ = [
     "ActivationMemory",
     "CenteredLeakyReLU",
+    "Initialization",
     "LeakyReLU",
     "NoRectifierError",
     "NormLeakyReLU",
@@ -19,8 +21,11 @@ __all__ = [
     "Replacement",
     "Revival",
     "Saving",
+    "SlopeChoice",
     "activation_memory",
+    "choose_slope",
     "diagnose",
+    "initialize",
     "leaky_relu",
     "parameter_groups",
     "prelu",

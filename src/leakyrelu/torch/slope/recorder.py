@@ -14,13 +14,14 @@ from leakyrelu.torch._compat import DisableTorchFunction
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
 from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, RECTIFIERS, Rectifier
 from leakyrelu.torch.graph.call_sites import source_line
-from leakyrelu.torch.graph.calls import Call, Value
 from leakyrelu.torch.graph.layout_rules import rule_name
 from leakyrelu.torch.graph.recording import Recording, names_of
 from leakyrelu.torch.graph.tracing import call_model, preserved_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from leakyrelu.torch.graph.calls import Call, Value
 
 
 class Moments(NamedTuple):
@@ -91,7 +92,7 @@ class _Mode(TorchFunctionMode):
         self.recording.add(func, name, module, args, kwargs, result)
         line = source_line()
         with DisableTorchFunction():
-            results = [each for each in _tensors(result)] if not isinstance(result, Tensor) else [result]
+            results = list(_tensors(result))
         for call, tensor in zip(self.recording.calls[first:], results, strict=False):
             self.recorded.places[id(call)] = ", ".join(part for part in (module, line) if part)
             self.recorded.is_number[id(call)] = tensor.is_floating_point()

@@ -1,4 +1,4 @@
-"""Files that a command reads, found before any work, so that no output replaces one of them."""
+"""What a command reads: its files, found before any work, so that no output replaces one, and random inputs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakyrelu.cli.datasets import image_paths
+from leakyrelu.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import Tensor, nn
 
     Input = tuple[Path, str]  # a file, and what it is in the words of a message
 
@@ -73,3 +76,25 @@ def _external_data(path: Path) -> Iterator[Path]:
                 graphs += attribute.g, *attribute.graphs
         for tensor in tensors:
             yield from (path.parent / entry.value for entry in tensor.external_data if entry.key == "location")
+
+
+def random_input(model: nn.Module, shape: str) -> Tensor:
+    """Return random numbers of the shape in a text, in the dtype and on the device of the model's parameters."""
+    import torch
+
+    sizes = shape_of(shape)
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.randn(sizes, dtype=weight.dtype, device=weight.device)
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """Read a shape such as 16x3x224x224."""
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise CommandError(
+            f"--input {text!r} is no shape; write sizes of at least 1 with x between, such as 16x3x224x224"
+        )
+    return shape

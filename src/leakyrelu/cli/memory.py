@@ -8,6 +8,7 @@ import typer
 
 from leakyrelu._text import counted, printable, shorten, type_and_first_line, wrapped
 from leakyrelu.cli.errors import CommandError
+from leakyrelu.cli.inputs import random_input
 from leakyrelu.cli.models import build_model
 from leakyrelu.cli.printing import warnings_as_lines
 
@@ -30,16 +31,13 @@ def memory_command(
     FACTORY is called without arguments and returns a torch.nn.Module; a module itself is accepted. The input is filled
     with random numbers, in the dtype and on the device of the model's parameters.
     """
-    shape = _shape(input)
     with warnings_as_lines():
         model = build_model(target)
-        import torch
         from torch import nn
 
         from leakyrelu.torch import activation_memory, restore, save_memory
 
-        weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        x = torch.randn(shape, dtype=weight.dtype, device=weight.device)
+        x = random_input(model, input)
         replaced = None
         try:
             columns = {"bytes now": activation_memory(model, x)}
@@ -52,24 +50,12 @@ def memory_command(
                 columns["with Leaky ReLU"] = activation_memory(model, x)
         except (Exception, SystemExit) as error:
             raise CommandError(
-                f"{target} could not be run on an input of shape {shape}: {type_and_first_line(error)}"
+                f"{target} could not be run on an input of shape {tuple(x.shape)}: {type_and_first_line(error)}"
             ) from error
     _print(columns, replaced)
 
 
 _SLOPE = 0.01
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    try:
-        shape = tuple(int(part) for part in text.lower().split("x"))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise CommandError(
-            f"--input {text!r} is no shape; write sizes of at least 1 with x between, such as 16x3x224x224"
-        )
-    return shape
 
 
 def _print(columns: dict[str, ActivationMemory], replaced: Replacement | None) -> None:

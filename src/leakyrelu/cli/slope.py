@@ -1,30 +1,49 @@
-"""``leakyrelu slope``: both formulas at one depth, as a table and as lines of PyTorch to paste."""
+"""``leakyrelu slope``: the slope of a model, or both formulas at one depth with lines of PyTorch to paste."""
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import Annotated
 
 import typer
 
 from leakyrelu import slope as formulas
 from leakyrelu.cli.errors import CommandError
+from leakyrelu.cli.network_slope import print_network_slope
 
 _DASH = "–"
 
 
 def slope_command(
-    depth: Annotated[int, typer.Option(help="Number of activation layers.")] = 50,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODULE:FACTORY]", help="What builds a model, such as package.module:make_model."),
+    ] = None,
+    input: Annotated[  # noqa: A002
+        str | None, typer.Option(help="With a model: shape of one batch of inputs, such as 8x3x224x224.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Without a model: number of activation layers.  [default: 50]")
+    ] = None,
     eta: Annotated[
         float,
         typer.Option(
-            help="For the tailored slope: cosine similarity of unrelated inputs after all layers, above 0 and below 1."
+            help="Largest cosine similarity of unrelated inputs, above 0 and below 1; also of the tailored slope."
         ),
     ] = 0.9,
     zeta: Annotated[
-        float, typer.Option(help="For the centered slope: slope of the similarity map of the network at 1, above 1.")
-    ] = 1.5,
+        float | None,
+        typer.Option(
+            help="For the centered slope: slope of the similarity map of the network at 1, above 1.  [default: 1.5]"
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="With a model: write the answer as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="With a model: write the answer as a page.")] = None,
 ) -> None:
-    """Compute the slopes of two formulas for a network of this depth, and print lines to paste.
+    """Choose the slope of a model from its own graph, or compute those of two formulas for a depth.
+
+    With MODULE:FACTORY and --input the model runs once, and the slope is chosen at which no part of it makes unrelated
+    inputs more alike than eta, at initialization. For example: leakyrelu slope mynet:make_model --input 8x3x224x224
 
     Tailored: unrelated inputs leave a plain network of this depth with a given similarity. Centered: the activation has
     mean 0 and variance 1, and similar inputs move apart by a given factor. Without options it answers for 50 layers.
@@ -33,10 +52,18 @@ def slope_command(
     from rich.console import Console
     from rich.table import Table
 
+    if target is not None:
+        _refuse({"--depth": depth, "--zeta": zeta}, "is for a network of that depth; leave it out with MODULE:FACTORY")
+        if input is None:
+            raise CommandError(f"{target} needs --input, the shape of one batch of inputs, such as 8x3x224x224")
+        _check_eta(eta)
+        print_network_slope(target, input, eta, json, html)
+        return
+    _refuse({"--input": input, "--json": json, "--html": html}, "is for a model; give MODULE:FACTORY, too")
+    depth, zeta = 50 if depth is None else depth, 1.5 if zeta is None else zeta
     if not 1 <= depth < 2**63:
         raise CommandError(f"--depth must be at least 1 and at most 2**63 - 1, got {depth}")
-    if not 0 < eta < 1:
-        raise CommandError(f"--eta must lie above 0 and below 1, got {eta:g}")
+    _check_eta(eta)
     if not 1 < zeta < float("inf"):
         raise CommandError(f"--zeta must be a finite number above 1, got {zeta:g}")
     columns, lines, problems = [], [], []
@@ -71,6 +98,17 @@ def slope_command(
         console.print(problem + "\n", markup=False)
     console.print("from torch import nn\nfrom leakyrelu.torch import CenteredLeakyReLU, LeakyReLU\n", markup=False)
     console.print("\n\n".join(lines), markup=False)
+
+
+def _refuse(options: dict[str, object], why: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise CommandError(f"{name} {why}")
+
+
+def _check_eta(eta: float) -> None:
+    if not 0 < eta < 1:
+        raise CommandError(f"--eta must lie above 0 and below 1, got {eta:g}")
 
 
 def _tailored(depth: int, eta: float) -> tuple[list[str], str]:

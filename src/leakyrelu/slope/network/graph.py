@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from leakyrelu.slope.network.activations import Activation, Function
-from leakyrelu.slope.network.layers import Identity, Input
+from leakyrelu.slope.network.layers import Identity, Input, Product
 from leakyrelu.slope.network.state import State, state_of
 
 if TYPE_CHECKING:
@@ -74,12 +74,25 @@ class Network:
 
     @property
     def ends(self) -> list[int]:
-        """The activations, where a part may end."""
-        return [
+        """The activations where a part may end: those that reach more than gates, or all if none does."""
+        found = [
             number
             for number, node in enumerate(self.nodes)
             if isinstance(node, Activation) or (isinstance(node, Function) and node.is_activation)
         ]
+        carried = self._carried()
+        return [number for number in found if number in carried] or found
+
+    def _carried(self) -> set[int]:
+        """Return the nodes with a path to an output that does not enter a product as a gate."""
+        taken = {each for node in self.nodes for each in node.inputs}
+        carried = {number for number in range(len(self.nodes)) if number not in taken}
+        for number in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[number]
+            if number in carried:
+                gates = node.gates if isinstance(node, Product) else ()
+                carried.update(each for place, each in enumerate(node.inputs) if place not in gates)
+        return carried
 
     def similarities(self, slope: float) -> Floats:
         """Return the similarity of unrelated inputs at each node, as the whole network makes it."""

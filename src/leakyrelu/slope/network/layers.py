@@ -158,7 +158,13 @@ class Concatenation(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Product(Node):
-    """A product of independent tensors, such as a gate: ``q = q1 q2``, ``m = m1 m2``, ``k = k1 k2``."""
+    """A product of independent tensors: ``q = q1 q2``, ``m = m1 m2``, ``k = k1 k2``.
+
+    `gates` are the places of those inputs that only scale the others, such as the sigmoid of squeeze-and-excitation. An
+    activation that reaches nothing but gates is no end of a part: inputs are alike there by design.
+    """
+
+    gates: tuple[int, ...] = ()
 
     def apply(self, states: list[State], slope: float) -> State:
         """Return the state of the product."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leakyrelu.slope.network import (
+    Affine,
     Attention,
     AveragePool,
     Concatenation,
@@ -76,10 +77,22 @@ def _product(to: Translator, call: Call) -> int | None:
     left, right = call.args[0], argument(call, 1, "other")
     is_data = [isinstance(each, Call | Value) and not each.is_weight for each in (left, right)]
     if all(is_data):
-        number = to.add(Product(inputs=(to.node_of(left), to.node_of(right)), name=call.name))
+        inputs = to.node_of(left), to.node_of(right)
+        gates = tuple(place for place, each in enumerate(inputs) if _is_gate(to, each))
+        number = to.add(Product(inputs=inputs, gates=gates if len(gates) == 1 else (), name=call.name))
         return to.assume(number, f"product in {to.place(call)}: a gate or the like, taken for independent")
     data, other = (left, right) if is_data[0] else (right, left)
     return affine(to, to.node_of(data), to.moments(other), Moments(0.0, 0.0))
+
+
+def _is_gate(to: Translator, number: int) -> bool:
+    """Whether a tensor is a sigmoid or softmax, moved or scaled perhaps."""
+    while isinstance(node := to.nodes[number], Identity | Affine | Dropout) and number not in to.scores:
+        (number,) = node.inputs
+    return number in to.scores or (isinstance(node, Function) and node.name in _GATES)
+
+
+_GATES = ("sigmoid", "hardsigmoid")
 
 
 def _quotient(to: Translator, call: Call) -> int | None:
@@ -189,7 +202,7 @@ def _scaled_attention(to: Translator, call: Call) -> int:
 def _gated(to: Translator, call: Call) -> int:
     x = to.first(call)
     gate = to.add(Function(inputs=(x,), name="sigmoid", function=lambda values: 1.0 / (1.0 + _exp(-values))))
-    number = to.add(Product(inputs=(x, gate), name=call.name))
+    number = to.add(Product(inputs=(x, gate), gates=(1,), name=call.name))
     return to.assume(number, f"glu in {to.place(call)}: a gate, taken for independent")
 
 

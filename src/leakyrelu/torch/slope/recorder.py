@@ -33,8 +33,11 @@ class Moments(NamedTuple):
     @classmethod
     def of(cls, values: Tensor) -> Moments:
         """Take the moments of a tensor."""
-        values = values.detach().double()
-        return cls(float(values.mean()), float(values.square().mean())) if values.numel() else cls(0.0, 0.0)
+        if not values.numel():
+            return cls(0.0, 0.0)
+        values = values.detach()
+        mean = float(values.mean(dtype=torch.float64))
+        return cls(mean, float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2 / values.numel())
 
 
 @dataclass

@@ -91,6 +91,8 @@ class Affine(Node):
         Mean and mean square of the shifts, which are independent of the factors.
     across
         Similarity of the shift at two places: 1 where it is one number a channel.
+    is_standard
+        Whether it gives the numbers of an activation the standard scale, so that a layer behind it has the gain 1.
     """
 
     factor: float = 1.0
@@ -98,6 +100,7 @@ class Affine(Node):
     shift: float = 0.0
     shift2: float | None = None
     across: float = 1.0
+    is_standard: bool = False
 
     def apply(self, states: list[State], slope: float) -> State:
         """Return the state behind it."""
@@ -110,7 +113,7 @@ class Affine(Node):
             ratio(factor2 * x.q * k + mixed + shift2 * part, q)
             for k, part in zip(x.similarities, (1.0, self.across, self.across), strict=True)
         )
-        return State(q, self.factor * x.m + self.shift, c, s, t, x.scale)
+        return State(q, self.factor * x.m + self.shift, c, s, t, 1.0 if self.is_standard else x.scale)
 
 
 @dataclass(frozen=True, kw_only=True)

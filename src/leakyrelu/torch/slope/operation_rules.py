@@ -103,7 +103,7 @@ def _quotient(to: Translator, call: Call) -> int | None:
         right = to.moments(right).mean
     if not isinstance(left, Call | Value) or call.name.startswith("r"):
         return None
-    return affine(to, to.node_of(left), to.moments(1.0 / right), Moments(0.0, 0.0))
+    return to.add(Affine(inputs=(to.node_of(left),), factor=1.0 / right, is_standard=id(call) in to.recorded.standard))
 
 
 def _negative(to: Translator, call: Call) -> int:

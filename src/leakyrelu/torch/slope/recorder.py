@@ -56,6 +56,8 @@ class Pass:
         For a batch norm in evaluation: moments of what multiplies each channel, and of what is added to it.
     places
         Module and line of the source of each call, by identity.
+    standard
+        Calls that give the output of an activation the standard scale, by identity.
     is_number
         Whether the result of a call is a real floating-point tensor, by identity.
     """
@@ -65,6 +67,7 @@ class Pass:
     rectifiers: dict[int, tuple[str, Rectifier, bool]] = field(default_factory=dict)
     scales: dict[int, tuple[Moments, Moments]] = field(default_factory=dict)
     places: dict[int, str] = field(default_factory=dict)
+    standard: set[int] = field(default_factory=set)
     is_number: dict[int, bool] = field(default_factory=dict)
 
 
@@ -99,6 +102,8 @@ class _Mode(TorchFunctionMode):
         for call, tensor in zip(self.recording.calls[first:], results, strict=False):
             self.recorded.places[id(call)] = ", ".join(part for part in (module, line) if part)
             self.recorded.is_number[id(call)] = tensor.is_floating_point()
+            if name == "div" and isinstance(self.stack[-1][1], CenteredLeakyReLU):
+                self.recorded.standard.add(id(call))
             if rectifier is not None:
                 self.recorded.rectifiers[id(call)] = rectifier
             if scales is not None:

@@ -7,7 +7,7 @@ workers := 2
 sources := $(shell find core src -type f -not -name '*.pyc' -not -name '*.so') CMakeLists.txt pyproject.toml constraints.txt tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch bench-units bench-zoo bench-peers zoo-env sanitize arm64 exhaustive clean
+.PHONY: help demo test versions lint format picture picture-diagnosis figures dist wheels bench bench-torch bench-watch bench-units bench-zoo bench-slope bench-peers zoo-env sanitize arm64 exhaustive clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -76,6 +76,9 @@ bench-units: zoo-env ## whether units are read along the right axis on networks 
 
 bench-zoo: zoo-env ## which pairs of normalization and Leaky ReLU save_memory joins in those networks, and what it changes
 	.venv-zoo/bin/python -m benchmarks pairs
+
+bench-slope: zoo-env ## similarity of unrelated inputs at every activation of networks at initialization
+	.venv-zoo/bin/python -m benchmarks slope
 
 bench-peers: .venv/installed-torch ## planted dead units, found by this package and by others (their versions pinned)
 	tools/peers

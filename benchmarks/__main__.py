@@ -8,6 +8,7 @@ peers     planted dead units, found by this package and by others
 watch     what diagnose costs on networks that others wrote
 units     whether the units of those networks are read along the right axis, beside an oracle; how many are revived
 pairs     what save_memory joins in those networks, beside an oracle, and what it changes
+slope     similarity of unrelated inputs at every activation of networks at initialization, measured and predicted
 compare   two installed versions of leakyrelu, in turn
 figures   write the figures of README, docs and result tables from the committed results
 study     shorten the results of a study for docs/study.json
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "watch": "benchmarks.units.cost",
     "units": "benchmarks.units.main",
     "pairs": "benchmarks.pairs.main",
+    "slope": "benchmarks.slope.main",
     "compare": "benchmarks.compare",
     "figures": "benchmarks.figures",
     "study": "benchmarks.study",

@@ -15,6 +15,7 @@ from benchmarks import census, compare, storage
 from benchmarks.arrays import table as arrays
 from benchmarks.pairs import main as pairs
 from benchmarks.peers import table as peers
+from benchmarks.slope import main as slope
 from benchmarks.training import prelu
 from benchmarks.training import table as training
 from benchmarks.units import cost, revival
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Any] = {
     "units": units,
     "revive": revival,
     "pairs": pairs,
+    "slope": slope,
 }
 SOURCES = {"revive": "units"}
 """Tables of the results of another name."""

@@ -12,7 +12,7 @@ from benchmarks.zoo.networks import chosen
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,12 @@ def folder(options: argparse.Namespace) -> pathlib.Path:
     return chosen_folder or storage.RESULTS / machine.name()
 
 
-def collect(path: pathlib.Path, work: Callable[[str], dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+def collect(
+    path: pathlib.Path,
+    work: Callable[[str], dict[str, Any]],
+    options: argparse.Namespace,
+    choose: Callable[[list[str]], Iterable[str]] = chosen,
+) -> dict[str, Any]:
     """Run a function on each network that was chosen, and return the results, which are saved after each.
 
     A row of an earlier run stays until its network is measured again. Each has the number of its run, which says the
@@ -42,7 +47,7 @@ def collect(path: pathlib.Path, work: Callable[[str], dict[str, Any]], options: 
     runs = [*earlier.get("runs", []), {"commit": host.pop("commit"), "command": host.pop("command")}]
     rows, failed = dict(earlier.get("networks", {})), dict(earlier.get("failed", {}))
     results = {"machine": host, "runs": runs, "networks": rows, "failed": failed}
-    names = [name for name in list(chosen(options.words))[:: options.every] if not (options.missing and name in rows)]
+    names = [name for name in list(choose(options.words))[:: options.every] if not (options.missing and name in rows)]
     start = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with context.Pool(options.jobs, maxtasksperchild=8) as pool:

@@ -6,11 +6,13 @@ smooth activations are replaced by ReLU. Install the libraries with ``make zoo-e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.zoo import images, others, sequences, timm_models
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.zoo.network import Network
 
 NETWORKS: dict[str, Network] = {**timm_models.NETWORKS, **images.NETWORKS, **others.NETWORKS, **sequences.NETWORKS}
@@ -22,14 +24,14 @@ def library(name: str) -> str:
     return name.partition("/")[0]
 
 
-def chosen(words: list[str]) -> dict[str, Network]:
+def chosen(words: list[str], among: Mapping[str, Any] = NETWORKS) -> dict[str, Any]:
     """Return the networks of these names, and those whose name contains a word that is none; without words all."""
-    parts = [word for word in words if word not in NETWORKS]
+    parts = [word for word in words if word not in among]
     found = {
         name: network
-        for name, network in NETWORKS.items()
+        for name, network in among.items()
         if not words or name in words or any(part in name for part in parts)
     }
     if not found:
-        raise SystemExit(f"no network is named like {', '.join(words)}; libraries: {sorted({*map(library, NETWORKS)})}")
+        raise SystemExit(f"no network is named like {', '.join(words)}; libraries: {sorted({*map(library, among)})}")
     return found

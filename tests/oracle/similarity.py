@@ -36,11 +36,10 @@ def last_activation(weights, inputs, slope):
     return x
 
 
-def ratio_of_means(networks, inputs, slope):
-    """E<u, v> / E|u||v| over all pairs and networks, and its jackknife over the networks."""
+def ratio_of_means(outputs):
+    """E<u, v> / E|u||v| over all pairs of rows of each output, and its jackknife over the outputs."""
     products, norms = [], []
-    for weights in networks:
-        rows = last_activation(weights, inputs, slope)
+    for rows in outputs:
         pairs = [(u, v) for k, u in enumerate(rows) for v in rows[:k]]
         products.append(np.mean([u @ v for u, v in pairs]))
         norms.append(np.mean([np.linalg.norm(u) * np.linalg.norm(v) for u, v in pairs]))

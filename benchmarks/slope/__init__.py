@@ -1,0 +1,1 @@
+"""Similarity of unrelated inputs at every activation of networks at initialization: measured, and predicted."""

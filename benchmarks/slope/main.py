@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.slope.measured import measured
 from benchmarks.slope.networks import NETWORKS
+from benchmarks.slope.predicted import predicted
 from benchmarks.units.table import add_arguments, collect, commits, failures, folder
 from benchmarks.zoo.networks import chosen
 
@@ -32,19 +33,17 @@ def study(inits: int, name: str) -> dict[str, Any]:
         row["slopes"][str(slope)] = {
             "measured": [round(each.mean, _DIGITS) for each in found],
             "standard_error": [round(each.standard_error, _DIGITS) for each in found],
+            "predicted": [round(each, _DIGITS) for each in predicted(name, slope)],
         }
-    # Predictions: a list "predicted" beside each "measured", from `leakyrelu.torch.choose_slope`.
     return row
 
 
 _DIGITS = 5
 
 
-def worst(row: dict[str, Any], slope: str) -> tuple[float, str] | None:
+def worst(row: dict[str, Any], slope: str) -> tuple[float, str]:
     """Return the largest difference of a predicted from a measured similarity, and the activation that has it."""
     under = row["slopes"][slope]
-    if "predicted" not in under:
-        return None
     apart = [abs(one - other) for one, other in zip(under["predicted"], under["measured"], strict=True)]
     return max(zip(apart, row["activations"], strict=True))
 
@@ -67,25 +66,28 @@ def render(results: dict[str, Any]) -> str:
         row = results["networks"][name]
         for slope, under in row["slopes"].items():
             last = f"{under['measured'][-1]:.3f} ± {under['standard_error'][-1]:.3f}"
-            found = worst(row, slope)
-            predicted, apart, where = (
-                ("", "", "") if found is None else (f"{under['predicted'][-1]:.3f}", f"{found[0]:.3f}", found[1])
-            )
+            apart, where = worst(row, slope)
             bound = "" if row["bound"] is None else f"{row['bound']:g}"
             lines.append(
-                f"| {name} | {row['inits']} | {len(row['activations'])} | {slope} | {last} | {predicted} | {apart} "
-                f"| {where} | {bound} |"
+                f"| {name} | {row['inits']} | {len(row['activations'])} | {slope} | {last} "
+                f"| {under['predicted'][-1]:.3f} | {apart:.3f} | {where} | {bound} |"
             )
     return "\n".join([*lines, *failures(results), ""])
 
 
 def figures(results: dict[str, Any]) -> dict[str, str]:
     """Name and text of each figure that the docs quote."""
-    return {
-        f"slope, measured, {name}, {slope}": f"{under['measured'][-1]:.3f}"
+    last = {
+        f"slope, {kind}, {name}, {slope}": f"{under[kind][-1]:.3f}"
         for name, row in results["networks"].items()
         for slope, under in row["slopes"].items()
+        for kind in ("measured", "predicted")
     }
+    apart = {
+        f"slope, apart, {name}": f"{max(worst(row, slope)[0] for slope in row['slopes']):.3f}"
+        for name, row in results["networks"].items()
+    }
+    return last | apart
 
 
 def main(arguments: list[str]) -> None:

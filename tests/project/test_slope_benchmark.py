@@ -31,7 +31,7 @@ row = {
     "run": 0, "inits": 16, "bound": 0.02, "activations": ["0", "2", "4"],
     "slopes": {
         "0.01": {"measured": [0.3, 0.5, 0.6], "standard_error": [0.0, 0.0, 0.01], "predicted": [0.31, 0.45, 0.601]},
-        "0.3": {"measured": [0.2, 0.3, 0.4], "standard_error": [0.0, 0.0, 0.002]},
+        "0.3": {"measured": [0.2, 0.3, 0.4], "standard_error": [0.0, 0.0, 0.002], "predicted": [0.2, 0.3, 0.402]},
     },
 }
 results = {
@@ -62,12 +62,15 @@ def test_the_table_holds_what_was_measured_and_the_worst_difference():
     table, figures = json.loads(run("-c", TABLE))
     assert [line for line in table.splitlines() if line.startswith("| U-Net")] == [
         "| U-Net, instance norm | 16 | 3 | 0.01 | 0.600 ± 0.010 | 0.601 | 0.050 | 2 | 0.02 |",
-        "| U-Net, instance norm | 16 | 3 | 0.3 | 0.400 ± 0.002 |  |  |  | 0.02 |",
+        "| U-Net, instance norm | 16 | 3 | 0.3 | 0.400 ± 0.002 | 0.402 | 0.002 | 4 | 0.02 |",
     ]
     assert "- VGG-16: no memory" in table
     assert figures == {
         "slope, measured, U-Net, instance norm, 0.01": "0.600",
+        "slope, predicted, U-Net, instance norm, 0.01": "0.601",
         "slope, measured, U-Net, instance norm, 0.3": "0.400",
+        "slope, predicted, U-Net, instance norm, 0.3": "0.402",
+        "slope, apart, U-Net, instance norm": "0.050",
     }
 
 
@@ -77,4 +80,7 @@ def test_a_run_stores_each_activation(tmp_path):
     (row,) = results["networks"].values()
     assert len(row["activations"]) == 20
     assert {slope: len(under["measured"]) for slope, under in row["slopes"].items()} == {"0.01": 20, "0.3": 20}
+    # A plain network: as the closed form has it.
+    expected = [through_layers(0.3, layers) for layers in range(1, 21)]
+    assert row["slopes"]["0.3"]["predicted"] == pytest.approx(expected, abs=2e-5)
     assert "| CNN, 20 layers of 16 | 2 | 20 | 0.3 |" in (tmp_path / "slope.md").read_text()

@@ -9,16 +9,20 @@ from leakyrelu.cli.errors import CommandError
 from leakyrelu.cli.inputs import random_input
 from leakyrelu.cli.models import build_model
 from leakyrelu.cli.outputs import check_outputs, write_outputs
-from leakyrelu.cli.printing import warnings_as_lines
+from leakyrelu.cli.printing import progress_bar, warnings_as_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from leakyrelu.torch import SlopeChoice
+    from torch import Tensor, nn
+
+    from leakyrelu.torch import SlopeChoice, SlopeMeasurement
 
 
-def print_network_slope(target: str, shape: str, eta: float, json: Path | None, html: Path | None) -> None:
-    """Choose the slope of a network, print the table and the sentence, and write the files asked for."""
+def print_network_slope(
+    target: str, shape: str, eta: float, is_measured: bool, json: Path | None, html: Path | None
+) -> None:
+    """Choose the slope of a network, print the table and the sentence, measure it, and write the files asked for."""
     check_outputs({"--json": json, "--html": html}, {}, target)
     with warnings_as_lines():
         model = build_model(target)
@@ -33,8 +37,27 @@ def print_network_slope(target: str, shape: str, eta: float, json: Path | None, 
                 f"no slope could be chosen for {target} on an input of shape {tuple(x.shape)}: "
                 f"{type_and_first_line(error)}"
             ) from error
+        measured = _measure(target, x, eta) if is_measured else None
     _print(choice)
+    if measured is not None:
+        lines = repr(measured).splitlines()
+        print("\nmeasured, with weights drawn by initialize:", *map(printable, lines), sep="\n")
     write_outputs((json, choice.to_json), (html, lambda path: write_choice(choice, path, f"Slope of {target}")))
+
+
+def _measure(target: str, x: Tensor, eta: float) -> SlopeMeasurement:
+    from leakyrelu.torch import initialize, measure_slope
+
+    def make(slope: float) -> nn.Module:
+        model = build_model(target)
+        initialize(model, slope, x)
+        return model
+
+    with progress_bar(1, "forward passes") as progress:
+        try:
+            return measure_slope(make, x, eta, progress=progress)
+        except (Exception, SystemExit) as error:
+            raise CommandError(f"the slope of {target} could not be measured: {type_and_first_line(error)}") from error
 
 
 def _print(choice: SlopeChoice) -> None:

@@ -12,7 +12,7 @@ from leakyrelu._text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Progress = Callable[[int], object]
+    Progress = Callable[..., object]
 
 
 def print_line(message: str) -> None:
@@ -31,19 +31,22 @@ def warnings_as_lines() -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Progress]:
-    """Show a progress bar with rate and time left on standard error, where that is a terminal."""
+def progress_bar(total: int, what: str = "samples") -> Iterator[Progress]:
+    """Show a progress bar with rate and time left on standard error, where that is a terminal.
+
+    A second argument of what is yielded is another total.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("samples", total=total, rate="")
+        task = bar.add_task(what, total=total, rate="")
 
-        def advance(done: int) -> None:
+        def advance(done: int, total: int = total) -> None:
             speed = bar.tasks[0].speed
-            bar.update(task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
+            bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
 
         yield advance

@@ -37,6 +37,10 @@ def slope_command(
             help="For the centered slope: slope of the similarity map of the network at 1, above 1.  [default: 1.5]"
         ),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="With a model: also initialize it 32 times and measure its slope (minutes)."),
+    ] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="With a model: write the answer as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="With a model: write the answer as a page.")] = None,
 ) -> None:
@@ -57,9 +61,12 @@ def slope_command(
         if input is None:
             raise CommandError(f"{target} needs --input, the shape of one batch of inputs, such as 8x3x224x224")
         _check_eta(eta)
-        print_network_slope(target, input, eta, json, html)
+        print_network_slope(target, input, eta, measure, json, html)
         return
-    _refuse({"--input": input, "--json": json, "--html": html}, "is for a model; give MODULE:FACTORY, too")
+    _refuse(
+        {"--input": input, "--measure": measure or None, "--json": json, "--html": html},
+        "is for a model; give MODULE:FACTORY, too",
+    )
     depth, zeta = 50 if depth is None else depth, 1.5 if zeta is None else zeta
     if not 1 <= depth < 2**63:
         raise CommandError(f"--depth must be at least 1 and at most 2**63 - 1, got {depth}")

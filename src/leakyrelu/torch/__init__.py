@@ -8,7 +8,14 @@ from leakyrelu.torch.normalization import NormLeakyReLU
 from leakyrelu.torch.optim import parameter_groups
 from leakyrelu.torch.revival import Revival, revive
 from leakyrelu.torch.rewrite import Replacement, Saving, replace_relu, restore, save_memory
-from leakyrelu.torch.slope import Initialization, SlopeChoice, choose_slope, initialize
+from leakyrelu.torch.slope import (
+    Initialization,
+    SlopeChoice,
+    SlopeMeasurement,
+    choose_slope,
+    initialize,
+    measure_slope,
+)
 
 __all__ = [
     "ActivationMemory",
@@ -22,11 +29,13 @@ __all__ = [
     "Revival",
     "Saving",
     "SlopeChoice",
+    "SlopeMeasurement",
     "activation_memory",
     "choose_slope",
     "diagnose",
     "initialize",
     "leaky_relu",
+    "measure_slope",
     "parameter_groups",
     "prelu",
     "replace_relu",

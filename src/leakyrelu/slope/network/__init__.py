@@ -16,6 +16,7 @@ from leakyrelu.slope.network.layers import (
 )
 from leakyrelu.slope.network.node import Node
 from leakyrelu.slope.network.pooling import Attention, AveragePool, MaxPool
+from leakyrelu.slope.network.residual import scale_branches
 from leakyrelu.slope.network.state import State
 from leakyrelu.slope.network.statistics import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 
@@ -43,4 +44,5 @@ __all__ = [
     "State",
     "Sum",
     "Unknown",
+    "scale_branches",
 ]

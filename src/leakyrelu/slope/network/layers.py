@@ -54,6 +54,8 @@ class Linear(Node):
     ----------
     gain2
         ``g2 = fan_in * mean(W**2)``; None for the exact gain, the inverse of the scale of what goes in.
+    factor2
+        A factor of the exact gain, squared, such as that of `scale_branches`.
     bias2
         ``b2 = mean(b**2)``.
     valid
@@ -63,14 +65,19 @@ class Linear(Node):
     """
 
     gain2: float | None = None
+    factor2: float = 1.0
     bias2: float = 0.0
     valid: float = 1.0
     overlap: float = 1.0
 
+    def exact_gain2(self, x: State) -> float:
+        """Return the square of the exact gain behind a state."""
+        return self.factor2 / x.scale
+
     def apply(self, states: list[State], slope: float) -> State:
         """Return the state behind the layer."""
         (x,) = states
-        carried = x.q * self.valid * (1.0 / x.scale if self.gain2 is None else self.gain2)
+        carried = x.q * self.valid * (self.exact_gain2(x) if self.gain2 is None else self.gain2)
         q = carried + self.bias2
         c, s, t = (
             ratio(carried * k * part + self.bias2, q)

@@ -67,8 +67,8 @@ def initialize(
 
     ``W = gain * U`` with orthogonal rows or columns, or ``W ~ N(0, gain**2 / fan_in)``; biases 0. Behind a Leaky ReLU
     the gain is ``sqrt(2 / (1 + negative_slope**2))``, elsewhere 1 (He et al., ICCV 2015; Saxe, McClelland and Ganguli,
-    ICLR 2014). It is what `choose_slope` supposes, residual branches included: each branch has the gain of its own
-    layers, and the sum is not scaled.
+    ICLR 2014). The last layer of a residual branch without normalization has ``1 / sqrt(n)`` of it, n being the number
+    of such branches (`leakyrelu.slope.network.scale_branches`). It is what `choose_slope` supposes.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def initialize(
     negative_slope
         Slope of its Leaky ReLUs; `replace_relu` puts them there.
     *inputs
-        Arguments of the model. With them one forward pass shows which layers are behind an activation. Without them
-        each layer but the first is taken to be.
+        Arguments of the model. With them one forward pass shows which layers are behind an activation, and which end a
+        residual branch. Without them each layer but the first is taken to be behind one, and branches are not scaled.
     weights
         "orthogonal" or "normal".
 
@@ -155,7 +155,7 @@ def _scales(model: nn.Module, inputs: tuple[Any, ...], slope: float) -> dict[str
         node = translation.nodes[number]
         assert isinstance(node, Linear)
         if node.gain2 is None:
-            found.setdefault(weight, states[node.inputs[0]].scale ** -0.5)
+            found.setdefault(weight, math.sqrt(node.exact_gain2(states[node.inputs[0]])))
     return found
 
 

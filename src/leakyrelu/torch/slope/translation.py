@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from leakyrelu.slope.network import scale_branches
 from leakyrelu.torch.slope import layer_rules, operation_rules
 from leakyrelu.torch.slope.translator import Translator
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 def translate(recorded: Pass, exact_gain: bool) -> Translation:
     """Translate a pass into nodes.
 
-    With `exact_gain`, layers whose weights are parameters have the exact gain and no bias; else what they have.
+    With `exact_gain`, layers whose weights are parameters have the exact gain and no bias, and residual branches are
+    scaled; else they have what they have.
     """
-    return Translator(recorded, exact_gain, _RULES).translate()
+    translation = Translator(recorded, exact_gain, _RULES).translate()
+    return translation._replace(nodes=scale_branches(translation.nodes)) if exact_gain else translation
 
 
 _RULES: dict[str, Rule] = {

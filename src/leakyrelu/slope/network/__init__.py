@@ -1,6 +1,7 @@
 """Similarity of unrelated inputs through a network of any graph, as a function of the slope. NumPy alone."""
 
 from leakyrelu.slope.network.activations import Activation, Function
+from leakyrelu.slope.network.attention import Attention
 from leakyrelu.slope.network.graph import Network, Part
 from leakyrelu.slope.network.layers import (
     Affine,
@@ -15,7 +16,7 @@ from leakyrelu.slope.network.layers import (
     Unknown,
 )
 from leakyrelu.slope.network.node import Node
-from leakyrelu.slope.network.pooling import Attention, AveragePool, MaxPool
+from leakyrelu.slope.network.pooling import AveragePool, MaxPool
 from leakyrelu.slope.network.residual import scale_branches
 from leakyrelu.slope.network.state import State
 from leakyrelu.slope.network.statistics import BatchNorm, GroupNorm, LayerNorm, RMSNorm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,12 +34,10 @@ class Activation(Node):
 
 def rectified(x: State, slope: float) -> State:
     """Return the state behind a Leaky ReLU."""
-    var = np.maximum(x.q - x.m**2, 1e-300)
-    moments = LeakyMoments(slope, x.m, var)
-    q = moments.product(np.where(np.isnan(x.q), x.q, 1.0))
-    # k - (1 - k) m^2 / var: nothing cancels where k is 1.
-    c, s, t = (ratio(moments.product(k - (1.0 - k) * x.m**2 / var), q) for k in x.similarities)
-    return State(q, moments.mean, c, s, t, (1.0 + slope**2) / 2.0, x)
+    moments = LeakyMoments(slope, x.m, x.variance)
+    q = moments.product(np.ones(x.q.shape))
+    c, s, t = (ratio(moments.product(rho), q) for rho in x.correlations)
+    return State(q, moments.mean, c, s, t, (1.0 + slope**2) / 2.0, x, slope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +58,12 @@ class Function(Node):
     def apply(self, states: list[State], slope: float) -> State:
         """Return the state behind it."""
         (x,) = states
-        var = np.maximum(x.q - x.m**2, 1e-300)
-        known = ~np.isnan(x.q)
-        nothing = np.full(x.q.shape, np.nan)
-        result = state_of(nothing, nothing.copy(), (nothing.copy() for _ in range(3)))
-        moments = FunctionMoments(self.function, x.m[known], var[known])
-        q = moments.product(np.ones(int(known.sum())))
-        result.q[known], result.m[known] = q, moments.mean
-        for out, k in zip(result.similarities, x.similarities, strict=True):
-            rho = k[known] - (1.0 - k[known]) * x.m[known] ** 2 / var[known]
-            out[known] = ratio(moments.product(rho), q)
-        scale = float(q[0] / x.q[known][0]) if known.any() and x.q[known][0] > 0.0 else 1.0
-        return replace(result, scale=x.scale if scale <= 0.0 else scale)
+        moments = FunctionMoments(self.function, x.m, x.variance)
+        q = moments.product(np.ones(x.q.shape))
+        scale = float(ratio(q, x.q)[0])
+        return state_of(
+            q,
+            moments.mean,
+            (ratio(moments.product(rho), q) for rho in x.correlations),
+            scale if scale > 0.0 else x.scale,
+        )

@@ -215,7 +215,7 @@ class Unknown(Identity):
 
 
 def _scale(states: list[State], weights: tuple[float, ...] | list[float]) -> float:
-    """Mean of the scales, weighted by the second moments of the network as a whole."""
+    """Second moment of all sides beside that in front of the last activation of each, for the network as a whole."""
     sizes = [weight**2 * float(x.q[0]) for weight, x in zip(weights, states, strict=True)]
-    total = sum(sizes)
-    return sum(size * x.scale for size, x in zip(sizes, states, strict=True)) / total if total else 1.0
+    in_front = sum(size / x.scale for size, x in zip(sizes, states, strict=True))
+    return sum(sizes) / in_front if in_front else 1.0

@@ -1,4 +1,4 @@
-"""Nodes that put several places together: pooling and attention."""
+"""Nodes that put several places together: pooling."""
 
 from __future__ import annotations
 
@@ -38,8 +38,13 @@ class AveragePool(Node):
 class MaxPool(Node):
     """The largest of n places, as `MaximumMoments` has it.
 
-    Behind an activation it is taken in front of it, which is the same for slopes of at least 0, since the numbers are
-    Gaussian there. Two windows have the correlations s and t of two places.
+    Behind an activation it is taken in front of it, where the numbers are Gaussian: the same for slopes of at least 0,
+    since the function rises. Two windows have the correlations s and t of two places; windows that overlap are taken
+    for apart.
+
+    Simulation of 4 and 9 places is met to .005 for Gaussian numbers. Behind an activation of slope 0 to 1.7 it is met
+    to .012 in front of which the mean is 0, to .02 (the second moment to 3 %) where it is half a deviation below 0. A
+    negative slope costs more: .03 at -.1, .07 at -.3, and at -1 the rule does not hold.
     """
 
     places: int
@@ -47,56 +52,12 @@ class MaxPool(Node):
     def apply(self, states: list[State], slope: float) -> State:
         """Return the state of the maxima."""
         (x,) = states
-        if x.before is None:
-            return self._of_gaussian(x)
-        # (1 + a^2) / 2, which is the scale, says the slope of the activation.
-        return rectified(self._of_gaussian(x.before), (2.0 * x.scale - 1.0) ** 0.5 if x.scale > 0.5 else 0.0)
+        return self._of_gaussian(x) if x.before is None else rectified(self._of_gaussian(x.before), x.slope)
 
     def _of_gaussian(self, x: State) -> State:
-        var = np.maximum(x.q - x.m**2, 1e-300)
-        c, s, t = (k - (1.0 - k) * x.m**2 / var for k in x.similarities)
+        var, (c, s, t) = x.variance, x.correlations
         maxima = MaximumMoments(self.places, x.m, var, s)
         q = maxima.mean**2 + maxima.var
         products: list[Floats] = [maxima.covariance(c, t), var * s, var * t]
-        return state_of(q, maxima.mean, (ratio(each + maxima.mean**2, q) for each in products), x.scale)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attention(Node):
-    """Attention of queries over the keys and values of n places, an approximation.
-
-    With scores of variance ``v = q_q q_k width factor**2``, two rows of weights whose scores have correlation r overlap
-    by ``o(r) = min(exp(v r) / n, 1)``, the ratio of log-normal means. Then ``q' = q (s + (1 - s) o(1))``,
-    ``c' = (t + (c - t) o(r_c)) q / q'``, ``s' = (s + (1 - s) o(r_s)) q / q'``, ``t' = (t + (c - t) o(r_t)) q / q'``,
-    where ``r_c = c_q c_k``, ``r_s = s_q`` and ``r_t = t_q c_k``. The mean stays.
-
-    Attributes
-    ----------
-    inputs
-        Queries, keys and values; or scores and values, where `width` is None.
-    places
-        n, the number of keys.
-    width, factor
-        Numbers in a query of one head, and the factor of the products.
-    """
-
-    places: int
-    width: int | None = None
-    factor: float = 1.0
-
-    def apply(self, states: list[State], slope: float) -> State:
-        """Return the state of the weighted means of the values."""
-        *scored, x = states
-        if self.width is None:
-            (scores,) = scored
-            variance, (same, across, others) = scores.q, scores.similarities
-        else:
-            query, key = scored
-            variance = query.q * key.q * self.width * self.factor**2
-            same, across, others = query.c * key.c, query.s, query.t * key.c
-        one, o_c, o_s, o_t = (
-            np.minimum(np.exp(np.minimum(variance * r, 50.0)) / self.places, 1.0) for r in (1.0, same, across, others)
-        )
-        own = x.s + (1.0 - x.s) * one
-        c, s, t = x.t + (x.c - x.t) * o_c, x.s + (1.0 - x.s) * o_s, x.t + (x.c - x.t) * o_t
-        return state_of(x.q * own, x.m, (ratio(k, own) for k in (c, s, t)), x.scale)
+        similarities = (np.minimum(ratio(each + maxima.mean**2, q), 1.0) for each in products)
+        return state_of(q, maxima.mean, similarities, x.scale)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -30,8 +30,8 @@ class State:
     scale
         ``E[x**2]`` beside that of what went into the last activation: 1 in front of any, ``(1 + a**2) / 2`` behind one.
         A layer with exact gain multiplies the second moment by its inverse.
-    before
-        For the output of an activation: the state in front of it.
+    before, slope
+        For the output of a Leaky ReLU: the state in front of it, and its slope.
     """
 
     q: Floats
@@ -41,19 +41,36 @@ class State:
     t: Floats
     scale: float = 1.0
     before: State | None = None
+    slope: float = 1.0
 
     @property
     def similarities(self) -> tuple[Floats, Floats, Floats]:
         """The three of them."""
         return self.c, self.s, self.t
 
+    @property
+    def variance(self) -> Floats:
+        """``q - m**2``, kept above 0: below 1e-30 q it is rounding."""
+        return np.asarray(np.maximum(self.q - self.m**2, np.maximum(1e-30 * self.q, 1e-300)))
 
-def state_of(
-    q: Floats, m: Floats, similarities: Iterable[Floats], scale: float = 1.0, before: State | None = None
-) -> State:
+    @property
+    def correlations(self) -> tuple[Floats, Floats, Floats]:
+        """``(q k - m**2) / (q - m**2)`` for each similarity, such that nothing cancels where k is 1."""
+        off = self.m**2 / self.variance
+        c, s, t = (k - (1.0 - k) * off for k in self.similarities)
+        return c, s, t
+
+    def mapped(self, function: Callable[[Floats], Floats]) -> State:
+        """Return the state with a function of each array, also in front of the activation."""
+        q, m, c, s, t = (function(each) for each in (self.q, self.m, *self.similarities))
+        before = None if self.before is None else self.before.mapped(function)
+        return replace(self, q=q, m=m, c=c, s=s, t=t, before=before)
+
+
+def state_of(q: Floats, m: Floats, similarities: Iterable[Floats], scale: float = 1.0) -> State:
     """Make a state whose similarities come one after the other: c, s, t."""
     c, s, t = similarities
-    return State(q, m, c, s, t, scale, before)
+    return State(q, m, c, s, t, scale)
 
 
 def ratio(top: Floats, bottom: Floats) -> Floats:

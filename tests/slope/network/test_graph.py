@@ -171,7 +171,7 @@ def test_the_worst_part_is_that_of_each_part_by_itself(net, at_slope):
     worst = net.worst(at_slope)
     assert worst.similarity == pytest.approx(worst_by_brute_force(net, at_slope), abs=1e-9)
     if worst.start is None:
-        assert net.similarities(at_slope)[worst.end] == worst.similarity
+        assert net.similarities(at_slope)[worst.end] == pytest.approx(worst.similarity, abs=1e-12)
     else:
         nodes, old = begun_at(net, worst.start, at_slope)
         (end,) = [number for number in range(len(nodes)) if old[number] == worst.end]

@@ -87,14 +87,14 @@ def test_every_number_is_that_of_a_simulation_in_numpy():
 
 
 @pytest.mark.parametrize(
-    ("width", "initialize"), [(256, nn.init.orthogonal_), (512, lambda weight: nn.init.normal_(weight, 0.0, 512**-0.5))]
+    ("width", "initialize"), [(192, nn.init.orthogonal_), (256, lambda weight: nn.init.normal_(weight, 0.0, 1 / 16))]
 )
 def test_a_wide_plain_network_gets_the_slope_of_the_closed_form(width, initialize):
-    result = measure_slope(plain(10, width, initialize=initialize), noise(24, width), eta=0.7, inits=16)
-    expected = slope_for(0.7, 10)
-    assert expected == pytest.approx(tailored(10, 0.7), abs=1e-9)
-    assert abs(result.slope - expected) < 3 * result.standard_error < 0.06
-    assert value_at(result, 0.0) == pytest.approx(through_layers(0.0, 10), abs=0.03)
+    result = measure_slope(plain(6, width, initialize=initialize), noise(24, width), eta=0.6, inits=10)
+    expected = slope_for(0.6, 6)
+    assert expected == pytest.approx(tailored(6, 0.6), abs=1e-9)
+    assert abs(result.slope - expected) < 3 * result.standard_error < 0.05
+    assert value_at(result, 0.0) == pytest.approx(through_layers(0.0, 6), abs=0.02)
 
 
 class Functions(nn.Module):
@@ -138,6 +138,20 @@ def test_every_call_of_a_rectifier_gets_the_slope():
 def fixed_modules():
     layers = Functions().layers
     return nn.Sequential(*[each for layer in layers for each in (layer, nn.LeakyReLU(0.3, inplace=True))])
+
+
+def test_a_clamp_of_integers_limits_indices_and_is_no_activation():
+    class Embeds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.body = nn.Embedding(9, WIDTH), fixed()()
+
+        def forward(self, tokens):
+            return self.body(self.table(tokens.clamp(min=0)))
+
+    result = measure_slope(Embeds, torch.arange(-1, 8), eta=0.7, inits=3)
+    assert result.calls == (("relu", DEPTH),)
+    assert result.slope is not None
 
 
 def test_an_in_place_call_overwrites_its_input_with_the_slope():

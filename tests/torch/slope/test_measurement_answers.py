@@ -101,7 +101,7 @@ def test_repr_is_a_report():
 
 
 def test_json_holds_every_field():
-    result = measure_slope(lambda: plain(6), noise(12, WIDTH), eta=0.7, inits=24)
+    result = measure_slope(lambda: plain(6), noise(12, WIDTH), eta=0.7, inits=12)
     found = json.loads(result.to_json())
     assert list(found) == [each.name for each in fields(SlopeMeasurement)]
     assert found["slope"] == result.slope

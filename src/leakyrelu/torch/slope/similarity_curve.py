@@ -61,7 +61,7 @@ class SimilarityCurve:
         self.means: dict[float, Floats] = {}
         self._make = make
         self._takes_slope = _takes_slope(make)
-        self._seeds = np.random.SeedSequence(seed).generate_state(2 * inits).reshape(inits, 2).tolist()
+        self._seeds = np.random.SeedSequence(seed).generate_state(inits).tolist()
         self._progress = progress or (lambda done, total: None)
         self._done, self._total = 0, inits * _USUAL_EVALUATIONS
         self._axis, self.calls = self._examine()
@@ -128,7 +128,7 @@ class SimilarityCurve:
         outputs = [
             self._last_output(first.eval(), inputs) for inputs in (self.inputs, flipped(self.inputs, self.samples))
         ]
-        calls = self._run(again, 0, 1.0, self.inputs, lambda index, output: None)
+        calls = self._run(again, 1.0, self.inputs, lambda index, output: None)
         output, of_flipped = outputs
         if output is None or of_flipped is None or not calls:
             raise ValueError(
@@ -146,7 +146,7 @@ class SimilarityCurve:
             nonlocal last
             last = output.clone()
 
-        self._run(model, 0, 1.0, inputs, read)
+        self._run(model, 1.0, inputs, read)
         return last
 
     def _measure(self, number: int, slope: float) -> tuple[float, float]:
@@ -158,7 +158,7 @@ class SimilarityCurve:
             if index == last:  # here, because a layer behind it may overwrite it
                 means.append(pair_means(self._axis.rows(output, self.samples)))
 
-        calls = self._run(self._model(number, slope), number, slope, self.inputs, read)
+        calls = self._run(self._model(number, slope), slope, self.inputs, read)
         if calls.total() != last + 1:
             raise ValueError(
                 f"the model called {counted(last + 1, 'activation')} in one forward pass and {calls.total()} in "
@@ -172,19 +172,16 @@ class SimilarityCurve:
         return products, norms
 
     def _model(self, number: int, slope: float) -> nn.Module:
-        _seed_all(self._seeds[number][0])
+        _seed_all(self._seeds[number])  # of the forward pass, too, which follows
         model = self._make(slope) if self._takes_slope else self._make()
         if not isinstance(model, nn.Module):
             raise TypeError(f"make must return a torch.nn.Module, not {type(model).__name__}: {shown(model)}")
         refuse_hidden_rectifiers(model)
         return model
 
-    def _run(
-        self, model: nn.Module, number: int, slope: float, inputs: Any, read: Callable[[int, Tensor], object]
-    ) -> Counter[str]:
+    def _run(self, model: nn.Module, slope: float, inputs: Any, read: Callable[[int, Tensor], object]) -> Counter[str]:
         """Run a model on a copy of the inputs, which it may overwrite; return how often each function was called."""
         mode = SlopeMode(slope, read)
-        _seed_all(self._seeds[number][1])
         with mode:
             call_model(model, mapped(inputs, torch.clone))
         return mode.calls

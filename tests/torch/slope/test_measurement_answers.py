@@ -48,8 +48,9 @@ def test_the_default_initialization_makes_all_inputs_alike_at_every_slope():
     assert result.slope is None
     assert [(each.slope, round(each.value, 3)) for each in result.similarity] == [(0.0, 1.0), (0.01, 1.0), (1.0, 1.0)]
     assert result.reason == (
-        "no slope: even slope 1 brings pairs to 1.000 (standard error 0.000), above 0.9 (1.000 at 0.01); the weights, "
-        "as they are, do that: initialize them with leakyrelu.slope.gain and zero biases first"
+        "no slope: even slope 1 brings pairs to 1.000 (standard error 0.000), above 0.9 (1.000 at 0.01); what is "
+        "between the activations does that, as a rule weights and biases as PyTorch draws them: initialize them with "
+        "leakyrelu.slope.gain and zero first"
     )
 
 

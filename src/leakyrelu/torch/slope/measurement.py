@@ -188,8 +188,10 @@ def _answer(curve: SimilarityCurve, eta: float) -> tuple[float | None, float | N
         if alike is not None and alike > eta:
             remedy = f"the samples themselves are {alike:.3f} alike: give unrelated ones, with their mean subtracted"
         else:
+            # Maximum pooling does it, too, and normalization in evaluation mode does not undo it.
             remedy = (
-                "the weights, as they are, do that: initialize them with leakyrelu.slope.gain and zero biases first"
+                "what is between the activations does that, as a rule weights and biases as PyTorch draws them: "
+                "initialize them with leakyrelu.slope.gain and zero first"
             )
         reason = f"no slope: even slope 1 brings pairs to {_text(straight)}, above {eta:g} ({usual.value:.3f} at 0.01)"
         return None, None, f"{reason}; {remedy}"

@@ -37,7 +37,8 @@ def choose_slope(model: nn.Module, *inputs: Any, eta: float = 0.9, training: boo
     ``max over parts of similarity(part, a) = eta``, where a part begins with unrelated inputs at any node and ends at
     an activation (the maximal C value of Zhang, Botev and Martens, "Deep Learning without Shortcuts", ICLR 2022). The
     layers are taken to have the exact gain of each slope and no biases, and plain residual branches to be scaled, as
-    `initialize` does; what they have at present is compared. It keeps inputs apart; it does not promise the best training.
+    `initialize` does; what they have at present is compared. It keeps inputs apart; it does not promise the best
+    training.
 
     Parameters
     ----------

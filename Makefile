@@ -77,8 +77,9 @@ bench-units: zoo-env ## whether units are read along the right axis on networks 
 bench-zoo: zoo-env ## which pairs of normalization and Leaky ReLU save_memory joins in those networks, and what it changes
 	.venv-zoo/bin/python -m benchmarks pairs
 
-bench-slope: zoo-env ## similarity of unrelated inputs at every activation of networks at initialization
+bench-slope: zoo-env ## similarity at every activation, predicted and measured; slopes chosen for those networks
 	.venv-zoo/bin/python -m benchmarks slope
+	.venv-zoo/bin/python -m benchmarks choices
 
 bench-peers: .venv/installed-torch ## planted dead units, found by this package and by others (their versions pinned)
 	tools/peers

@@ -9,6 +9,7 @@ watch     what diagnose costs on networks that others wrote
 units     whether the units of those networks are read along the right axis, beside an oracle; how many are revived
 pairs     what save_memory joins in those networks, beside an oracle, and what it changes
 slope     similarity of unrelated inputs at every activation of networks at initialization, measured and predicted
+choices   what choose_slope answers for networks that others wrote, and what it cannot read
 compare   two installed versions of leakyrelu, in turn
 figures   write the figures of README, docs and result tables from the committed results
 study     shorten the results of a study for docs/study.json
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "units": "benchmarks.units.main",
     "pairs": "benchmarks.pairs.main",
     "slope": "benchmarks.slope.main",
+    "choices": "benchmarks.slope.choices",
     "compare": "benchmarks.compare",
     "figures": "benchmarks.figures",
     "study": "benchmarks.study",

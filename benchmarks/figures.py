@@ -15,6 +15,7 @@ from benchmarks import census, compare, storage
 from benchmarks.arrays import table as arrays
 from benchmarks.pairs import main as pairs
 from benchmarks.peers import table as peers
+from benchmarks.slope import choices
 from benchmarks.slope import main as slope
 from benchmarks.training import prelu
 from benchmarks.training import table as training
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Any] = {
     "revive": revival,
     "pairs": pairs,
     "slope": slope,
+    "choices": choices,
 }
 SOURCES = {"revive": "units"}
 """Tables of the results of another name."""

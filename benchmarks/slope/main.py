@@ -87,7 +87,17 @@ def figures(results: dict[str, Any]) -> dict[str, str]:
         f"slope, apart, {name}": f"{max(worst(row, slope)[0] for slope in row['slopes']):.3f}"
         for name, row in results["networks"].items()
     }
-    return last | apart
+    return last | apart | {"slope, table": "\n".join(_short_table(results))}
+
+
+def _short_table(results: dict[str, Any]) -> list[str]:
+    lines = ["| network | last activation, predicted / measured at 0.3 | worst difference |", "|---|---|---:|"]
+    for name in (each for each in NETWORKS if each in results["networks"]):
+        row = results["networks"][name]
+        under = row["slopes"]["0.3"]
+        apart = max(worst(row, slope)[0] for slope in row["slopes"])
+        lines.append(f"| {name} | {under['predicted'][-1]:.3f} / {under['measured'][-1]:.3f} | {apart:.3f} |")
+    return lines
 
 
 def main(arguments: list[str]) -> None:

@@ -73,6 +73,16 @@ def test_choose(printed):
     assert abs(centered) < 0.3
 
 
+def test_residual(printed):
+    text = printed("residual.py")
+    plain, chosen = numbers(r"accuracy ([\d.]+)", text)
+    assert plain < 0.2  # ten digits: it guesses
+    assert chosen > 0.8
+    assert re.search(
+        r"^0\.6\d\d: with it no part of the network makes unrelated inputs more alike than 0.9", text, re.M
+    )
+
+
 def test_diagnose_ocr(printed, tmp_path):
     """On a classifier made for the purpose: half of its two units never fires, and it answers "right way up" always."""
     models = tmp_path / "rapidocr_onnxruntime" / "models"

@@ -65,6 +65,7 @@ def test_the_table_holds_what_was_measured_and_the_worst_difference():
         "| U-Net, instance norm | 16 | 3 | 0.3 | 0.400 ± 0.002 | 0.402 | 0.002 | 4 | 0.02 |",
     ]
     assert "- VGG-16: no memory" in table
+    assert figures.pop("slope, table").splitlines()[2] == "| U-Net, instance norm | 0.402 / 0.400 | 0.050 |"
     assert figures == {
         "slope, measured, U-Net, instance norm, 0.01": "0.600",
         "slope, predicted, U-Net, instance norm, 0.01": "0.601",
@@ -84,3 +85,36 @@ def test_a_run_stores_each_activation(tmp_path):
     expected = [through_layers(0.3, layers) for layers in range(1, 21)]
     assert row["slopes"]["0.3"]["predicted"] == pytest.approx(expected, abs=2e-5)
     assert "| CNN, 20 layers of 16 | 2 | 20 | 0.3 |" in (tmp_path / "slope.md").read_text()
+
+
+CHOICES = """
+import json
+from benchmarks.slope.choices import figures, render
+row = {"run": 0, "rectifiers": 3, "worst": 0.9, "assumed": 1, "unknown": 0, "named": [], "seconds": 0.1, "reason": "r"}
+results = {
+    "machine": {"packages": {"torch": "2"}}, "runs": [{"commit": "abc"}], "failed": {},
+    "networks": {
+        "timm/a": {**row, "slope": 0.25}, "timm/b": {**row, "slope": None, "unknown": 2, "named": ["rfft", "rfft"]},
+        "timm/c": {"run": 0, "rectifiers": 0, "reason": "no ReLU"}, "monai/d": {**row, "slope": None},
+    },
+}
+print(json.dumps([render(results), figures(results)]))
+"""
+
+
+def test_answers_are_counted_by_library_and_what_was_not_read_is_named():
+    table, figures = json.loads(run("-c", CHOICES))
+    lines = table.splitlines()
+    assert "| timm | 2 | 1 | 1 | 1 |" in lines
+    assert "| all | 3 | 1 | 2 | 2 |" in lines
+    assert "| timm/a | 3 | 0.250 | 0.900 | 1 | 0 |  |" in lines
+    assert "| timm/b | 3 | none | 0.900 | 1 | 2 | rfft |" in lines
+    assert "timm/c" not in table
+    assert figures == {
+        "choices, timm": "2",
+        "choices, timm read": "1",
+        "choices, networks": "3",
+        "choices, read": "2",
+        "choices, slopes": "1",
+        "choices, none": "2",
+    }

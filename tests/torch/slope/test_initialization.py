@@ -100,6 +100,29 @@ def test_the_size_of_the_signal_stays_where_pytorchs_own_weights_lose_it():
     assert float(model(x).detach().square().mean()) == pytest.approx((1 + SLOPE**2) / 2, rel=0.2)
 
 
+class Plain(nn.Module):
+    """A residual block without normalization, its activation behind the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.act = nn.Linear(256, 256), nn.Linear(256, 256), LeakyReLU(SLOPE)
+
+    def forward(self, x):
+        return self.act(x + self.two(self.act(self.one(x))))
+
+
+def test_branches_of_a_residual_network_share_what_they_add():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 256), LeakyReLU(SLOPE), *[Plain() for _ in range(16)])
+    x = torch.randn(64, 256)
+    gains = initialize(model, SLOPE, x).gains
+    assert gains["5.one"] == pytest.approx(GAIN)
+    assert gains["5.two"] == pytest.approx(GAIN / 4)
+    assert float(model(x).detach().square().mean()) < 3.0  # and not 2**16
+    # Without inputs nothing is known of the sums.
+    assert initialize(model, SLOPE).gains["5.two"] == pytest.approx(GAIN)
+
+
 def test_what_cannot_be_drawn_is_left_with_the_reason():
     shared = nn.Linear(4, 4)
     model = nn.Sequential(weight_norm(nn.Linear(4, 4)), nn.ReLU(), shared, nn.ReLU(), shared, nn.LazyLinear(3))

@@ -10,7 +10,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "cli": ("typer", "rich", "PIL", "safetensors"),
     "report": ("altair", "vl_convert", "jinja2"),
-    "study": ("sklearn",),
+    "study": ("sklearn", "mnist1d", "joblib"),
 }
 
 

@@ -46,6 +46,9 @@ def test_study_prints_table_and_sentence_and_writes_what_is_asked_for(capsys, bl
         "seeds": 1,
         "learning_rates": [0.001],
         "batch_size": 64,
+        "network": "mlp",
+        "patience": 0,
+        "extensions": 0,
     }
     for row in document["rows"]:
         assert f"{100 * row['test_accuracy']:.1f}" in next(
@@ -79,6 +82,9 @@ def test_quick_is_shorter_and_explicit_options_win(capsys, blobs):
         "seeds": 1,
         "learning_rates": [0.001, 0.003, 0.01],
         "batch_size": 64,
+        "network": "mlp",
+        "patience": 0,
+        "extensions": 0,
     }
 
 

@@ -31,10 +31,10 @@ from leakyrelu.study import (
     training,
 )
 from leakyrelu.study.conclusion import concluding_sentence
+from leakyrelu.study.networks import build, hidden
 from leakyrelu.study.output import write_json
 from leakyrelu.study.runner import best_learning_rate
 from leakyrelu.study.table import cells, terminal_table
-from leakyrelu.study.training import build, hidden
 
 SMALL = Settings(depth=14, width=16, epochs=2, seeds=2, learning_rates=(1e-3, 3e-3), batch_size=128)
 
@@ -190,8 +190,9 @@ def test_settings_that_cannot_be_trained_are_refused(changes, message):
 
 def test_rows_are_those_of_the_study():
     rows, left_out = choose_rows(50)
-    assert [row.name for row in rows] == ["ReLU", "Leaky 0.001", "Leaky 0.01", "Leaky 0.2", "Tailored", "Centered"]
-    assert [row.slope for row in rows] == pytest.approx([0, 0.001, 0.01, 0.2, 0.4305, 0.7964], abs=1e-4)
+    names = ["ReLU", "Leaky 0.001", "Leaky 0.01", "Leaky 0.2", "Tailored", "Centered", "PReLU"]
+    assert [row.name for row in rows] == names
+    assert [row.slope for row in rows] == pytest.approx([0, 0.001, 0.01, 0.2, 0.4305, 0.7964, 0.25], abs=1e-4)
     assert left_out == ()
 
 
@@ -206,7 +207,7 @@ def test_a_formula_without_a_solution_is_left_out_with_a_line():
 
 @pytest.mark.parametrize("row", choose_rows(50)[0], ids=lambda row: row.name)
 def test_weights_are_orthogonal_times_the_scale_that_preserves_the_signal(row):
-    network = build(row, features=8, classes=5, depth=3, width=32, seed=3)
+    network = build(row, shape=(8,), classes=5, depth=3, width=32, seed=3)
     linears = [layer for layer in network if isinstance(layer, nn.Linear)]
     second_moment = 1.0 if row.kind == "centered" else (1 + row.slope**2) / 2
     for number, layer in enumerate(linears):
@@ -223,12 +224,12 @@ def test_weights_are_orthogonal_times_the_scale_that_preserves_the_signal(row):
 
 def test_every_row_gets_the_same_matrices():
     rows = choose_rows(50)[0]
-    networks = [build(row, features=8, classes=5, depth=3, width=8, seed=1) for row in rows]
+    networks = [build(row, shape=(8,), classes=5, depth=3, width=8, seed=1) for row in rows]
     for layers in zip(*[hidden(network) for network in networks], strict=True):
         directions = [layer.weight / layer.weight.norm() for layer in layers]
         for direction in directions[1:]:
             torch.testing.assert_close(direction, directions[0])
-    other = build(rows[0], features=8, classes=5, depth=3, width=8, seed=2)
+    other = build(rows[0], shape=(8,), classes=5, depth=3, width=8, seed=2)
     assert not torch.allclose(hidden(other)[1].weight, hidden(networks[0])[1].weight)
 
 
@@ -245,6 +246,8 @@ def plain_copy(network: nn.Sequential, row: Row) -> nn.Sequential:
             copy.append(linear)
         elif row.kind == "centered":
             copy.append(Centered(row.slope))
+        elif row.kind == "prelu":
+            copy.append(nn.PReLU(init=row.slope))
         else:
             copy.append(nn.LeakyReLU(row.slope))
     return copy
@@ -265,7 +268,7 @@ def test_a_training_is_that_of_plain_pytorch(data, row):
     settings = Settings(depth=4, width=16, epochs=2, batch_size=100)
     run, _ = training.train(data, settings, row, 3, 1e-3)
 
-    network = plain_copy(build(row, features=64, classes=10, depth=4, width=16, seed=3), row)
+    network = plain_copy(build(row, shape=(64,), classes=10, depth=4, width=16, seed=3), row)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, foreach=False)
     x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
     order = torch.Generator().manual_seed(7)
@@ -312,7 +315,7 @@ def test_every_row_sees_the_same_batches(data, monkeypatch):
 @pytest.mark.parametrize("row", choose_rows(14)[0], ids=lambda row: row.name)
 def test_a_snapshot_is_what_numpy_and_autograd_say(data, row, monkeypatch):
     monkeypatch.setattr(training, "_CHUNK", 100)  # several chunks, which must not show
-    network = build(row, features=64, classes=10, depth=14, width=16, seed=0)
+    network = build(row, shape=(64,), classes=10, depth=14, width=16, seed=0)
     found = training.snapshot(network, data.train)
 
     plain = plain_copy(network, row).double()
@@ -330,7 +333,7 @@ def test_a_snapshot_is_what_numpy_and_autograd_say(data, row, monkeypatch):
         share = (values > 0).mean(0)
         silent.append(int((share == 0).sum()))
         always_on.append(int((share == 1).sum()))
-        values = layer(torch.from_numpy(values)).numpy()
+        values = layer(torch.from_numpy(values)).detach().numpy()
         ratios.append(np.linalg.norm(values.mean(0)) / np.linalg.norm(values.std(0)))
     assert list(found.silent_units) == silent
     assert list(found.always_on_units) == always_on
@@ -359,7 +362,7 @@ def test_every_combination_is_run_once(result, calls):
         assert all(len(run.loss) == len(run.validation_accuracy) == 2 for run in row.runs)
         assert row.learning_rate == best_learning_rate(list(row.runs))
         assert all(len(getattr(row.examinations[0].before, field.name)) == 14 for field in dataclasses.fields(Snapshot))
-    total = 6 * (2 * 2 + 2)
+    total = 7 * (2 * 2 + 2)
     assert [call[:2] for call in calls] == [(done, total) for done in range(1, total + 1)]
 
 
@@ -393,7 +396,7 @@ def test_threads_are_given_back(data):
 
 def test_summaries_follow_from_the_single_numbers(result):
     document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert len(document["rows"]) == 6
+    assert len(document["rows"]) == 7
     for row in document["rows"]:
         looks = row["examinations"]
         assert row["test_accuracy"] == pytest.approx(np.median([look["test_accuracy"] for look in looks]))

@@ -25,7 +25,7 @@ app = typer.Typer(
 app.command("diagnose", short_help="Find units that died, with remedies.")(diagnose_command)
 app.command("slope", short_help="Choose a slope by formula.")(slope_command)
 app.command("memory", short_help="Count what a training step keeps.")(memory_command)
-app.command("study", short_help="Compare six activations in training.")(study_command)
+app.command("study", short_help="Compare seven activations in training.")(study_command)
 
 
 def _version(wanted: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from leakyrelu._page import Chart
-from leakyrelu._text import counted
+from leakyrelu._text import counted, with_article
 from leakyrelu.study.conclusion import percent
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def picture(result: StudyResult) -> dict[str, Any]:
         base.mark_bar(height={"band": 0.5}),
         base.mark_text(align="left", dx=6, fontSize=14, fontWeight="bold").encode(text="text:N"),
     ).properties(width=260, height=alt.Step(38))
+    network = with_article(result.settings.called).capitalize()
     heading = alt.TitleParams(
-        text=f"A plain {result.settings.depth}-layer network on {result.data['name']}: only the activation changes",
+        text=f"{network} on {result.data['name']}: only the activation changes",
         subtitle=f"Median of {_seeds(result)}; small dots and lines: every seed and their range",
         fontSize=16,
         subtitleFontSize=13,
@@ -250,7 +251,8 @@ def _spread(ends: dict[str, float], low: float, high: float) -> dict[str, float]
 
 def _order(rows: Iterable[str]) -> list[str]:
     """Names in the order of the theme's colors: the two that matter most first, whatever is left out."""
-    return ["Centered", "ReLU", "Tailored", *reversed([name for name in rows if name.startswith("Leaky")])]
+    leaky = [name for name in rows if name.startswith("Leaky")]
+    return ["Centered", "ReLU", "Tailored", *reversed(leaky), "PReLU"]
 
 
 def _row_axis(result: StudyResult, axis: Any) -> Any:

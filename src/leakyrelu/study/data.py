@@ -1,4 +1,4 @@
-"""Classification data for a study: the handwritten digits of scikit-learn, or a file of the user.
+"""Classification data for a study: the handwritten digits of scikit-learn, MNIST-1D, or a file of the user.
 
 Split by class into 60 % training, 20 % validation and 20 % test, always the same way; features standardized with the
 mean and standard deviation of the training part.
@@ -6,6 +6,7 @@ mean and standard deviation of the training part.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from leakyrelu._text import counted, few
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -45,6 +47,12 @@ class Data:
     validation: Part
     test: Part
     classes: int
+    shape: tuple[int, ...] = ()
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of a sample before it was laid flat; `shape`, or one dimension where that is empty."""
+        return self.shape or (self.features,)
 
     @property
     def features(self) -> int:
@@ -56,7 +64,28 @@ def digits() -> Data:
     """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, 1998)."""
     datasets = require("sklearn.datasets", by="the set of handwritten digits", hint=", or give data of your own")
     x, y = datasets.load_digits(return_X_y=True)
-    return _split("handwritten digits", x, y)
+    return _split("handwritten digits", x.reshape(-1, 8, 8), y)
+
+
+def mnist1d() -> Data:
+    """Return MNIST-1D: 5,000 series of 40 numbers in 10 classes (Greydanus and Kobak, ICML 2024).
+
+    The package ``mnist1d`` generates them from its templates with its own seed; nothing is downloaded.
+    """
+    package = require("mnist1d.data", by="the data set MNIST-1D", hint=", or give data of your own")
+    # The package seeds the generators that everyone shares.
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        made = package.make_dataset(package.get_dataset_args())
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+    x, y = (np.concatenate([made[name], made[f"{name}_test"]]) for name in ("x", "y"))
+    return _split("MNIST-1D", x, y)
+
+
+SETS: Mapping[str, Callable[[], Data]] = {"digits": digits, "mnist1d": mnist1d}
+"""The data sets that have a name."""
 
 
 def load(path: str | os.PathLike[str], *, max_memory: int = MAX_MEMORY) -> Data:
@@ -139,4 +168,4 @@ def _split(name: str, x: NDArray[Any], y: NDArray[Any]) -> Data:
     def part(chosen: NDArray[np.int64]) -> Part:
         return Part(standardized[chosen], codes[chosen].astype(np.int64))
 
-    return Data(name, part(train), part(validation), part(test), len(labels))
+    return Data(name, part(train), part(validation), part(test), len(labels), tuple(x.shape[1:]))

@@ -12,7 +12,7 @@ from typing import Any
 
 from leakyrelu import __version__, _core
 
-_PACKAGES = ("numpy", "torch", "scikit-learn")
+_PACKAGES = ("numpy", "torch", "scikit-learn", "mnist1d")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -90,6 +90,24 @@ class RowResult:
         return tuple(run for run in self.runs if run.learning_rate == self.learning_rate)
 
     @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """Every learning rate that was tried, the lowest first."""
+        return tuple(sorted({run.learning_rate for run in self.runs}))
+
+    @property
+    def edge(self) -> Literal["lowest", "highest", "only"] | None:
+        """Which of the learning rates the chosen one is, where it does not lie between two others."""
+        rates = self.learning_rates
+        if len(rates) == 1:
+            return "only"
+        return {rates[0]: "lowest", rates[-1]: "highest"}.get(self.learning_rate)  # type: ignore[return-value]
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """How long each chosen run was trained."""
+        return tuple(len(run.loss) for run in self.chosen)
+
+    @property
     def test_accuracy(self) -> float:
         """Median over the seeds."""
         return float(np.median(self.test_accuracies))
@@ -152,8 +170,13 @@ class RowResult:
         return [float(value) for value in np.median(rows, axis=0)] if rows else []
 
     def by_epoch(self) -> list[float]:
-        """Median validation accuracy for each epoch."""
-        return [float(value) for value in np.median([run.validation_accuracy for run in self.chosen], axis=0)]
+        """Median validation accuracy for each epoch; a training that ended counts on with its last."""
+        last = max(self.epochs)
+        series = [
+            [*run.validation_accuracy, *[run.validation_accuracy[-1]] * (last - len(run.validation_accuracy))]
+            for run in self.chosen
+        ]
+        return [float(value) for value in np.median(series, axis=0)]
 
     def _median(self, pick: Callable[[Examination], float], *, trained: bool = False) -> float:
         values = [pick(e) for e in self._counted(trained=trained)]
@@ -177,6 +200,16 @@ class StudyResult:
     workers: int
     seconds: float
 
+    @property
+    def chosen(self) -> tuple[Run, ...]:
+        """The runs at the chosen learning rates of all rows."""
+        return tuple(run for row in self.rows for run in row.chosen)
+
+    @property
+    def not_flat(self) -> int:
+        """Number of chosen runs whose validation was not flat after the last epoch."""
+        return sum(not self.settings.flat(run.validation_accuracy) for run in self.chosen)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain Python for JSON; what is not a finite number becomes None."""
         summary = (
@@ -195,6 +228,9 @@ class StudyResult:
                 **dataclasses.asdict(result.row),
                 "initialization_scale": result.row.scale,
                 "learning_rate": result.learning_rate,
+                "learning_rates": result.learning_rates,
+                "learning_rate_edge": result.edge,
+                "epochs": result.epochs,
                 **{name: getattr(result, name) for name in summary},
                 "test_accuracy_range": [min(result.test_accuracies), max(result.test_accuracies)],
                 "runs": [dataclasses.asdict(run) for run in result.runs],
@@ -202,5 +238,13 @@ class StudyResult:
             }
             for result in self.rows
         ]
-        plain: dict[str, Any] = to_plain({**dataclasses.asdict(self), "rows": rows})
+        plain: dict[str, Any] = to_plain(
+            {
+                "network": self.settings.called,
+                "training": self.settings.length,
+                "runs_not_flat": self.not_flat if self.settings.patience else None,
+                **dataclasses.asdict(self),
+                "rows": rows,
+            }
+        )
         return plain

@@ -1,8 +1,7 @@
-"""The network of a row, one training of it, and its measurements; all run in a worker on one thread."""
+"""One training of the network of a row, and its measurements; all run in a worker on one thread."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from typing import TYPE_CHECKING
@@ -12,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from leakyrelu.study.networks import build, hidden
 from leakyrelu.study.result import Examination, Run, Snapshot
-from leakyrelu.torch import CenteredLeakyReLU, LeakyReLU, diagnose
+from leakyrelu.torch import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,53 +25,23 @@ if TYPE_CHECKING:
     from leakyrelu.study.settings import Settings
     from leakyrelu.study.variants import Row
 
+    Weights = dict[str, NDArray[np.float32]]
+
 _CHUNK = 1024  # samples at a time where no step is taken: memory, not the result, depends on it
 
 
-def build(row: Row, *, features: int, classes: int, depth: int, width: int, seed: int) -> nn.Sequential:
-    """Return ``depth`` hidden layers and a linear one on top, without skip connections or normalization.
-
-    Weights are orthogonal, the same matrices for every row with the same seed, times the scale that keeps the second
-    moment of the signal; biases are zero. A matrix that widens is orthogonal in its columns, and its scale
-    carries the factor sqrt(outputs / inputs) that this costs. No activation stands before the first layer, whose scale
-    is therefore 1.
-    """
-    generator = torch.Generator().manual_seed(2 * seed)
-    sizes = [features, *[width] * depth, classes]
-    network = nn.Sequential()
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-        linear = nn.Linear(inputs, outputs)
-        widening = max(1.0, outputs / inputs) ** 0.5
-        nn.init.orthogonal_(linear.weight, gain=widening * (row.scale if number else 1.0), generator=generator)
-        nn.init.zeros_(linear.bias)
-        if number < depth:
-            network.add_module(f"linear{number + 1}", linear)
-            network.add_module(f"activation{number + 1}", _activation(row))
-        else:
-            network.add_module("readout", linear)
-    return network
-
-
-def hidden(network: nn.Sequential) -> list[nn.Linear]:
-    """Return the linear layers in front of an activation, first to last."""
-    return [layer for name, layer in network.named_children() if isinstance(layer, nn.Linear) and name != "readout"]
-
-
-def _activation(row: Row) -> nn.Module:
-    if row.kind == "relu":
-        return nn.ReLU()
-    return CenteredLeakyReLU(row.slope) if row.kind == "centered" else LeakyReLU(row.slope)
-
-
-def train(data: Data, settings: Settings, row: Row, seed: int, learning_rate: float) -> tuple[Run, NDArray[np.float32]]:
-    """Train one network with Adam and return what happened, and the weights in one flat array."""
+def train(data: Data, settings: Settings, row: Row, seed: int, learning_rate: float) -> tuple[Run, Weights]:
+    """Train one network with Adam and return what happened, and its weights and statistics by name."""
     network = _build(data, settings, row, seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
     shuffle = torch.Generator().manual_seed(2 * seed + 1)  # by the seed alone: every row sees the same batches
-    losses, accuracies, seconds = [], [], 0.0
-    for _ in range(settings.epochs):
+    losses: list[float] = []
+    accuracies: list[float] = []
+    seconds = 0.0
+    while len(losses) < settings.epochs and not settings.flat(accuracies):
         start, total = time.perf_counter(), torch.zeros(())
+        network.train()
         for batch in torch.split(torch.randperm(len(x), generator=shuffle), settings.batch_size):
             optimizer.zero_grad()
             loss = cross_entropy(network(x[batch]), y[batch])
@@ -81,21 +51,24 @@ def train(data: Data, settings: Settings, row: Row, seed: int, learning_rate: fl
         losses.append(float(total) / len(x))
         seconds += time.perf_counter() - start
         accuracies.append(accuracy(network, data.validation))
-    weights = nn.utils.parameters_to_vector(network.parameters()).detach().numpy()
-    diverged = not (np.isfinite(weights).all() and all(map(math.isfinite, losses)))
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    finite = all(np.isfinite(value).all() for value in weights.values())
+    diverged = not (finite and all(map(math.isfinite, losses)))
     return Run(seed, learning_rate, tuple(losses), tuple(accuracies), seconds, diverged), weights
 
 
-def examine(data: Data, settings: Settings, row: Row, seed: int, weights: NDArray[np.float32]) -> Examination:
+def examine(data: Data, settings: Settings, row: Row, seed: int, weights: Weights) -> Examination:
     """Measure a chosen run before and after training; only this function uses the test data."""
     network = _build(data, settings, row, seed)
+    _take_statistics(network, data.train)
     before = snapshot(network, data.train)
-    nn.utils.vector_to_parameters(torch.from_numpy(weights), network.parameters())
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return Examination(seed, accuracy(network, data.test), before, snapshot(network, data.train))
 
 
 def snapshot(network: nn.Sequential, part: Part) -> Snapshot:
     """Measure gradients and units, layer by layer, on all the samples of a part."""
+    network.eval()
     network.zero_grad()
     for x, y in _chunks(part):
         (cross_entropy(network(x), y, reduction="sum") / len(part.y)).backward()  # type: ignore[no-untyped-call]
@@ -110,8 +83,22 @@ def snapshot(network: nn.Sequential, part: Part) -> Snapshot:
     )
 
 
+def _take_statistics(network: nn.Sequential, part: Part) -> None:
+    """Give batch normalizations the statistics of a part, on which a new network would otherwise know nothing."""
+    normalizations = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not normalizations:
+        return
+    for layer in normalizations:
+        layer.momentum = None  # the mean over all chunks
+    network.train()
+    with torch.no_grad():
+        for x, _ in _chunks(part):
+            network(x)
+
+
 def accuracy(network: nn.Module, part: Part) -> float:
     """Return the share of samples that are classified right."""
+    network.eval()
     with torch.no_grad():
         right = sum(int((network(x).argmax(1) == y).sum()) for x, y in _chunks(part))
     return right / len(part.y)
@@ -124,5 +111,11 @@ def _chunks(part: Part) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _build(data: Data, settings: Settings, row: Row, seed: int) -> nn.Sequential:
     return build(
-        row, features=data.features, classes=data.classes, depth=settings.depth, width=settings.width, seed=seed
+        row,
+        shape=data.sample_shape,
+        classes=data.classes,
+        depth=settings.depth,
+        width=settings.width,
+        seed=seed,
+        network=settings.network,
     )

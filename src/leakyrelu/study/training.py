@@ -34,7 +34,7 @@ def train(data: Data, settings: Settings, row: Row, seed: int, learning_rate: fl
     """Train one network with Adam and return what happened, and its weights and statistics by name."""
     network = _build(data, settings, row, seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
-    x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
+    x, y = _tensors(data.train)
     shuffle = torch.Generator().manual_seed(2 * seed + 1)  # by the seed alone: every row sees the same batches
     losses: list[float] = []
     accuracies: list[float] = []
@@ -105,8 +105,13 @@ def accuracy(network: nn.Module, part: Part) -> float:
 
 
 def _chunks(part: Part) -> Iterator[tuple[Tensor, Tensor]]:
-    x, y = torch.from_numpy(part.x), torch.from_numpy(part.y)
+    x, y = _tensors(part)
     return zip(torch.split(x, _CHUNK), torch.split(y, _CHUNK), strict=True)
+
+
+def _tensors(part: Part) -> tuple[Tensor, Tensor]:
+    """Copy a part: what a worker received may lie at any address, by which rounding could differ."""
+    return torch.tensor(part.x), torch.tensor(part.y)
 
 
 def _build(data: Data, settings: Settings, row: Row, seed: int) -> nn.Sequential:

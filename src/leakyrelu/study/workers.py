@@ -85,7 +85,9 @@ def cluster(address: str) -> Iterator[tuple[Spread, int]]:
         if not threads:
             raise SchedulerError(f"the scheduler {address} has no workers: start them with 'dask worker {address}'")
         _check_versions(client, address)
-        yield lambda tasks: _results(joblib, tasks, backend="dask", n_jobs=-1), sum(threads.values())
+        # The backend is registered by this call alone, and finds the client that was opened last.
+        stack.enter_context(joblib.parallel_config("dask", n_jobs=-1))
+        yield lambda tasks: _results(joblib, tasks), sum(threads.values())
 
 
 def _check_versions(client: Any, address: str) -> None:

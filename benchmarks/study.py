@@ -1,5 +1,7 @@
 """``python -m benchmarks study FILE``: shorten what ``leakyrelu study --json FILE`` wrote, for ``docs/study.json``.
 
+Of other networks than the plain one, ``--save`` names where the result goes.
+
 Kept are the settings, the machine, and of each activation its summary: every number of the table and the picture, the
 test accuracy of each seed, and at the chosen learning rate the medians over the seeds that the charts draw.
 """
@@ -21,8 +23,10 @@ LEFT_OUT = ("runs", "examinations")
 
 
 def _medians(series: Iterable[Sequence[float]]) -> list[float]:
-    """Median over the seeds, at each epoch or layer."""
-    return [statistics.median(values) for values in zip(*series, strict=True)]
+    """Median over the seeds, at each epoch or layer; a training that ended earlier counts on with its last number."""
+    rows = list(series)
+    longest = max(map(len, rows), default=0)
+    return [statistics.median(row[min(place, len(row) - 1)] for row in rows) for place in range(longest)]
 
 
 def shorten(study: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,21 @@ USES = [
     ("vl_convert", "report.to_png('r.png')", "a page", "leakyrelu[report]"),
     ("pandas", "report.to_frame()", "Report.to_frame", None),
     ("keras", "from leakyrelu.keras import watch; watch(None)", "leakyrelu.keras", None),
+    ("mnist1d", "from leakyrelu.study import mnist1d; mnist1d()", "the data set MNIST-1D", "leakyrelu[study]"),
+    (
+        "joblib",
+        "from leakyrelu.study import Part, Data, run_study; import numpy as np; p = Part(np.ones((2, 3), "
+        "np.float32), np.arange(2)); run_study(Data('d', p, p, p, 2))",
+        "leakyrelu.study",
+        "leakyrelu[study]",
+    ),
+    (
+        "distributed",
+        "from leakyrelu.study import Part, Data, run_study; import numpy as np; p = Part(np.ones((2, 3), "
+        "np.float32), np.arange(2)); run_study(Data('d', p, p, p, 2), scheduler='tcp://a:1')",
+        "--scheduler",
+        None,
+    ),
     (
         "sklearn",
         "from leakyrelu.study import digits; digits()",

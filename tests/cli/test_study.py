@@ -100,6 +100,19 @@ def test_quick_is_shorter_and_explicit_options_win(capsys, blobs):
         (["--lr", "-1e-3"], "a learning rate must be a finite number above 0, got -0.001"),
         (["--lr", "fast"], "a learning rate must be a number, got 'fast'"),
         (["--lr", "1e-3,"], "a learning rate must be a number, got ''"),
+        (["--network", "vgg"], "there is no network 'vgg'; there are mlp, cnn, resnet, resnet-bn"),
+        (
+            ["--network", "resnet", "--depth", "4"],
+            "a residual network has one layer and two in each block: depth must be odd and at least 3, got 4; "
+            "3 would do",
+        ),
+        (["--patience", "-1"], "patience must be at least 0, got -1"),
+        (["--extend", "-1"], "extensions must be at least 0, got -1"),
+        (["--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (
+            ["--jobs", "2", "--scheduler", "tcp://127.0.0.1:9"],
+            "--jobs is for processes of this machine and --scheduler for a cluster: give one of them",
+        ),
         (["--data", "none.npz"], "none.npz does not exist"),
         (["--html", "no/such/page.html"], "--html no/such/page.html cannot be written: there is no folder no/such"),
         (["--json", "."], "--json . cannot be written: Is a directory"),
@@ -132,6 +145,33 @@ def test_study_refuses_data_in_one_line(capsys, monkeypatch, y, message):
     monkeypatch.setattr("leakyrelu.study.run_study", lambda *a, **k: pytest.fail("it trained"))
     np.savez("bad.npz", X=np.ones((60, 2)), y=y)
     assert refused(capsys, "study", "--data", "bad.npz") == message
+
+
+def test_study_refuses_a_scheduler_and_samples_that_cannot_be_used_in_one_line(capsys, blobs):
+    message = (
+        "the scheduler nonsense cannot be reached (missing port number in address 'nonsense'): start one with "
+        "'dask scheduler', whose output names its address"
+    )
+    assert refused(capsys, "study", *TINY, "--data", blobs, "--scheduler", "nonsense") == message
+    np.savez("odd.npz", X=np.ones((60, 1, 2, 2, 2)), y=np.repeat([0, 1, 2], 20))
+    message = (
+        "odd.npz: a sample has shape (1, 2, 2, 2), and the network 'cnn' takes series (n,), images (height, width) and "
+        "images (channels, height, width); give samples of such a shape, or the network 'mlp'"
+    )
+    assert refused(capsys, "study", *TINY, "--data", "odd.npz", "--network", "cnn") == message
+
+
+def test_study_takes_data_sets_by_name(capsys):
+    arguments = ["--network", "resnet", "--depth", "3", "--width", "2", "--epochs", "1", "--seeds", "1", "--lr", "1e-3"]
+    for name, called in (("digits", "handwritten digits"), ("mnist1d", "MNIST-1D")):
+        command = [*arguments, "--extend", "0", "--jobs", "1", "--data", name, "--json", "s.json"]
+        assert main(["study", *command]) == 0
+        document = json.loads(Path("s.json").read_text("utf-8"))
+        assert document["data"]["name"] == called
+        assert (document["network"], document["workers"]) == ("residual 3-layer network without normalization", 1)
+        out = " ".join(capsys.readouterr().out.split())
+        for line in (document["reading"], document["by_formula"], *document["search"], *document["left_out"]):
+            assert line in out
 
 
 def test_an_output_that_existed_is_untouched_by_a_refusal(capsys):

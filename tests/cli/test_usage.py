@@ -70,6 +70,7 @@ def test_wrong_usage_is_one_line_too(capsys, arguments, part):
         ("rich", "['slope']", "cli"),
         ("torch", "['study']", "torch"),
         ("sklearn", "['study']", "study"),
+        ("mnist1d", "['study', '--data', 'mnist1d']", "study"),
         ("altair", "['study', '--html', 'x.html']", "report"),
         ("vl_convert", "['study', '--png', 'x.png']", "report"),
         ("torch", "['diagnose', 'json:dumps', '--data', 'x.npy']", "torch"),

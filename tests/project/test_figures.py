@@ -99,7 +99,7 @@ def test_a_study_is_shortened_to_its_medians(tmp_path):
         "test_accuracy": 0.6,
         "runs": [
             run(0, 0.1, [0.1, 0.2]),
-            run(1, 0.1, [0.3, 0.4]),
+            {**run(1, 0.1, [0.3]), "loss": [3.0]},  # ended an epoch earlier
             run(2, 0.1, [0.5, 0.9], diverged=True),
             run(0, 9.0, [1.0, 1.0]),
         ],
@@ -121,8 +121,8 @@ def test_a_study_is_shortened_to_its_medians(tmp_path):
                 "learning_rate": 0.1,
                 "test_accuracy": 0.6,
                 "test_accuracies": [0.5, 0.6, 0.7],
-                "loss_by_epoch": [2.5, 1.5],
-                "validation_accuracy_by_epoch": [0.3, 0.4],
+                "loss_by_epoch": [2.5, 2.0],
+                "validation_accuracy_by_epoch": [0.3, 0.3],
                 "gradient_norm_before_by_layer": [3.0, 4.0],
                 "silent_units_after_by_layer": [5.0, 9.0],
             }

@@ -10,16 +10,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.studies import made_up
 from torch import nn
 
 from leakyrelu import slope
 from leakyrelu.study import (
     Data,
     DataError,
-    Examination,
     Part,
     Row,
-    RowResult,
     Run,
     Settings,
     Snapshot,
@@ -446,19 +445,6 @@ def test_the_table_fits_eighty_columns(result):
 
 
 # --- the concluding sentence
-
-
-def made_up(accuracies: dict[str, list[float]], silent: dict[str, float] | None = None, diverged=()) -> StudyResult:
-    settings = Settings(depth=50, width=100, seeds=len(next(iter(accuracies.values()))))
-    rows = {row.name: row for row in choose_rows(50)[0]}
-    results = []
-    for name, values in accuracies.items():
-        count = round(100 * (silent or {}).get(name, 0.0))
-        snapshot = Snapshot((1.0,), (count,), (0,), (0.5,))
-        runs = [Run(seed, 1e-3, (1.0,), (value,), 1.0, name in diverged) for seed, value in enumerate(values)]
-        looks = [Examination(seed, value, snapshot, snapshot) for seed, value in enumerate(values)]
-        results.append(RowResult(rows[name], 100, 1e-3, tuple(runs), tuple(looks)))
-    return StudyResult(settings, {"name": "some data"}, {}, tuple(results), (), 1, 1.0)
 
 
 @pytest.mark.parametrize(

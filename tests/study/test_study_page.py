@@ -12,7 +12,7 @@ from support.browser import DESKTOP, PHONE, open_page
 
 from leakyrelu.study import Settings, StudyResult, digits, run_study
 from leakyrelu.study.charts import _HEIGHT, _LABEL, _spread, label, picture
-from leakyrelu.study.conclusion import concluding_sentence
+from leakyrelu.study.conclusion import concluding_sentence, formula_sentence, search_lines
 from leakyrelu.study.output import write_html, write_picture
 from leakyrelu.study.table import cells
 
@@ -80,6 +80,7 @@ def test_the_page_says_what_the_terminal_says(chromium, page, result):
         opened.wait_drawn()
         text = opened.page.inner_text("body")
         assert concluding_sentence(result) in text
+        assert formula_sentence(result) in text
         assert "14 layers of 16 units" in text
         assert "1087 training, 355 validation and 355 test samples" in text
         rows = opened.page.locator("table").first.locator("tbody tr")
@@ -99,6 +100,24 @@ def test_rows_left_out_and_diverged_runs_leave_a_page_that_draws(chromium, tmp_p
         assert opened.wait_drawn() == 4
         opened.assert_clean()
         assert result.left_out[0] in opened.page.inner_text("body")
+
+
+@pytest.mark.parametrize("network", ["cnn", "resnet-bn"])
+def test_the_page_of_another_network_is_drawn_and_names_it(chromium, tmp_path, network):
+    settings = Settings(network=network, depth=3, width=4, epochs=3, patience=1, seeds=1, learning_rates=(3e-3,))
+    result = run_study(digits(), settings, workers=1)
+    write_html(result, tmp_path / "s.html")
+    write_picture(result, tmp_path / "s.png")
+    assert f"A {settings.called} on handwritten digits: only the activation changes" in str(picture(result))
+    with open_page(chromium, tmp_path / "s.html") as opened:
+        assert opened.wait_drawn() == 4
+        opened.assert_clean()
+        text = opened.page.inner_text("body")
+        for line in (concluding_sentence(result), formula_sentence(result), *search_lines(result), *result.left_out):
+            assert line in text
+        assert "3 layers of 4 channels" in text
+        for chart in ("accuracy", "silent", "gradient", "curves"):
+            assert "PReLU" in texts(opened, chart)
 
 
 def test_names_of_data_are_text_not_markup(chromium, result, tmp_path):

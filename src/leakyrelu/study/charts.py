@@ -68,12 +68,14 @@ def gradient(result: StudyResult) -> Chart:
 
 def curves(result: StudyResult) -> Chart:
     """Median validation accuracy against the epoch, one line a row."""
-    series = {row.row.name: [100 * value for value in row.by_epoch()] for row in result.rows}
+    longest = max(len(run.loss) for run in result.chosen)
+    series = {row.row.name: [100 * value for value in row.by_epoch(longest)] for row in result.rows}
+    ended = "; a training that ended counts on with its last" if result.settings.patience else ""
     return _chart(
         "curves",
         "Learning curves",
         "Share of validation samples classified right after each epoch, in percent, at each row's own learning rate "
-        f"(median of {_seeds(result)}). After the last epoch: "
+        f"(median of {_seeds(result)}{ended}). After the last epoch: "
         f"{_each(result, lambda row: percent(row.validation_accuracy))}.",
         _lines(series, x="epoch", y="validation accuracy (%)", low=0.0, high=100.0),
     )

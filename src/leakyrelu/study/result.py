@@ -169,9 +169,9 @@ class RowResult:
         rows = [pick(e) for e in self._counted(trained=trained)]
         return [float(value) for value in np.median(rows, axis=0)] if rows else []
 
-    def by_epoch(self) -> list[float]:
-        """Median validation accuracy for each epoch; a training that ended counts on with its last."""
-        last = max(self.epochs)
+    def by_epoch(self, epochs: int = 0) -> list[float]:
+        """Median validation accuracy by epoch, so many at least; a training that ended counts on with its last."""
+        last = max(epochs, *self.epochs)
         series = [
             [*run.validation_accuracy, *[run.validation_accuracy[-1]] * (last - len(run.validation_accuracy))]
             for run in self.chosen

@@ -167,7 +167,8 @@ class Settings:
         """Return whether validation is flat after these epochs; never without `patience`."""
         if not self.patience or len(accuracies) < 2 * self.patience:
             return False
-        return max(accuracies[-self.patience :]) - max(accuracies[: -self.patience]) <= FLAT
+        rise = max(accuracies[-self.patience :]) - max(accuracies[: -self.patience])
+        return round(rise, 9) <= FLAT  # 0.902 - 0.9 is 0.002, too
 
     def next_rate(self, rates: Iterable[float], best: float) -> float | None:
         """Return the learning rate to try where the best of these is at an edge of them, None where it lies inside."""

@@ -179,6 +179,21 @@ def test_similarity_in_a_residual_network_is_that_of_random_ones(alpha, blocks):
     assert similarity(alpha, 2 * blocks + 1, "resnet") == pytest.approx(measured, abs=0.02)
 
 
+def test_similarity_behind_batch_normalization_is_that_of_one_activation():
+    """Inputs that have a mean in common: the first normalization takes it off, the next what each activation adds."""
+    network = build(RELU, network="resnet-bn", shape=(64,), classes=7, depth=13, width=128, seed=0)
+    seen = []
+    for module in rectifiers(network):
+        module.register_forward_hook(lambda m, x, y: seen.append(y.detach()))
+    network(torch.randn(48, 64, generator=torch.Generator().manual_seed(0)) + 1.0)
+    found = []
+    for signal in seen:
+        gram = torch.einsum("ict,jct->ij", signal, signal)
+        off = ~torch.eye(len(gram), dtype=torch.bool)
+        found.append(float(gram[off].mean() / gram.diagonal().mean()))
+    assert found == pytest.approx([similarity(0.0, 13, "resnet-bn")] * 13, abs=0.03)
+
+
 def test_the_slope_of_a_residual_network_reaches_the_similarity():
     chosen, source = formula_slope(31, "resnet")
     assert similarity(chosen, 31, "resnet") == pytest.approx(0.9, abs=1e-12)
@@ -195,8 +210,8 @@ def test_a_residual_network_without_a_slope_by_formula_says_why():
     rows, left_out = choose_rows(31, "resnet-bn")
     assert [row.name for row in rows] == ["ReLU", "Leaky 0.001", "Leaky 0.01", "Leaky 0.2", "Centered", "PReLU"]
     assert left_out == (
-        "Tailored is left out: none: any slope keeps inputs apart, since batch normalization subtracts what they have "
-        "in common (even under ReLU similarity stays at 0.32)",
+        "Tailored is left out: none: any slope keeps inputs apart, since batch normalization subtracts the mean that "
+        "makes them alike (even under ReLU similarity stays at 0.32)",
     )
 
 

@@ -15,8 +15,8 @@ from leakyrelu.cli.study import study_command
 app = typer.Typer(
     name="leakyrelu",
     help="Diagnose dead units, choose the slope of a Leaky ReLU by formula, count the memory of a training step, and "
-    "train six activations side by side. What goes wrong is one line; LEAKYRELU_TRACEBACK=1 in the environment prints "
-    "where, too.",
+    "train seven activations side by side. What goes wrong is one line; LEAKYRELU_TRACEBACK=1 in the environment "
+    "prints where, too.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

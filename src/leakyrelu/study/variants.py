@@ -78,8 +78,8 @@ def formula_slope(depth: int, network: str = "mlp") -> tuple[float, str]:
     reached, blocks = similarity(0.0, depth, network), (depth - 1) // 2
     if network == "resnet-bn":
         raise ValueError(
-            f"none: any slope keeps inputs apart, since batch normalization subtracts what they have in common (even "
-            f"under ReLU similarity stays at {reached:.2f})"
+            f"none: any slope keeps inputs apart, since batch normalization subtracts the mean that makes them alike "
+            f"(even under ReLU similarity stays at {reached:.2f})"
         )
     if reached < ETA:
         raise ValueError(
@@ -95,7 +95,7 @@ def similarity(alpha: float, depth: int, network: str = "mlp") -> float:
 
     In a plain network that is `slope.correlation`. A sum ``x + f(x)`` adds second moments, ``q' = q + q_f``, and weighs
     similarities by them, ``k' = (q k + q_f C(C(k))) / q'`` with the two activations of f; here ``q_f = q``. Batch
-    normalization subtracts the common part of all inputs, so that every activation takes unrelated ones.
+    normalization subtracts the mean of each channel, so that every activation takes unrelated inputs.
     """
     if not ARCHITECTURES[network].residual:
         return slope.correlation(alpha, 0.0, depth)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from leakyrelu.torch import choose_slope, initialize, replace_relu
 
@@ -37,12 +37,12 @@ def accuracy(model: nn.Module, inputs: Tensor, digits: Tensor) -> float:
     """Train on the first 1,400 images, and return the accuracy on the others."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     for epoch in range(6):
-        for batch in torch.randperm(1400, generator=torch.Generator().manual_seed(epoch)).split(50):
+        for batch in torch.randperm(1400, generator=torch.Generator().manual_seed(epoch)).view(-1, 50):
             optimizer.zero_grad()
-            F.cross_entropy(model(inputs[batch]), digits[batch]).backward()
+            torch.autograd.backward(cross_entropy(model(inputs[batch]), digits[batch]))
             optimizer.step()
     with torch.no_grad():
-        return (model(inputs[1400:]).argmax(1) == digits[1400:]).double().mean().item()
+        return float((model(inputs[1400:]).argmax(1) == digits[1400:]).double().mean())
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks choices``: what `choose_slope` answers for networks that others wrote, and what it cannot read.
+"""``python -m benchmarks choices``: what `choose_slope` answers for networks that others wrote, and cannot read.
 
 The networks are those of ``benchmarks.zoo`` (installed by ``make zoo-env``), in training, with random weights. Results,
 saved after each network: ``choices.json`` and ``choices.md``.

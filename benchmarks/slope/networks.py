@@ -179,6 +179,7 @@ NETWORKS: dict[str, InitializedNetwork] = {
     "ResNet v1 of 256, shortcut weight 0.5": InitializedNetwork(partial(_resnet, 8, 256, 0.5), (256, 8, 8), 6, 0.04),
     "U-Net, instance norm": InitializedNetwork(_unet, (3, 64, 64), 4, 0.04),
     "DenseNet-121, batch norm": InitializedNetwork(partial(_timm, "densenet121"), (3, 64, 64), 8, 0.04),
+    "DenseNet-121, batch norm, 128 pixels": InitializedNetwork(partial(_timm, "densenet121"), (3, 128, 128), 8, 0.04),
     "ResNet-18, batch norm": InitializedNetwork(partial(_torchvision, "resnet18"), (3, 64, 64), 8, None),
     "VGG-16, batch norm": InitializedNetwork(partial(_vgg, "zeros"), (3, 32, 32), 8, None),
     "VGG-16, batch norm, circular padding": InitializedNetwork(partial(_vgg, "circular"), (3, 32, 32), 8, 0.01),

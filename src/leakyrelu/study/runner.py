@@ -116,7 +116,9 @@ class _Search:
         wanted = {number: list(self.settings.learning_rates) for number in range(len(self.rows))}
         for _ in range(self.settings.extensions + 1):
             self._train(wanted)
-            wanted = {number: [rate] for number, runs in enumerate(self.runs) if (rate := self._next(runs)) is not None}
+            wanted = {
+                number: [rate] for number, runs in enumerate(self.runs) if (rate := self._upcoming(runs)) is not None
+            }
             if not wanted:
                 break
         examinations: list[list[Examination]] = [[] for _ in self.rows]
@@ -157,7 +159,7 @@ class _Search:
                 if rate in complete - {best}:
                     del self.weights[number][seed, rate]
 
-    def _next(self, runs: list[Run]) -> float | None:
+    def _upcoming(self, runs: list[Run]) -> float | None:
         return self.settings.next_rate({run.learning_rate for run in runs}, best_learning_rate(runs))
 
     def _examinations(self) -> Iterator[Task]:

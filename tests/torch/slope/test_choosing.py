@@ -90,6 +90,14 @@ def test_the_reason_says_why_in_one_sentence():
     assert reason.endswith(", because normalization keeps inputs apart")
 
 
+def test_what_makes_inputs_alike_at_any_slope_is_named():
+    layers = [layer for _ in range(4) for layer in (nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))]
+    choice = choose_slope(nn.Sequential(*layers, nn.Conv2d(64, 64, 1), nn.ReLU()), torch.randn(2, 64, 16, 16))
+    assert choice.slope is None
+    assert choice.reason.startswith("no slope: even a straight line brings unrelated inputs to 0.9")
+    assert choice.reason.endswith(" between the input and 13, by max pooling")
+
+
 def test_weights_that_bring_every_pair_together_are_named():
     choice = choose_slope(plain(40), torch.randn(4, 64))  # PyTorch's own initialization, with its biases
     assert choice.reason.startswith(

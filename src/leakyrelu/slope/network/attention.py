@@ -35,7 +35,7 @@ class Attention(Node):
 
     it is ``q' = q (s + (1 - s) o(1))``, ``c' = (t + (c - t) o(r_c)) q / q'``, ``s' = (s + (1 - s) o(r_s)) q / q'``,
     ``t' = (t + (c - t) o(r_t)) q / q'``, and the mean stays. o is drawn: 65,536 Gaussian scores for each entry of a
-    table. With heads of 64 numbers, simulation is met to .01 for 4 to 197 places and variances up to 16.
+    table. With heads of 64 numbers, simulation is met to .014 for 4 to 197 places.
 
     Attributes
     ----------

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leakyrelu.slope.network import Activation, BatchNorm, GroupNorm, LayerNorm, Network, RMSNorm
+from leakyrelu._text import listed
+from leakyrelu.slope.network import (
+    Activation,
+    BatchNorm,
+    Constant,
+    Function,
+    GroupNorm,
+    LayerNorm,
+    MaxPool,
+    Network,
+    RMSNorm,
+)
 from leakyrelu.torch._checks import require_module
 from leakyrelu.torch.diagnosis.model_report import NoRectifierError
 from leakyrelu.torch.slope.answer import USUAL, LayerSimilarity, SlopeChoice, WorstPart
@@ -175,10 +186,16 @@ def _reason(slope: float | None, eta: float, worst: dict[float, Part | None], ne
     part = worst[1.0]
     assert part is not None
     start = "the input" if part.start is None else network.nodes[part.start].name or _kind(network, part.start)
+    between = [network.nodes[number] for number in _ancestors(network, [part.end]) if number > (part.start or 0)]
+    causes = [text for kind, text in _SHARED.items() if any(isinstance(node, kind) for node in between)]
     return (
         f"no slope: even a straight line brings unrelated inputs to {part.similarity:.3f} between {start} and "
-        f"{network.nodes[part.end].name}, by what the inputs share there"
+        f"{network.nodes[part.end].name}, by {listed(causes) or 'what the inputs share there'}"
     )
+
+
+_SHARED = {MaxPool: "max pooling", Function: "activations of other kinds", Constant: "learned constants"}
+"""What makes unrelated inputs alike at any slope."""
 
 
 def _ancestors(network: Network, ends: list[int]) -> set[int]:

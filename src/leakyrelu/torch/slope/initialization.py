@@ -35,6 +35,15 @@ class Initialization:
         The gain of each layer whose weights were drawn, by its name.
     left
         (name, reason) for parameters that were left as they are.
+
+    Examples
+    --------
+    >>> from leakyrelu.torch import Initialization
+    >>> Initialization({"0": 1.0, "2": 1.25}, (("1.weight", "not a linear layer or convolution"),))
+    2 layers initialized, 1 left
+      gain 1.0000  0
+      gain 1.2500  2
+      left  1.weight: not a linear layer or convolution
     """
 
     gains: Mapping[str, float]

@@ -49,6 +49,13 @@ class SlopeMeasurement:
         How many samples, of which every two are a pair.
     calls
         (function, number): the activations whose slope was set in one forward pass. The similarity is read at the last.
+
+    Examples
+    --------
+    >>> from leakyrelu.torch import SlopeMeasurement
+    >>> found = SlopeMeasurement(0.3, 0.02, (), "0.300, with a standard error of 0.020", 0.9, 32, 16, (("relu", 20),))
+    >>> print(found.reason)
+    0.300, with a standard error of 0.020
     """
 
     slope: float | None

@@ -21,12 +21,7 @@ CENTERED = Row("Centered", 0.5, "planted", "centered")
 CONVOLUTIONAL = [name for name in ARCHITECTURES if name != "mlp"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

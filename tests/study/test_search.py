@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from support.studies import made_up
 
 import leakyrelu
@@ -35,13 +34,7 @@ from leakyrelu.study import (
 from leakyrelu.study.conclusion import concluding_sentence, formula_sentence, search_lines
 from leakyrelu.study.output import write_html, write_json
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -69,13 +69,12 @@ def _print(choice: SlopeChoice) -> None:
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("similarity behind")
-    titles = ["0.01", "0"] if choice.slope is None else [f"{choice.slope:.3f}", "0.01", "0"]
-    for title in titles:
+    columns = choice.columns()
+    for title in columns:
         table.add_column(f"slope {title}", justify="right")
-    width = max(console.width - 14 * len(titles), 12)
-    for layer in choice.layers:
+    width = max(console.width - 14 * len(columns), 12)
+    for layer, *values in zip(choice.layers, *columns.values(), strict=True):
         name = layer.name if len(layer.name) <= width else "…" + layer.name[1 - width :]
-        values = [layer.usual, layer.relu] if choice.slope is None else [layer.chosen, layer.usual, layer.relu]
         table.add_row(Text(printable(name)), *(f"{value:.3f}" for value in values))
     console.print(table)
     for line in ("", *repr(choice).splitlines()):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from leakyrelu import slope
+from leakyrelu.slope.network import Activation, BatchNorm, Input, Linear, Network, Sum
 from leakyrelu.study.settings import ARCHITECTURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from leakyrelu.slope.network import Node
 
 ETA = 0.9  # similarity of unrelated inputs that a slope by formula allows: the default of `tailored`
 _ZETA = 1.5  # slope of the similarity map at 1: the default of `centered`
@@ -93,16 +96,35 @@ def formula_slope(depth: int, network: str = "mlp") -> tuple[float, str]:
 def similarity(alpha: float, depth: int, network: str = "mlp") -> float:
     """Return the cosine similarity of unrelated inputs after the last activation, at initialization.
 
-    In a plain network that is `slope.correlation`. A sum ``x + f(x)`` adds second moments, ``q' = q + q_f``, and weighs
-    similarities by them, ``k' = (q k + q_f C(C(k))) / q'`` with the two activations of f; here ``q_f = q``. Batch
-    normalization subtracts the mean of each channel, so that every activation takes unrelated inputs.
+    In a plain network that is `slope.correlation`, in the others what `leakyrelu.slope.network` makes of their graph.
     """
     if not ARCHITECTURES[network].residual:
         return slope.correlation(alpha, 0.0, depth)
-    value = 0.0
-    for _ in range((depth - 1) // 2 if network == "resnet" else 0):
-        value = (value + slope.correlation(alpha, value, 2)) / 2
-    return slope.correlation(alpha, value)
+    return float(_graph(depth, network).similarities(alpha)[-1])
+
+
+def _graph(depth: int, network: str) -> Network:
+    """Return the graph of a residual network, ``x + f(x)`` with an activation in front of each layer of f."""
+    nodes: list[Node] = [Input(), Linear(inputs=(0,))]
+
+    def behind(kind: type[Node], *inputs: int, **attributes: Any) -> int:
+        nodes.append(kind(inputs=inputs, **attributes))
+        return len(nodes) - 1
+
+    def activated(x: int) -> int:
+        if network == "resnet-bn":
+            x = behind(BatchNorm, x, batch=_LARGE)
+        return behind(Activation, x)
+
+    x = 1
+    for _ in range((depth - 1) // 2):
+        branch = behind(Linear, activated(x))
+        x = behind(Sum, x, behind(Linear, activated(branch)))
+    activated(x)
+    return Network(nodes)
+
+
+_LARGE = 2**20  # samples in a batch, whose mean is that of all data
 
 
 def centered_slope(depth: int, network: str = "mlp") -> tuple[float, str]:

@@ -134,7 +134,7 @@ def test_what_cannot_be_drawn_is_left_with_the_reason():
     reasons = dict(result.left)
     assert reasons["0.bias"] == "its weight is computed of others"
     assert reasons["5.weight"] == "its shape is not known before the first call"
-    assert reasons["unused.weight"] == "it is not called on these inputs, or computes its weight"
+    assert reasons["unused.weight"] == "it is not called as a layer on these inputs, or computes its weight"
     assert reasons["table.weight"] == "not a linear layer or convolution"
     assert all(torch.equal(each, model.state_dict()[name]) for name, each in before.items())
 

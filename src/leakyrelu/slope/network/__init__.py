@@ -16,10 +16,10 @@ from leakyrelu.slope.network.layers import (
     Unknown,
 )
 from leakyrelu.slope.network.node import Node
+from leakyrelu.slope.network.normalizations import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from leakyrelu.slope.network.pooling import AveragePool, MaxPool
 from leakyrelu.slope.network.residual import scale_branches
 from leakyrelu.slope.network.state import State
-from leakyrelu.slope.network.statistics import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 
 __all__ = [
     "Activation",

@@ -10,7 +10,7 @@ import numpy as np
 
 from leakyrelu.slope.network.activations import Activation, Function
 from leakyrelu.slope.network.layers import Input, Product
-from leakyrelu.slope.network.statistics import BatchNorm, GroupNorm, LayerNorm
+from leakyrelu.slope.network.normalizations import BatchNorm, GroupNorm, LayerNorm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

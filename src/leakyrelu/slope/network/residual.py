@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from leakyrelu.slope.network.layers import Affine, Linear, Sum
-from leakyrelu.slope.network.statistics import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from leakyrelu.slope.network.normalizations import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

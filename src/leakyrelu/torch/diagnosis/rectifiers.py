@@ -46,6 +46,16 @@ class Rectifier(NamedTuple):
     slope_axis: int = 1  # where an input has the units that have a slope each
 
     @property
+    def is_leaky_relu(self) -> bool:
+        """Whether it is a ReLU or a Leaky ReLU, by the name of its function: another slope could stand in it."""
+        return (
+            self.kind in ("relu", "leaky_relu", "clamp", "threshold")
+            and self.rest in (None, 0.0)
+            and self.low == 0.0
+            and self.ceiling == math.inf
+        )
+
+    @property
     def slope_per_unit(self) -> bool:
         """Whether each unit has a slope of its own, which puts the units on `slope_axis`."""
         return isinstance(self.slope, Tensor) and self.slope.numel() > 1

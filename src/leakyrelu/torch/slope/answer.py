@@ -95,24 +95,23 @@ class SlopeChoice:
                 lines.append(f"  {title}  and {len(texts) - _SHOWN} more")
         return "\n".join(lines)
 
+    def columns(self) -> dict[str, list[float]]:
+        """Return the similarity behind each activation by slope: the chosen one, if there is one, 0.01 and 0."""
+        found = {} if self.slope is None else {f"{self.slope:.3f}": [layer.chosen for layer in self.layers]}
+        usual, relu = ([getattr(layer, key) for layer in self.layers] for key in ("usual", "relu"))
+        return {**found, f"{USUAL}": usual, "0": relu}
+
     def _repr_html_(self) -> str:
-        heads = ["activation", f"{self._chosen:.3f}", "0.01", "0"]
+        columns = self.columns()
+        head = "".join(f"<th>{each}</th>" for each in ("activation", *columns))
         rows = "".join(
-            "<tr>"
-            + f"<td>{escape(layer.name)}</td>"
-            + "".join(f"<td>{value:.3f}</td>" for value in (layer.chosen, layer.usual, layer.relu))
-            + "</tr>"
-            for layer in self.layers
+            f"<tr><td>{escape(layer.name)}</td>" + "".join(f"<td>{value:.3f}</td>" for value in values) + "</tr>"
+            for layer, *values in zip(self.layers, *columns.values(), strict=True)
         )
-        head = "".join(f"<th>{each}</th>" for each in heads)
         return (
             f"<p>{escape(self.reason)}</p>"
             f"<table><caption>Similarity of unrelated inputs, by slope</caption><tr>{head}</tr>{rows}</table>"
         )
-
-    @property
-    def _chosen(self) -> float:
-        return USUAL if self.slope is None else self.slope
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the answer as JSON, and write it to a file if one is given."""

@@ -112,54 +112,36 @@ def choose_slope(model: nn.Module, *inputs: Any, eta: float = 0.9, training: boo
 def _answer(
     network: Network, present: Network, translation: Translation, slope: float | None, eta: float
 ) -> SlopeChoice:
-    at = USUAL if slope is None else slope
-    worst = {a: network.worst(a) for a in dict.fromkeys((at, USUAL, 0.0, 1.0))}
-    chosen, usual, relu = (network.similarities(a) for a in (at, USUAL, 0.0))
-    ends = network.ends
-    layers = tuple(
-        LayerSimilarity(
-            network.nodes[end].name,
-            float(chosen[end]),
-            float(usual[end]),
-            float(relu[end]),
-            translation.widths.get(end),
-        )
-        for end in ends
-    )
-    needed = _ancestors(network, ends)
-    reason = _reason(slope, eta, worst, network)
-    is_normalized = any(isinstance(network.nodes[number], _NORMALIZATIONS) for number in needed)
+    at, ends = USUAL if slope is None else slope, network.ends
+    parts = {a: part for a in (at, USUAL, 0.0, 1.0) if (part := network.worst(a)) is not None}
+    chosen, usual, relu = (network.similarities(a)[ends].tolist() for a in (at, USUAL, 0.0))
     last, straight = (float(present.similarities(a)[ends[-1]]) for a in (at, 1.0))
-    own_straight = worst[1.0]
-    remarks = []
-    if not is_normalized and own_straight is not None and own_straight.similarity <= eta < straight:
+    needed = _ancestors(network, ends)
+    is_normalized = any(isinstance(network.nodes[number], _NORMALIZATIONS) for number in needed)
+    reason, remarks = _reason(slope, eta, parts, network, is_normalized), []
+    if not is_normalized and parts[1.0].similarity <= eta < straight:
         reason = (
             f"the weights, as they are, bring every pair to {straight:.3f} at any slope: initialize them with the gain "
             f"first (initialize(model, {at:.3f}, *inputs)); then {reason}"
         )
-    elif last > chosen[ends[-1]] + 0.02:
+    elif last > chosen[-1] + _APART:
         remarks.append(
-            f"With the weights as they are, the last activation is at {last:.3f} instead of {chosen[ends[-1]]:.3f}: "
+            f"With the weights as they are, the last activation is at {last:.3f} instead of {chosen[-1]:.3f}: "
             "initialize sets the gain."
         )
-    widths = [units for end, units in translation.widths.items() if end in ends]
-    if not is_normalized and widths and min(widths) < _WIDE:
-        off = 4 / min(widths)
+    units = [translation.widths.get(end) for end in ends]
+    narrowest = min((each for each in units if each is not None), default=_WIDE)
+    if not is_normalized and narrowest < _WIDE:
         remarks.append(
-            f"The formula is approximate here: in layers of {min(widths)} units the similarity may be off by about "
-            f"{off:.2f}."
+            f"The formula is approximate here: in layers of {narrowest} units the similarity may be off by about "
+            f"{4 / narrowest:.2f}."
         )
-    part = worst[at]
-    assert part is not None
+    names = [network.nodes[end].name for end in ends]
     return SlopeChoice(
         slope=slope,
         reason=reason,
-        layers=layers,
-        worst=WorstPart(
-            "input" if part.start is None else network.nodes[part.start].name or _kind(network, part.start),
-            network.nodes[part.end].name,
-            part.similarity,
-        ),
+        layers=tuple(LayerSimilarity(*each) for each in zip(names, chosen, usual, relu, units, strict=True)),
+        worst=WorstPart(_start(network, parts[at], "input"), network.nodes[parts[at].end].name, parts[at].similarity),
         present=last,
         assumed=tuple(text for number, text in translation.assumed if number in needed),
         unknown=tuple(text for number, text in translation.unknown if number in needed),
@@ -168,29 +150,32 @@ def _answer(
     )
 
 
-def _kind(network: Network, number: int) -> str:
-    return type(network.nodes[number]).__name__
+_APART = 0.02  # of similarities that are worth a remark
 
 
-def _reason(slope: float | None, eta: float, worst: dict[float, Part | None], network: Network) -> str:
-    values = {a: part.similarity for a, part in worst.items() if part is not None}
+def _start(network: Network, part: Part, whole: str) -> str:
+    if part.start is None:
+        return whole
+    node = network.nodes[part.start]
+    return node.name or type(node).__name__
+
+
+def _reason(slope: float | None, eta: float, parts: dict[float, Part], network: Network, is_normalized: bool) -> str:
     if slope is not None:
         return (
             f"{slope:.3f}: with it no part of the network makes unrelated inputs more alike than {eta:g} "
-            f"({values[USUAL]:.3f} at {USUAL})"
+            f"({parts[USUAL].similarity:.3f} at {USUAL})"
         )
-    if values[0.0] < eta:
-        is_normalized = any(isinstance(node, _NORMALIZATIONS) for node in network.nodes)
+    if parts[0.0].similarity < eta:
         because = "normalization keeps inputs apart" if is_normalized else "so few layers bring them no closer"
-        return f"keep {USUAL}: even under ReLU similarity stays at {values[0.0]:.2f}, because {because}"
-    part = worst[1.0]
-    assert part is not None
-    start = "the input" if part.start is None else network.nodes[part.start].name or _kind(network, part.start)
+        return f"keep {USUAL}: even under ReLU similarity stays at {parts[0.0].similarity:.2f}, because {because}"
+    part = parts[1.0]
     between = [network.nodes[number] for number in _ancestors(network, [part.end]) if number > (part.start or 0)]
     causes = [text for kind, text in _SHARED.items() if any(isinstance(node, kind) for node in between)]
     return (
-        f"no slope: even a straight line brings unrelated inputs to {part.similarity:.3f} between {start} and "
-        f"{network.nodes[part.end].name}, by {listed(causes) or 'what the inputs share there'}"
+        f"no slope: even a straight line brings unrelated inputs to {part.similarity:.3f} between "
+        f"{_start(network, part, 'the input')} and {network.nodes[part.end].name}, by "
+        f"{listed(causes) or 'what the inputs share there'}"
     )
 
 

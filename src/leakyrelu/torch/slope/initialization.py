@@ -151,7 +151,7 @@ def _obstacle(module: nn.Module, name: str, scales: dict[str, float] | None) -> 
     if isinstance(module.weight, nn.parameter.UninitializedParameter):
         return "its shape is not known before the first call"
     if scales is not None and (f"{name}.weight" if name else "weight") not in scales:
-        return "it is not called on these inputs, or computes its weight"
+        return "it is not called as a layer on these inputs, or computes its weight"
     return None
 
 

@@ -50,15 +50,25 @@ def _matrix_product(first: int) -> Callable[[Translator, Call], int | None]:
             return _linear(to, call, right, right.shape[-2], bias)
         if left.is_weight:
             return _linear(to, call, left, left.shape[-1], bias)
-        one, two = to.node_of(left), to.node_of(right)
-        if (scores := to.scores.get(one)) is not None:
-            number = to.add(Attention(inputs=(scores, two), places=left.shape[-1], name=call.name))
-            return to.assume(number, f"attention in {to.place(call)}: overlap of the weights by a formula")
-        product = to.add(Product(inputs=(one, two)))
-        number = to.add(Affine(inputs=(product,), factor=0.0, factor2=float(left.shape[-1]), name=call.name))
-        return to.assume(number, f"{call.name} in {to.place(call)}: a product of two tensors, taken for independent")
+        return _contraction(to, call, left, right, left.shape[-1])
 
     return apply
+
+
+def _contraction(to: Translator, call: Call, left: Any, right: Any, summed: int) -> int:
+    """Append the sum of so many products of two tensors that depend on the inputs: attention behind a softmax."""
+    one, two = to.node_of(left), to.node_of(right)
+    if (scores := to.scores.get(one)) is not None:
+        return attend(to, call, inputs=(scores, two), places=summed)
+    product = to.add(Product(inputs=(one, two)))
+    number = to.add(Affine(inputs=(product,), factor=0.0, factor2=float(summed), name=call.name))
+    return to.assume(number, f"{call.name} in {to.place(call)}: a product of two tensors, taken for independent")
+
+
+def attend(to: Translator, call: Call, **attributes: Any) -> int:
+    """Append attention, which is an approximation."""
+    number = to.add(Attention(name=call.name, **attributes))
+    return to.assume(number, f"attention in {to.place(call)}: weights of random scores")
 
 
 def _convolution(to: Translator, call: Call) -> int | None:
@@ -102,13 +112,8 @@ def _einsum(to: Translator, call: Call) -> int | None:
     summed = math.prod(size for letter, size in sizes.items() if letter not in output)
     if len(weights) == 1:
         return _linear(to, call, weights[0], summed)
-    one, two = (to.node_of(each) for each in call.inputs)
-    if (scores := to.scores.get(one)) is not None:
-        number = to.add(Attention(inputs=(scores, two), places=summed, name=call.name))
-        return to.assume(number, f"attention in {to.place(call)}: overlap of the weights by a formula")
-    product = to.add(Product(inputs=(one, two)))
-    number = to.add(Affine(inputs=(product,), factor=0.0, factor2=float(summed), name=call.name))
-    return to.assume(number, f"einsum in {to.place(call)}: a product of two tensors, taken for independent")
+    one, two = call.inputs
+    return _contraction(to, call, one, two, summed)
 
 
 def _with_affine(to: Translator, number: int, weight: Any, bias: Any) -> int:
@@ -192,41 +197,24 @@ def _embedding(to: Translator, call: Call) -> int:
 def _multi_head_attention(to: Translator, call: Call) -> int | None:
     if call.output or argument(call, 5, "in_proj_weight") is None:
         return None
-    query, key, value = call.args[:3]
-    width, heads = call.args[3:5]
-    weight, bias = to.moments(call.args[5]), call.args[6]
-    bias2 = 0.0 if bias is None else to.moments(bias).square
-    exact = to.exact_gain
-    given = []
-    for part, x in enumerate((query, key, value)):
-        node = Linear(
-            inputs=(to.node_of(x),),
-            gain2=None if exact else width * weight.square,
-            bias2=0.0 if exact else bias2,
-            name=call.module,
-        )
-        given.append(to.add(node, {(id(call.args[5]), part)}))
-    batch_first = len(query.shape) == 3
-    number = to.add(
-        Attention(
-            inputs=tuple(given),
-            places=key.shape[0 if batch_first else -2],
-            width=width // heads,
-            factor=(width // heads) ** -0.5,
-            name=call.name,
-        )
-    )
-    to.assume(number, f"attention in {to.place(call)}: overlap of the weights by a formula")
+    *given, width, heads, weight, bias = call.args[:7]
     out_weight, out_bias = call.args[11:13]
-    return to.add(
-        Linear(
-            inputs=(number,),
-            gain2=None if exact else width * to.moments(out_weight).square,
-            bias2=0.0 if exact or out_bias is None else to.moments(out_bias).square,
-            name=call.module,
-        ),
-        {id(out_weight)},
+
+    def project(x: int, matrix: Any, shift: Any, source: Any) -> int:
+        # With the weights that it has: `initialize` leaves them.
+        bias2 = 0.0 if shift is None else to.moments(shift).square
+        node = Linear(inputs=(x,), gain2=width * to.moments(matrix).square, bias2=bias2, name=call.module)
+        return to.add(node, {source})
+
+    number = attend(
+        to,
+        call,
+        inputs=tuple(project(to.node_of(x), weight, bias, (id(weight), part)) for part, x in enumerate(given)),
+        places=given[1].shape[0],
+        width=width // heads,
+        factor=(width // heads) ** -0.5,
     )
+    return project(number, out_weight, out_bias, id(out_weight))
 
 
 GROUPS: tuple[tuple[str, Rule], ...] = (

@@ -9,7 +9,6 @@ import torch
 
 from leakyrelu.slope.network import (
     Affine,
-    Attention,
     AveragePool,
     Concatenation,
     Constant,
@@ -23,7 +22,7 @@ from leakyrelu.slope.network import (
 )
 from leakyrelu.torch.graph.call_arguments import argument, reduced_axes
 from leakyrelu.torch.graph.calls import Call, Value
-from leakyrelu.torch.slope.layer_rules import affine
+from leakyrelu.torch.slope.layer_rules import affine, attend
 from leakyrelu.torch.slope.recorder import Moments
 from leakyrelu.torch.slope.translator import as_numpy
 
@@ -123,11 +122,8 @@ def _pool_window(call: Call) -> int:
     if call.name.startswith("adaptive"):
         return max(round(math.prod(source[-axes:]) / math.prod(result[-axes:])), 1)
     kernel = argument(call, 1, "kernel_size")
-    return (
-        math.prod(kernel)
-        if isinstance(kernel, tuple) and len(kernel) > 1
-        else ((kernel[0] if isinstance(kernel, tuple) else kernel) ** axes)
-    )
+    sizes = kernel if isinstance(kernel, tuple) else (kernel,)
+    return math.prod(sizes) if len(sizes) > 1 else int(sizes[0]) ** axes
 
 
 def _average_pool(to: Translator, call: Call) -> int:
@@ -186,28 +182,21 @@ def _softmax(to: Translator, call: Call) -> int:
 
 def _scaled_attention(to: Translator, call: Call) -> int:
     query, key, value = (argument(call, place, name) for place, name in enumerate(("query", "key", "value")))
-    factor = argument(call, 6, "scale") or query.shape[-1] ** -0.5
-    number = to.add(
-        Attention(
-            inputs=tuple(to.node_of(each) for each in (query, key, value)),
-            places=key.shape[-2],
-            width=query.shape[-1],
-            factor=factor,
-            name=call.name,
-        )
+    return attend(
+        to,
+        call,
+        inputs=tuple(to.node_of(each) for each in (query, key, value)),
+        places=key.shape[-2],
+        width=query.shape[-1],
+        factor=argument(call, 6, "scale") or query.shape[-1] ** -0.5,
     )
-    return to.assume(number, f"attention in {to.place(call)}: overlap of the weights by a formula")
 
 
 def _gated(to: Translator, call: Call) -> int:
     x = to.first(call)
-    gate = to.add(Function(inputs=(x,), name="sigmoid", function=lambda values: 1.0 / (1.0 + _exp(-values))))
+    gate = to.add(Function(inputs=(x,), name="sigmoid", function=lambda v: torch.from_numpy(v).sigmoid().numpy()))
     number = to.add(Product(inputs=(x, gate), gates=(1,), name=call.name))
     return to.assume(number, f"glu in {to.place(call)}: a gate, taken for independent")
-
-
-def _exp(values: Any) -> Any:
-    return torch.from_numpy(values).clamp(max=700.0).exp().numpy()
 
 
 def _zeros(to: Translator, call: Call) -> int:

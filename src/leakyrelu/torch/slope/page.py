@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 
 def similarity_chart(choice: SlopeChoice) -> Chart:
     """Return a line a slope: the similarity of unrelated inputs behind each activation."""
-    series = {"ReLU (0)": "relu", "0.01": "usual"}
-    if choice.slope is not None:
-        series[f"chosen ({choice.slope:.3f})"] = "chosen"
+    series = {_label(choice, title): values for title, values in reversed(choice.columns().items())}
     rows = [
-        {"activation": number, "name": layer.name, "slope": label, "similarity": getattr(layer, key)}
-        for label, key in series.items()
-        for number, layer in enumerate(choice.layers, 1)
+        {"activation": number, "name": layer.name, "slope": label, "similarity": value}
+        for label, values in series.items()
+        for number, (layer, value) in enumerate(zip(choice.layers, values, strict=True), 1)
     ]
     encoding = {
         "x": {"field": "activation", "type": "quantitative", "title": "activation, in the order of the calls"},
@@ -29,7 +27,7 @@ def similarity_chart(choice: SlopeChoice) -> Chart:
             "field": "similarity",
             "type": "quantitative",
             "title": "similarity of unrelated inputs",
-            "scale": {"domain": [min(0.0, *(row["similarity"] for row in rows)), 1.0]},
+            "scale": {"domain": [min(0.0, *(min(values) for values in series.values())), 1.0]},
         },
         "color": {"field": "slope", "type": "nominal", "title": "slope", "sort": list(series)},
         "tooltip": [{"field": key, "type": "nominal"} for key in ("name", "slope")]
@@ -53,17 +51,22 @@ def similarity_chart(choice: SlopeChoice) -> Chart:
     return Chart("similarity", "Similarity by depth", description, spec)
 
 
+def _label(choice: SlopeChoice, title: str) -> str:
+    if title == "0":
+        return "ReLU (0)"
+    return f"chosen ({title})" if choice.slope is not None and title == f"{choice.slope:.3f}" else title
+
+
 _POINTS = 40  # activations up to which each has a mark
 
 
 def write_choice(choice: SlopeChoice, path: str | os.PathLike[str], title: str = "Slope of the network") -> None:
     """Write the page."""
-    chosen = "chosen" if choice.slope is None else f"{choice.slope:.3f}"
-    columns = ["activation", "units", *([chosen] if choice.slope is not None else []), "0.01", "0"]
-    rows = []
-    for layer in choice.layers:
-        values = [layer.usual, layer.relu] if choice.slope is None else [layer.chosen, layer.usual, layer.relu]
-        rows.append([layer.name, "-" if layer.units is None else f"{layer.units:,}", *(f"{v:.3f}" for v in values)])
+    columns = choice.columns()
+    rows = [
+        [layer.name, "-" if layer.units is None else f"{layer.units:,}", *(f"{value:.3f}" for value in values)]
+        for layer, *values in zip(choice.layers, *columns.values(), strict=True)
+    ]
     notes = [("approximation", choice.assumed), ("operation that could not be read", choice.unknown)]
     write_page(
         path,
@@ -71,7 +74,7 @@ def write_choice(choice: SlopeChoice, path: str | os.PathLike[str], title: str =
         summary=choice.reason,
         charts=[similarity_chart(choice)],
         tables=[
-            Table("Similarity of unrelated inputs, by slope", columns, rows),
+            Table("Similarity of unrelated inputs, by slope", ["activation", "units", *columns], rows),
             *(
                 Table(counted(len(texts), what), ["where"], [[text] for text in texts])
                 for what, texts in notes

@@ -88,18 +88,15 @@ class _Mode(TorchFunctionMode):
             return func(*args, **kwargs)
         rectifier = self._rectifier(func, args, kwargs)
         with DisableTorchFunction():
-            tensors = [each for each in _tensors((args, kwargs)) if each.numel()]
-            moments = [(self.recording.what_made(each), each) for each in tensors]
-            self._note_moments(moments)
+            for tensor in _tensors((args, kwargs)):
+                self._note_moments(self.recording.what_made(tensor), tensor)
             scales = _batch_norm_scales(args, kwargs) if name == "batch_norm" else None
         module = self.stack[-1][0]
         first = len(self.recording.calls)
         result = func(*args, **kwargs)
         self.recording.add(func, name, module, args, kwargs, result)
         line = source_line()
-        with DisableTorchFunction():
-            results = list(_tensors(result))
-        for call, tensor in zip(self.recording.calls[first:], results, strict=False):
+        for call, tensor in zip(self.recording.calls[first:], _tensors(result), strict=False):
             self.recorded.places[id(call)] = ", ".join(part for part in (module, line) if part)
             self.recorded.is_number[id(call)] = tensor.is_floating_point()
             if name == "div" and isinstance(self.stack[-1][1], CenteredLeakyReLU):
@@ -121,14 +118,11 @@ class _Mode(TorchFunctionMode):
         self._count[name] += 1
         if self._count[name] > 1:
             name += f", call {self._count[name]}"
-        is_relu = found.rest == 0.0 and found.low == 0.0 and found.ceiling == float("inf")
-        is_leaky = found.rest is None and found.kind == "leaky_relu"
-        return name, found, (is_relu or is_leaky) and not isinstance(module, CenteredLeakyReLU)
+        return name, found, found.is_leaky_relu and not isinstance(module, CenteredLeakyReLU)
 
-    def _note_moments(self, tensors: list[tuple[Call | Value, Tensor]]) -> None:
-        for described, tensor in tensors:
-            if described.is_weight and id(described) not in self.recorded.moments and tensor.is_floating_point():
-                self.recorded.moments[id(described)] = Moments.of(tensor)
+    def _note_moments(self, described: Call | Value, tensor: Tensor) -> None:
+        if described.is_weight and id(described) not in self.recorded.moments and tensor.is_floating_point():
+            self.recorded.moments[id(described)] = Moments.of(tensor)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

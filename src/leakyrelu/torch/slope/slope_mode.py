@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from leakyrelu._text import with_article
 from leakyrelu.torch._compat import is_compiled
 from leakyrelu.torch.activations.layers import CenteredLeakyReLU
-from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS, Rectifier
+from leakyrelu.torch.diagnosis.rectifiers import FUNCTIONS
 from leakyrelu.torch.graph.call_sites import source_line
 from leakyrelu.torch.graph.functions import is_in_place
 from leakyrelu.torch.normalization.fused import FusedNorm
@@ -58,7 +57,7 @@ class SlopeMode(TorchFunctionMode):
         rectifier = reader(args, kwargs)
         if rectifier is None:
             return func(*args, **kwargs)
-        if not _is_leaky_relu(rectifier) or kwargs.get("out") is not None:
+        if not rectifier.is_leaky_relu or kwargs.get("out") is not None:
             place = source_line()
             raise ValueError(
                 f"the model calls {rectifier.kind}{f' ({place})' if place else ''}, which has no single slope that "
@@ -69,16 +68,6 @@ class SlopeMode(TorchFunctionMode):
         self.read(self.calls.total(), y)
         self.calls[name] += 1
         return y
-
-
-def _is_leaky_relu(rectifier: Rectifier) -> bool:
-    """Whether a function computes x above 0 and slope * x below; one of ReLU's names, or a Leaky ReLU."""
-    return (
-        rectifier.kind in ("relu", "leaky_relu", "clamp", "threshold")
-        and rectifier.rest in (None, 0.0)
-        and rectifier.low == 0.0
-        and rectifier.ceiling == math.inf
-    )
 
 
 def refuse_hidden_rectifiers(model: nn.Module) -> None:
